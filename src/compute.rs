@@ -1,0 +1,1 @@
+//! Products folded tile by tile into reducers; linear algebra.

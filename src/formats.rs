@@ -1,0 +1,96 @@
+//! File formats → named tensors. Nothing here knows what a model or an SAE is.
+//!
+//! A place with files (a folder, the hub's cache, the built-in demo) implements [`Files`]; a format's reader takes
+//! [`Bytes`] and gives a [`TensorSet`] that shares them, so opening touches headers only.
+
+use crate::error::{Error, Result, nearest};
+use crate::tensor::{Bytes, Tensor};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// A place with files: a folder, a repository of the hub, the built-in demo.
+pub trait Files: Send + Sync {
+    /// What a message calls it: a path, or `org/repo`.
+    fn name(&self) -> String;
+    /// Paths of all files, relative, with `/`, sorted.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    fn list(&self) -> Result<Vec<String>>;
+    /// The bytes of one file, fetched or mapped.
+    ///
+    /// # Errors
+    /// There is none of that path, or it cannot be had.
+    fn open(&self, path: &str) -> Result<Bytes>;
+    /// What a message calls one of its files.
+    fn path_of(&self, path: &str) -> PathBuf {
+        PathBuf::from(self.name()).join(path)
+    }
+}
+
+/// Tensors by name, sharing the bytes of the files they came from.
+#[derive(Clone, Debug, Default)]
+pub struct TensorSet {
+    tensors: BTreeMap<String, Tensor>,
+    /// The file (or folder) they came from, for messages.
+    pub source: PathBuf,
+    /// Text metadata of the file (safetensors `__metadata__`).
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl TensorSet {
+    /// A set without tensors.
+    pub fn new(source: impl Into<PathBuf>) -> Self {
+        TensorSet { source: source.into(), ..TensorSet::default() }
+    }
+
+    /// Adds a tensor; false when one of that name is there already (it stays).
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> bool {
+        match self.tensors.entry(name.into()) {
+            std::collections::btree_map::Entry::Occupied(_) => false,
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(tensor);
+                true
+            }
+        }
+    }
+
+    /// A tensor that must be there.
+    ///
+    /// # Errors
+    /// It is not; the message names the file and the nearest name.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| {
+            let error = Error::format(format!("there is no tensor `{name}` among its {}", self.tensors.len())).file(&self.source);
+            match nearest(name, self.names()) {
+                Some(near) => error.help(format!("the nearest name is `{near}`")),
+                None => error,
+            }
+        })
+    }
+
+    /// A tensor that may be there.
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// Names with their tensors, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Number of tensors.
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// True without tensors.
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+}

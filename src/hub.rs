@@ -1,0 +1,1 @@
+//! Names to files: local paths, the built-in demo, the Hugging Face hub and its cache.

@@ -1,0 +1,46 @@
+//! Who made a result and how: enough to make it again.
+
+use serde_json::{Map, Value, json};
+
+/// The record that every table, figure and tensor result carries.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Provenance(Map<String, Value>);
+
+impl Provenance {
+    /// A record for the function `call` of this version of the program.
+    pub fn new(call: &str) -> Self {
+        let mut map = Map::new();
+        map.insert("program".into(), json!(concat!("saerepl ", env!("CARGO_PKG_VERSION"))));
+        map.insert("call".into(), json!(call));
+        Provenance(map)
+    }
+
+    /// Adds a named fact: an input (`model`, `dictionary`), `options`, a `seed`, a note.
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// A named fact.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// True when nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The record as JSON.
+    pub fn to_json(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+
+    /// A record read back from JSON; anything but an object gives an empty one.
+    pub fn from_json(value: Value) -> Self {
+        match value {
+            Value::Object(map) => Provenance(map),
+            _ => Provenance::default(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Tables and figures to text, SVG and PNG.

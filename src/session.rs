@@ -1,0 +1,1 @@
+//! One engine, one scope: evaluates a cell and returns an outcome.

@@ -1,0 +1,539 @@
+//! The tensor: shape, strides, dtype and shared bytes, in CPU memory, cheap to copy.
+//!
+//! Bytes may lie in a mapped file, in the program itself or in memory of their own, and may be stored as anything from
+//! bits to GGUF blocks. Arithmetic happens in f32, f64, i64 or bool, widened on use. What multiplies large weights does
+//! not call the arithmetic here: it widens tile by tile through [`Tensor::widen_block`].
+//!
+//! * `bytes`: where the bytes live. * `dtype`: element types. * `widen`: stored elements → numbers.
+//! * `ops`: element-wise, reductions, indexing, joining (everything of the script surface that is not a product).
+
+mod bytes;
+mod dtype;
+mod widen;
+
+pub use bytes::Bytes;
+pub use dtype::{Block, Class, DType};
+
+use crate::error::{Error, Result};
+use bytes::Source;
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// An n-dimensional array. Copies share their bytes; operations return new tensors.
+#[derive(Clone)]
+pub struct Tensor {
+    bytes: Bytes,
+    dtype: DType,
+    shape: Vec<usize>,
+    /// In elements. A block dtype's elements are numbered through its blocks.
+    strides: Vec<isize>,
+    /// In elements.
+    offset: usize,
+}
+
+/// Number of elements of a shape, or an error when it overflows.
+pub fn element_count(shape: &[usize]) -> Result<usize> {
+    shape
+        .iter()
+        .try_fold(1usize, |n, d| n.checked_mul(*d))
+        .filter(|n| isize::try_from(*n).is_ok())
+        .ok_or_else(|| Error::limit(format!("the shape {shape:?} has more elements than memory can address")))
+}
+
+fn contiguous_strides(shape: &[usize]) -> Vec<isize> {
+    let mut strides = vec![1isize; shape.len()];
+    for i in (1..shape.len()).rev() {
+        strides[i - 1] = strides[i] * shape[i].max(1) as isize;
+    }
+    strides
+}
+
+impl Tensor {
+    // ---- construction -------------------------------------------------------------------------------------------
+
+    /// A tensor over stored bytes, row-major.
+    ///
+    /// # Errors
+    /// The bytes are not exactly as many as shape and dtype ask for.
+    pub fn from_bytes(bytes: Bytes, dtype: DType, shape: &[usize]) -> Result<Self> {
+        let elements = element_count(shape)?;
+        let needed = dtype.bytes_of(elements).ok_or_else(|| {
+            Error::format(format!(
+                "{elements} elements (shape {shape:?}) do not fill whole {dtype} blocks of {}",
+                dtype.block_len()
+            ))
+        })?;
+        if dtype.block_len() > 1 && shape.last().is_some_and(|d| d % dtype.block_len() != 0) {
+            return Err(Error::format(format!(
+                "rows of shape {shape:?} do not fill whole {dtype} blocks of {}",
+                dtype.block_len()
+            )));
+        }
+        if needed != bytes.len() {
+            return Err(Error::format(format!("shape {shape:?} as {dtype} needs {needed} bytes, but there are {}", bytes.len())));
+        }
+        Ok(Tensor { bytes, dtype, strides: contiguous_strides(shape), shape: shape.to_vec(), offset: 0 })
+    }
+
+    fn owned(source: Source, dtype: DType, shape: Vec<usize>, len: usize) -> Result<Self> {
+        let elements = element_count(&shape)?;
+        if elements != len {
+            return Err(Error::shape(format!("{len} numbers do not fill the shape {shape:?}, which has {elements} elements")));
+        }
+        Ok(Tensor { bytes: Bytes::from_source(source), dtype, strides: contiguous_strides(&shape), shape, offset: 0 })
+    }
+
+    /// An f32 tensor, row-major.
+    ///
+    /// # Errors
+    /// The data does not fill the shape. (The same holds for the other `from_…`.)
+    pub fn from_f32(data: Vec<f32>, shape: &[usize]) -> Result<Self> {
+        let len = data.len();
+        Self::owned(Source::F32(Arc::new(data)), DType::F32, shape.to_vec(), len)
+    }
+
+    /// An f64 tensor, row-major.
+    pub fn from_f64(data: Vec<f64>, shape: &[usize]) -> Result<Self> {
+        let len = data.len();
+        Self::owned(Source::F64(Arc::new(data)), DType::F64, shape.to_vec(), len)
+    }
+
+    /// An i64 tensor, row-major.
+    pub fn from_i64(data: Vec<i64>, shape: &[usize]) -> Result<Self> {
+        let len = data.len();
+        Self::owned(Source::I64(Arc::new(data)), DType::I64, shape.to_vec(), len)
+    }
+
+    /// A bool tensor, row-major.
+    pub fn from_bool(data: Vec<bool>, shape: &[usize]) -> Result<Self> {
+        let len = data.len();
+        let bytes: Vec<u8> = data.into_iter().map(u8::from).collect();
+        Self::owned(Source::U8(Arc::new(bytes)), DType::Bool, shape.to_vec(), len)
+    }
+
+    /// A 1-D f32 tensor.
+    pub fn vector(data: Vec<f32>) -> Self {
+        let shape = vec![data.len()];
+        Tensor { bytes: Bytes::from_source(Source::F32(Arc::new(data))), dtype: DType::F32, shape, strides: vec![1], offset: 0 }
+    }
+
+    /// A 1-D f64 tensor.
+    pub fn vector_f64(data: Vec<f64>) -> Self {
+        let shape = vec![data.len()];
+        Tensor { bytes: Bytes::from_source(Source::F64(Arc::new(data))), dtype: DType::F64, shape, strides: vec![1], offset: 0 }
+    }
+
+    /// A 1-D i64 tensor.
+    pub fn vector_i64(data: Vec<i64>) -> Self {
+        let shape = vec![data.len()];
+        Tensor { bytes: Bytes::from_source(Source::I64(Arc::new(data))), dtype: DType::I64, shape, strides: vec![1], offset: 0 }
+    }
+
+    /// A 0-D f64 tensor.
+    pub fn scalar(value: f64) -> Self {
+        let bytes = Bytes::from_source(Source::F64(Arc::new(vec![value])));
+        Tensor { bytes, dtype: DType::F64, shape: Vec::new(), strides: Vec::new(), offset: 0 }
+    }
+
+    // ---- what it is ---------------------------------------------------------------------------------------------
+
+    /// The dimensions.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    /// Number of dimensions.
+    pub fn ndim(&self) -> usize {
+        self.shape.len()
+    }
+    /// How elements are stored.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+    /// Number of elements.
+    pub fn numel(&self) -> usize {
+        self.shape.iter().product()
+    }
+    /// Element strides.
+    pub fn strides(&self) -> &[isize] {
+        &self.strides
+    }
+    /// True when the bytes lie in a mapped file.
+    pub fn is_mapped(&self) -> bool {
+        self.bytes.is_mapped()
+    }
+    /// True when elements follow each other in row-major order.
+    pub fn is_contiguous(&self) -> bool {
+        let mut expected = 1isize;
+        self.shape.iter().zip(&self.strides).rev().all(|(d, s)| {
+            let fits = *d <= 1 || *s == expected;
+            expected *= (*d).max(1) as isize;
+            fits
+        })
+    }
+    /// The two dimensions of a matrix.
+    ///
+    /// # Errors
+    /// It is not 2-D; `what` names it in the message.
+    pub fn matrix_shape(&self, what: &str) -> Result<(usize, usize)> {
+        match self.shape[..] {
+            [rows, cols] => Ok((rows, cols)),
+            _ => Err(Error::shape(format!("{what} must be a matrix, but its shape is {:?}", self.shape))),
+        }
+    }
+
+    // ---- views --------------------------------------------------------------------------------------------------
+
+    /// Dimensions in another order, sharing the bytes.
+    ///
+    /// # Errors
+    /// `order` is not a permutation of the dimensions.
+    pub fn permute(&self, order: &[usize]) -> Result<Self> {
+        let mut sorted = order.to_vec();
+        sorted.sort_unstable();
+        if sorted != (0..self.ndim()).collect::<Vec<_>>() {
+            return Err(Error::shape(format!("{order:?} is not an order of the {} dimensions of {:?}", self.ndim(), self.shape)));
+        }
+        let mut out = self.clone();
+        out.shape = order.iter().map(|i| self.shape[*i]).collect();
+        out.strides = order.iter().map(|i| self.strides[*i]).collect();
+        Ok(out)
+    }
+
+    /// The transposed matrix (all dimensions reversed), sharing the bytes.
+    pub fn t(&self) -> Self {
+        let mut out = self.clone();
+        out.shape.reverse();
+        out.strides.reverse();
+        out
+    }
+
+    /// Indices `range` of dimension `dim`, sharing the bytes.
+    ///
+    /// # Errors
+    /// No such dimension, or the range reaches past its end.
+    pub fn narrow(&self, dim: usize, range: Range<usize>) -> Result<Self> {
+        let size = *self
+            .shape
+            .get(dim)
+            .ok_or_else(|| Error::shape(format!("no dimension {dim} in a tensor of shape {:?}", self.shape)))?;
+        if range.start > range.end || range.end > size {
+            return Err(Error::shape(format!(
+                "{}..{} is outside dimension {dim}, which has size {size}",
+                range.start, range.end
+            )));
+        }
+        let mut out = self.clone();
+        out.shape[dim] = range.len();
+        if !range.is_empty() {
+            out.offset = out.offset.wrapping_add_signed(self.strides[dim] * range.start as isize);
+        }
+        Ok(out)
+    }
+
+    /// One index of dimension `dim`, which disappears; shares the bytes.
+    ///
+    /// # Errors
+    /// No such dimension, or the index lies outside it.
+    pub fn select(&self, dim: usize, index: usize) -> Result<Self> {
+        let mut out = self.narrow(dim, index..index.saturating_add(1))?;
+        out.shape.remove(dim);
+        out.strides.remove(dim);
+        Ok(out)
+    }
+
+    /// The same elements in another shape; a view where the memory order allows, else a copy.
+    ///
+    /// # Errors
+    /// The new shape has another number of elements.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
+        if element_count(shape)? != self.numel() {
+            return Err(Error::shape(format!(
+                "a tensor of shape {:?} ({} elements) cannot become {shape:?}",
+                self.shape,
+                self.numel()
+            )));
+        }
+        let mut out = if self.is_contiguous() { self.clone() } else { self.contiguous() };
+        out.shape = shape.to_vec();
+        out.strides = contiguous_strides(shape);
+        Ok(out)
+    }
+
+    /// A view in which dimensions of size 1 are repeated to `shape`.
+    ///
+    /// # Errors
+    /// The shapes do not broadcast.
+    pub fn broadcast_to(&self, shape: &[usize]) -> Result<Self> {
+        element_count(shape)?;
+        let missing = shape.len().checked_sub(self.ndim());
+        let fits = missing.is_some_and(|m| self.shape.iter().zip(&shape[m..]).all(|(have, want)| have == want || *have == 1));
+        let Some(missing) = missing.filter(|_| fits) else {
+            return Err(Error::shape(format!("a tensor of shape {:?} does not broadcast to {shape:?}", self.shape)));
+        };
+        let mut out = self.clone();
+        out.strides = vec![0; missing];
+        for (i, want) in shape[missing..].iter().enumerate() {
+            out.strides.push(if self.shape[i] == *want { self.strides[i] } else { 0 });
+        }
+        out.shape = shape.to_vec();
+        Ok(out)
+    }
+
+    /// The same elements in row-major order: itself where they are, else a copy in arithmetic precision.
+    pub fn contiguous(&self) -> Self {
+        if self.is_contiguous() {
+            return self.clone();
+        }
+        let shape = self.shape.clone();
+        let strides = contiguous_strides(&shape);
+        let (source, dtype) = match self.dtype.class() {
+            Class::F64 => (Source::F64(Arc::new(self.to_f64())), DType::F64),
+            Class::F32 => (Source::F32(Arc::new(self.to_f32())), DType::F32),
+            Class::Int => (Source::I64(Arc::new(self.to_i64())), DType::I64),
+            Class::Bool => (Source::U8(Arc::new(self.to_i64().into_iter().map(|v| v as u8).collect())), DType::Bool),
+        };
+        Tensor { bytes: Bytes::from_source(source), dtype, shape, strides, offset: 0 }
+    }
+
+    // ---- numbers ------------------------------------------------------------------------------------------------
+
+    /// Calls `visit(start, n, step)` for every run along the last dimension, in row-major order: elements
+    /// `start, start + step, …` (n of them).
+    fn runs(&self, mut visit: impl FnMut(usize, usize, isize)) {
+        if self.numel() == 0 {
+            return;
+        }
+        let Some((last, outer)) = self.shape.split_last() else {
+            return visit(self.offset, 1, 1);
+        };
+        let step = self.strides[outer.len()];
+        if self.is_contiguous() {
+            return visit(self.offset, self.numel(), 1);
+        }
+        let mut index = vec![0usize; outer.len()];
+        let mut start = self.offset as isize;
+        loop {
+            visit(start as usize, *last, step);
+            let mut dim = outer.len();
+            loop {
+                if dim == 0 {
+                    return;
+                }
+                dim -= 1;
+                index[dim] += 1;
+                start += self.strides[dim];
+                if index[dim] < outer[dim] {
+                    break;
+                }
+                start -= self.strides[dim] * outer[dim] as isize;
+                index[dim] = 0;
+            }
+        }
+    }
+
+    fn read<T: Clone + Default>(&self, widen: impl Fn(DType, &[u8], usize, &mut [T])) -> Vec<T> {
+        let mut out = vec![T::default(); self.numel()];
+        let mut at = 0;
+        let bytes = self.bytes.as_slice();
+        self.runs(|start, n, step| {
+            let run = &mut out[at..at + n];
+            at += n;
+            match step {
+                1 => widen(self.dtype, bytes, start, run),
+                0 => {
+                    widen(self.dtype, bytes, start, &mut run[..1]);
+                    let first = run[0].clone();
+                    run.fill(first);
+                }
+                _ => {
+                    for (i, value) in run.iter_mut().enumerate() {
+                        widen(self.dtype, bytes, start.wrapping_add_signed(step * i as isize), std::slice::from_mut(value));
+                    }
+                }
+            }
+        });
+        out
+    }
+
+    /// All elements as f32, row-major.
+    pub fn to_f32(&self) -> Vec<f32> {
+        self.as_f32().map_or_else(|| self.read(widen::to_f32), <[f32]>::to_vec)
+    }
+
+    /// All elements as f64, row-major.
+    pub fn to_f64(&self) -> Vec<f64> {
+        self.as_f64().map_or_else(|| self.read(widen::to_f64), <[f64]>::to_vec)
+    }
+
+    /// All elements as i64, row-major; fractions are cut off.
+    pub fn to_i64(&self) -> Vec<i64> {
+        self.read(widen::to_i64)
+    }
+
+    /// All elements as truth values: non-zero is true.
+    pub fn to_bool(&self) -> Vec<bool> {
+        match self.dtype.class() {
+            Class::Bool | Class::Int => self.to_i64().into_iter().map(|v| v != 0).collect(),
+            Class::F32 | Class::F64 => self.to_f64().into_iter().map(|v| v != 0.0).collect(),
+        }
+    }
+
+    /// The elements without a copy, where they already lie as f32 in row-major order.
+    pub fn as_f32(&self) -> Option<&[f32]> {
+        (self.dtype == DType::F32 && self.is_contiguous()).then(|| self.typed()).flatten()
+    }
+
+    /// The elements without a copy, where they already lie as f64 in row-major order.
+    pub fn as_f64(&self) -> Option<&[f64]> {
+        (self.dtype == DType::F64 && self.is_contiguous()).then(|| self.typed()).flatten()
+    }
+
+    /// All elements as f32, row-major, borrowed where possible.
+    pub fn f32_cow(&self) -> Cow<'_, [f32]> {
+        self.as_f32().map_or_else(|| Cow::Owned(self.to_f32()), Cow::Borrowed)
+    }
+
+    fn typed<T: bytemuck::AnyBitPattern>(&self) -> Option<&[T]> {
+        let start = self.offset * size_of::<T>();
+        let run = self.bytes.as_slice().get(start..start + self.numel() * size_of::<T>())?;
+        bytemuck::try_cast_slice(run).ok()
+    }
+
+    /// Widens the block `rows × cols` of a matrix into `out`, row-major, `rows.len() × cols.len()`: the way in which
+    /// everything that multiplies reads its weights. Fast where the last dimension's stride is 1; a transposed matrix
+    /// is better widened through [`Tensor::t`] (see [`Tensor::is_transposed`]).
+    ///
+    /// The caller guarantees a 2-D tensor, ranges inside it and a buffer of the right size.
+    pub fn widen_block(&self, rows: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+        debug_assert!(self.ndim() == 2 && rows.end <= self.shape[0] && cols.end <= self.shape[1]);
+        debug_assert_eq!(out.len(), rows.len() * cols.len());
+        let (row_stride, col_stride) = (self.strides[0], self.strides[1]);
+        let bytes = self.bytes.as_slice();
+        let at = |r: usize, c: usize| self.offset.wrapping_add_signed(row_stride * r as isize + col_stride * c as isize);
+        let width = cols.len();
+        if width == 0 || rows.is_empty() {
+            return;
+        }
+        if col_stride == 1 || width == 1 {
+            for (run, r) in out.chunks_exact_mut(width).zip(rows) {
+                widen::to_f32(self.dtype, bytes, at(r, cols.start), run);
+            }
+        } else if row_stride == 1 {
+            let mut column = vec![0f32; rows.len()];
+            for (j, c) in cols.enumerate() {
+                widen::to_f32(self.dtype, bytes, at(rows.start, c), &mut column);
+                for (i, value) in column.iter().enumerate() {
+                    out[i * width + j] = *value;
+                }
+            }
+        } else {
+            for (run, r) in out.chunks_exact_mut(width).zip(rows) {
+                for (value, c) in run.iter_mut().zip(cols.clone()) {
+                    widen::to_f32(self.dtype, bytes, at(r, c), std::slice::from_mut(value));
+                }
+            }
+        }
+    }
+
+    /// True for a matrix whose columns, not rows, lie contiguously: widen its transpose instead.
+    pub fn is_transposed(&self) -> bool {
+        self.ndim() == 2 && self.strides[0] == 1 && self.strides[1] != 1
+    }
+
+    /// Row `index` of a matrix as f32.
+    ///
+    /// # Errors
+    /// Not a matrix, or no such row.
+    pub fn row(&self, index: usize) -> Result<Vec<f32>> {
+        self.matrix_shape("a tensor whose row is asked for")?;
+        Ok(self.select(0, index)?.to_f32())
+    }
+
+    /// The only element.
+    ///
+    /// # Errors
+    /// There is not exactly one.
+    pub fn item(&self) -> Result<f64> {
+        match self.to_f64_small()[..] {
+            [value] => Ok(value),
+            _ => Err(Error::shape(format!("item() needs a tensor of one element, but its shape is {:?}", self.shape))),
+        }
+    }
+
+    fn to_f64_small(&self) -> Vec<f64> {
+        if self.numel() == 1 { self.to_f64() } else { Vec::new() }
+    }
+
+    /// The f32 elements for writing; copied first when shared or stored otherwise. Makes the tensor contiguous f32.
+    pub fn make_mut_f32(&mut self) -> &mut [f32] {
+        let whole = self.offset == 0 && self.is_contiguous() && self.bytes.len() == self.numel() * 4;
+        if !(whole && matches!(self.bytes.source_mut(), Source::F32(_))) {
+            *self = Tensor {
+                bytes: Bytes::from_source(Source::F32(Arc::new(self.to_f32()))),
+                dtype: DType::F32,
+                strides: contiguous_strides(&self.shape),
+                shape: self.shape.clone(),
+                offset: 0,
+            };
+        }
+        match self.bytes.source_mut() {
+            Source::F32(data) => Arc::make_mut(data).as_mut_slice(),
+            _ => &mut [],
+        }
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor {:?} {}", self.shape, self.dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counting(shape: &[usize]) -> Tensor {
+        Tensor::from_f32((0..shape.iter().product::<usize>()).map(|v| v as f32).collect(), shape).unwrap()
+    }
+
+    #[test]
+    fn views_share_and_read_in_row_major_order() {
+        let t = counting(&[2, 3, 4]).permute(&[2, 0, 1]).unwrap();
+        assert_eq!(t.shape(), [4, 2, 3]);
+        assert_eq!(t.to_f32()[..6], [0.0, 4.0, 8.0, 12.0, 16.0, 20.0]);
+        assert_eq!(t.narrow(0, 1..3).unwrap().select(1, 1).unwrap().to_f32(), [13.0, 17.0, 21.0, 14.0, 18.0, 22.0]);
+    }
+
+    #[test]
+    fn widen_block_agrees_in_both_orders() {
+        let t = counting(&[5, 7]);
+        let mut straight = vec![0f32; 6];
+        t.widen_block(1..3, 2..5, &mut straight);
+        assert_eq!(straight, [9.0, 10.0, 11.0, 16.0, 17.0, 18.0]);
+        let mut turned = vec![0f32; 6];
+        t.t().widen_block(2..5, 1..3, &mut turned);
+        assert_eq!(turned, [9.0, 16.0, 10.0, 17.0, 11.0, 18.0]);
+    }
+
+    #[test]
+    fn broadcasting_repeats_without_copying() {
+        let t = counting(&[3, 1]).broadcast_to(&[2, 3, 2]).unwrap();
+        assert_eq!(t.to_f32(), [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 0.0, 0.0, 1.0, 1.0, 2.0, 2.0]);
+        assert!(counting(&[3]).broadcast_to(&[2]).is_err());
+    }
+
+    #[test]
+    fn writing_to_a_copy_leaves_the_original() {
+        let a = counting(&[4]);
+        let mut b = a.clone();
+        b.make_mut_f32()[0] = 9.0;
+        assert_eq!((a.to_f32()[0], b.to_f32()[0]), (0.0, 9.0));
+    }
+
+    #[test]
+    fn shapes_that_overflow_are_refused() {
+        assert!(Tensor::from_bytes(Bytes::from(vec![]), DType::F32, &[usize::MAX, 2]).is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! Where a tensor's bytes live: a mapped file, the program's own static data, or memory it owns. Copies share.
+
+use crate::error::{Error, Result};
+use memmap2::Mmap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A shared, immutable run of bytes. Cheap to copy.
+#[derive(Clone)]
+pub struct Bytes {
+    source: Source,
+    start: usize,
+    len: usize,
+}
+
+#[derive(Clone)]
+pub(super) enum Source {
+    Mapped(Arc<Mmap>),
+    Static(&'static [u8]),
+    U8(Arc<Vec<u8>>),
+    F32(Arc<Vec<f32>>),
+    F64(Arc<Vec<f64>>),
+    I64(Arc<Vec<i64>>),
+}
+
+impl Bytes {
+    /// Maps a file. Pages are read when first touched.
+    ///
+    /// # Errors
+    /// The file cannot be opened or mapped. An empty file gives empty bytes.
+    pub fn map(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path).map_err(|e| Error::io(&e, path))?;
+        let meta = file.metadata().map_err(|e| Error::io(&e, path))?;
+        if meta.is_dir() {
+            return Err(Error::input("is a folder, not a file").file(path));
+        }
+        if meta.len() == 0 {
+            return Ok(Self::from_static(&[]));
+        }
+        // SAFETY: the mapping is read-only. Another process that shortens the file while it is mapped can end this one;
+        // every memory-mapping reader of weights (safetensors, llama.cpp) accepts that.
+        let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(&e, path))?;
+        let len = map.len();
+        Ok(Bytes { source: Source::Mapped(Arc::new(map)), start: 0, len })
+    }
+
+    /// Data compiled into the program.
+    pub fn from_static(data: &'static [u8]) -> Self {
+        Bytes { source: Source::Static(data), start: 0, len: data.len() }
+    }
+
+    pub(super) fn from_source(source: Source) -> Self {
+        let len = source.slice().len();
+        Bytes { source, start: 0, len }
+    }
+
+    /// A part of these bytes, sharing them.
+    ///
+    /// # Errors
+    /// The part reaches past the end.
+    pub fn slice(&self, start: usize, len: usize) -> Result<Self> {
+        let end = start.checked_add(len).filter(|end| *end <= self.len);
+        if end.is_none() {
+            return Err(Error::format(format!("needs {len} bytes from byte {start}, but there are {} in all", self.len)));
+        }
+        Ok(Bytes { source: self.source.clone(), start: self.start + start, len })
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        // In range by construction: `slice` checks.
+        &self.source.slice()[self.start..self.start + self.len]
+    }
+
+    /// Number of bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// True when the bytes lie in a mapped file rather than in this process's own memory.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.source, Source::Mapped(_))
+    }
+
+    pub(super) fn source_mut(&mut self) -> &mut Source {
+        &mut self.source
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(data: Vec<u8>) -> Self {
+        Self::from_source(Source::U8(Arc::new(data)))
+    }
+}
+
+impl Source {
+    fn slice(&self) -> &[u8] {
+        match self {
+            Source::Mapped(map) => map,
+            Source::Static(data) => data,
+            Source::U8(data) => data,
+            Source::F32(data) => bytemuck::cast_slice(data),
+            Source::F64(data) => bytemuck::cast_slice(data),
+            Source::I64(data) => bytemuck::cast_slice(data),
+        }
+    }
+}
+
+impl std::fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Bytes({}{})", self.len, if self.is_mapped() { ", mapped" } else { "" })
+    }
+}

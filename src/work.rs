@@ -1,0 +1,161 @@
+//! The handle that every long call receives: cancellation, progress, threads, seed and the place where text goes.
+//!
+//! There is no global state: two sessions in one process hold two `Work`s and do not see each other. Copies share
+//! everything. Loops call [`Work::check`] at least every few milliseconds.
+
+use crate::error::{Error, Result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Where progress is shown. The terminal implements it with bars, a notebook with messages, a test with nothing.
+pub trait Progress: Send + Sync {
+    /// A piece of work of `total` steps begins; returns the observer of its steps.
+    fn begin(&self, label: &str, total: u64) -> Box<dyn Steps>;
+}
+
+/// Observer of one piece of work; dropped when the work ends.
+pub trait Steps: Send + Sync {
+    /// `n` further steps are done.
+    fn advance(&self, n: u64);
+}
+
+/// Where text goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// What a script prints.
+    Out,
+    /// Warnings and notes.
+    Err,
+}
+
+/// Receives printed text. One call is one line or block, without its final newline.
+pub trait Sink: Send + Sync {
+    /// Writes one line or block of text.
+    fn write(&self, stream: Stream, text: &str);
+}
+
+struct Silent;
+impl Progress for Silent {
+    fn begin(&self, _: &str, _: u64) -> Box<dyn Steps> {
+        Box::new(Silent)
+    }
+}
+impl Steps for Silent {
+    fn advance(&self, _: u64) {}
+}
+impl Sink for Silent {
+    fn write(&self, _: Stream, _: &str) {}
+}
+
+/// Cancel flag, progress, thread pool, seed and output of one session. Cheap to copy; copies share everything.
+#[derive(Clone)]
+pub struct Work(Arc<Inner>);
+
+struct Inner {
+    cancel: Arc<AtomicBool>,
+    progress: Box<dyn Progress>,
+    sink: Box<dyn Sink>,
+    pool: rayon::ThreadPool,
+    seed: AtomicU64,
+}
+
+impl Work {
+    /// A handle with `threads` worker threads (0 = one per core), a seed, and the places for progress and text.
+    pub fn new(threads: usize, seed: u64, progress: Box<dyn Progress>, sink: Box<dyn Sink>) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("saerepl-{i}"))
+            .build()
+            .map_err(|e| Error::limit(format!("cannot start {threads} threads: {e}")))?;
+        let cancel = Arc::new(AtomicBool::new(false));
+        Ok(Work(Arc::new(Inner { cancel, progress, sink, pool, seed: AtomicU64::new(seed) })))
+    }
+
+    /// A handle that shows nothing: for library users and tests.
+    pub fn silent(threads: usize) -> Result<Self> {
+        Self::new(threads, 0, Box::new(Silent), Box::new(Silent))
+    }
+
+    /// Fails once the user has asked to stop. Loops call it every few milliseconds.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::interrupted()) } else { Ok(()) }
+    }
+
+    /// True once the user has asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancel.load(Ordering::Relaxed)
+    }
+
+    /// The flag itself, for a signal handler.
+    pub fn cancel_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0.cancel)
+    }
+
+    /// Forgets an earlier request to stop: a new cell begins.
+    pub fn reset_cancel(&self) {
+        self.0.cancel.store(false, Ordering::Relaxed);
+    }
+
+    /// Begins a piece of work of `total` steps, shown as a progress bar until the returned value is dropped.
+    pub fn begin(&self, label: &str, total: u64) -> Box<dyn Steps> {
+        self.0.progress.begin(label, total)
+    }
+
+    /// Number of worker threads.
+    pub fn threads(&self) -> usize {
+        self.0.pool.current_num_threads()
+    }
+
+    /// Runs `f` inside this session's thread pool, so that rayon's iterators in it use these threads.
+    pub fn install<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
+        self.0.pool.install(f)
+    }
+
+    /// The session's seed: what a call uses when its options name none.
+    pub fn seed(&self) -> u64 {
+        self.0.seed.load(Ordering::Relaxed)
+    }
+
+    /// Changes the session's seed.
+    pub fn set_seed(&self, seed: u64) {
+        self.0.seed.store(seed, Ordering::Relaxed);
+    }
+
+    /// Writes to the user's standard output.
+    pub fn print(&self, text: &str) {
+        self.0.sink.write(Stream::Out, text);
+    }
+
+    /// Writes a note or warning.
+    pub fn note(&self, text: &str) {
+        self.0.sink.write(Stream::Err, text);
+    }
+
+    /// Runs a call that cannot poll (a decomposition, a download, a rasteriser) on a helper thread and returns as soon
+    /// as it is done or the user asks to stop; then the helper's result is dropped when it arrives.
+    pub fn detached<T: Send + 'static>(&self, f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::Builder::new()
+            .name("saerepl-helper".into())
+            .spawn(move || {
+                // The receiver is gone when the user interrupted: nobody wants the result then.
+                let _ = send.send(f());
+            })
+            .map_err(|e| Error::limit(format!("cannot start a thread: {e}")))?;
+        loop {
+            match receive.recv_timeout(std::time::Duration::from_millis(10)) {
+                Ok(result) => return result,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => self.check()?,
+                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
+                    return Err(Error::internal("a helper thread stopped without a result"));
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Work").field("threads", &self.threads()).field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
