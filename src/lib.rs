@@ -13,7 +13,7 @@
 //! | 3 | [`hub`], [`model`] | names → files; canonical weights and token strings |
 //! | 2 | [`formats`] | file formats → named tensors |
 //! | 1 | [`compute`], [`options`], [`stats`], [`table`], [`figure`] | products and reducers; options as data; statistics; what can be shown |
-//! | 0 | [`tensor`], [`error`], [`work`], [`provenance`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result |
+//! | 0 | [`tensor`], [`error`], [`work`], [`random`], [`provenance`] | our tensor; the one error type; cancellation, progress, threads, seed; seeded draws; who made a result |
 
 pub mod analysis;
 pub mod compute;
@@ -25,6 +25,7 @@ pub mod hub;
 pub mod model;
 pub mod options;
 pub mod provenance;
+pub mod random;
 pub mod render;
 pub mod script;
 pub mod session;
