@@ -10,9 +10,9 @@
 //! | 6 | [`render`] | a table or figure → text, SVG, PNG |
 //! | 5 | [`analysis`] | the science |
 //! | 4 | [`dictionary`] | directions that read from and write to a place in a model |
-//! | 3 | [`hub`], [`model`] | names → files; canonical weights and token strings |
-//! | 2 | [`formats`] | file formats → named tensors |
-//! | 1 | [`compute`], [`options`], [`stats`], [`table`], [`figure`] | products and reducers; options as data; statistics; what can be shown |
+//! | 3 | [`model`] | canonical weights and token strings |
+//! | 2 | [`hub`] | names → files |
+//! | 1 | [`formats`], [`compute`], [`options`], [`stats`], [`table`], [`figure`] | file formats → named tensors; products and reducers; options as data; statistics; what can be shown |
 //! | 0 | [`tensor`], [`error`], [`work`], [`random`], [`provenance`] | our tensor; the one error type; cancellation, progress, threads, seed; seeded draws; who made a result |
 
 pub mod analysis;
