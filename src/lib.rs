@@ -12,14 +12,15 @@
 //! | 4 | [`dictionary`] | directions that read from and write to a place in a model |
 //! | 3 | [`model`] | canonical weights and token strings |
 //! | 2 | [`hub`] | names → files |
-//! | 1 | [`formats`], [`compute`], [`options`], [`stats`], [`table`], [`figure`] | file formats → named tensors; products and reducers; options as data; statistics; what can be shown |
-//! | 0 | [`tensor`], [`error`], [`work`], [`random`], [`provenance`] | our tensor; the one error type; cancellation, progress, threads, seed; seeded draws; who made a result |
+//! | 1 | [`formats`], [`compute`], [`stats`], [`table`], [`figure`] | file formats → named tensors; products and reducers; statistics; what can be shown |
+//! | 0 | [`tensor`], [`error`], [`work`], [`random`], [`provenance`], [`options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; seeded draws; who made a result; options as data; writing files whole; quantiles |
 
 pub mod analysis;
 pub mod compute;
 pub mod dictionary;
 pub mod error;
 pub mod figure;
+pub mod files;
 pub mod formats;
 pub mod hub;
 pub mod model;
@@ -27,6 +28,7 @@ pub mod options;
 pub mod provenance;
 pub mod random;
 pub mod render;
+pub mod sample;
 pub mod script;
 pub mod session;
 pub mod stats;
