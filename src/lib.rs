@@ -13,7 +13,7 @@
 //! | 3 | [`model`] | canonical weights and token strings |
 //! | 2 | [`hub`] | names → files |
 //! | 1 | [`formats`], [`compute`], [`stats`], [`table`], [`figure`] | file formats → named tensors; products and reducers; statistics; what can be shown |
-//! | 0 | [`tensor`], [`error`], [`work`], [`random`], [`provenance`], [`options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; seeded draws; who made a result; options as data; writing files whole; quantiles |
+//! | 0 | [`tensor`], [`error`], [`work`], [`provenance`], [`options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result; options as data; writing files whole; quantiles |
 
 pub mod analysis;
 pub mod compute;
@@ -26,7 +26,6 @@ pub mod hub;
 pub mod model;
 pub mod options;
 pub mod provenance;
-pub mod random;
 pub mod render;
 pub mod sample;
 pub mod script;
