@@ -252,7 +252,10 @@ impl Model {
         let full: Vec<_> = (0..config.n_layers).filter(|layer| !self.0.sliding[*layer]).map(|layer| layer.to_string()).collect();
         let window = match self.0.window {
             Some(window) if full.len() < config.n_layers => {
-                format!("{window} positions; layers with full attention: {}", if full.is_empty() { "none".into() } else { full.join(", ") })
+                format!(
+                    "{window} positions; layers with full attention: {}",
+                    if full.is_empty() { "none".into() } else { full.join(", ") }
+                )
             }
             _ => "none".into(),
         };

@@ -120,10 +120,8 @@ const GGUF: Names = &[
     (Slot::Out, "blk.{}.ffn_down.weight"),
     (Slot::RopeDivisors, "rope_freqs.weight"),
 ];
-const GGUF_GEMMA_NORMS: Names = &[
-    (Slot::Ln1Post, "blk.{}.post_attention_norm.weight"),
-    (Slot::Ln2Post, "blk.{}.post_ffw_norm.weight"),
-];
+const GGUF_GEMMA_NORMS: Names =
+    &[(Slot::Ln1Post, "blk.{}.post_attention_norm.weight"), (Slot::Ln2Post, "blk.{}.post_ffw_norm.weight")];
 const GGUF_HEAD_NORMS: Names = &[(Slot::QueryNorm, "blk.{}.attn_q_norm.weight"), (Slot::KeyNorm, "blk.{}.attn_k_norm.weight")];
 
 const LLAMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS], norm_offset: false, interleaved_rotary: false };

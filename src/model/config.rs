@@ -351,7 +351,9 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         }
         None => {
             if claims.tied == Some(false) {
-                warnings.push(format!("{source} says that the unembedding is not tied, but the file has none: the embedding is taken"));
+                warnings.push(format!(
+                    "{source} says that the unembedding is not tied, but the file has none: the embedding is taken"
+                ));
             }
             true
         }
@@ -374,7 +376,8 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         None => claims.rope_scaling.unwrap_or(Scaling::None),
     };
     let rope = RopeRule { base: claims.rope_base.unwrap_or(architecture.rope_theta), scaling };
-    let local_rope = architecture.local_rope_theta.map(|base| claims.local_rope.unwrap_or(RopeRule { base, scaling: Scaling::None }));
+    let local_rope =
+        architecture.local_rope_theta.map(|base| claims.local_rope.unwrap_or(RopeRule { base, scaling: Scaling::None }));
     let rotary_dims = claims.rotary_dims.unwrap_or_else(|| match claims.rotary_share {
         Some(share) => (share * heads.d_head as f64) as usize,
         None => heads.d_head,
@@ -458,7 +461,12 @@ impl Heads {
         let n_heads = match (claims.n_heads, claimed_width.or(architecture.d_head)) {
             (Some(heads), _) => heads,
             (None, Some(width)) if width > 0 && q_rows.is_multiple_of(width) => q_rows / width,
-            _ => return refuse(Slot::Query, format!("{source} gives no number of attention heads, and its {q_rows} rows do not tell")),
+            _ => {
+                return refuse(
+                    Slot::Query,
+                    format!("{source} gives no number of attention heads, and its {q_rows} rows do not tell"),
+                );
+            }
         };
         if n_heads == 0 || q_rows == 0 || !q_rows.is_multiple_of(n_heads) {
             return refuse(Slot::Query, format!("has {q_rows} rows, but {source} says {n_heads} attention heads"));
@@ -476,9 +484,10 @@ impl Heads {
             return refuse(Slot::Key, format!("has {k_rows} rows, which do not serve {n_heads} query heads of {d_head}"));
         }
         match claims.n_kv_heads {
-            Some(claimed) if claimed != n_kv_heads => {
-                refuse(Slot::Key, format!("has {k_rows} rows, {n_kv_heads} heads of {d_head}, but {source} says {claimed} kv heads"))
-            }
+            Some(claimed) if claimed != n_kv_heads => refuse(
+                Slot::Key,
+                format!("has {k_rows} rows, {n_kv_heads} heads of {d_head}, but {source} says {claimed} kv heads"),
+            ),
             _ => Ok(Heads { n_heads, n_kv_heads, d_head }),
         }
     }

@@ -9,7 +9,8 @@ use crate::work::Work;
 use serde_json::{Map, Value as Json, json};
 
 /// What every user of it must know.
-pub(super) const WARNING: &str = "the demo's weights are random (seed 20260130): they mean nothing, and show only how things work";
+pub(super) const WARNING: &str =
+    "the demo's weights are random (seed 20260130): they mean nothing, and show only how things work";
 
 const SEED: u64 = 20_260_130;
 const N_LAYERS: usize = 4;

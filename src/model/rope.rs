@@ -21,7 +21,12 @@ pub(super) enum Scaling {
     /// All divided by this factor.
     Linear(f64),
     /// Llama 3.1: slow planes divided by `factor`, fast ones kept, interpolated between.
-    Llama3 { factor: f64, low: f64, high: f64, original: f64 },
+    Llama3 {
+        factor: f64,
+        low: f64,
+        high: f64,
+        original: f64,
+    },
     /// Each divided by its own number (GGUF `rope_freqs.weight`).
     Divisors(Vec<f64>),
     /// One that is not known, by its name.

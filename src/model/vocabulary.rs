@@ -91,9 +91,9 @@ impl Vocabulary {
         }
         let mut entries = vec![None; size];
         for (id, (token, entry)) in tokens.iter().zip(&mut entries).enumerate() {
-            let piece = token.as_str().ok_or_else(|| {
-                Error::format(format!("token {id} is not text")).file(file).tensor("tokenizer.ggml.tokens")
-            })?;
+            let piece = token
+                .as_str()
+                .ok_or_else(|| Error::format(format!("token {id} is not text")).file(file).tensor("tokenizer.ggml.tokens"))?;
             let kind = match types.get(id).and_then(gguf::Value::as_usize) {
                 Some(2) => TokenKind::Unknown,
                 Some(3) => TokenKind::Control,
@@ -255,7 +255,9 @@ impl Vocabulary {
         let piece = self.piece(id);
         match (self.kind(id), self.spelling) {
             (TokenKind::Byte, _) => byte_of_piece(piece).map_or_else(|| piece.into(), |byte| vec![byte]),
-            (TokenKind::Normal, Spelling::ByteLevel) => piece.chars().map(byte_of).collect::<Option<_>>().unwrap_or_else(|| piece.into()),
+            (TokenKind::Normal, Spelling::ByteLevel) => {
+                piece.chars().map(byte_of).collect::<Option<_>>().unwrap_or_else(|| piece.into())
+            }
             (TokenKind::Normal | TokenKind::UserDefined, Spelling::SentencePiece) => piece.replace('\u{2581}', " ").into_bytes(),
             _ => piece.into(),
         }
@@ -310,7 +312,15 @@ fn is_reserved_name(piece: &str) -> bool {
     name.len() < piece.len()
         && matches!(
             name.as_str(),
-            "<unused>" | "[unused]" | "<|unused|>" | "<|unused_|>" | "<|reserved_special_token_|>" | "<|reserved_|>" | "<reserved_>" | "<SPECIAL_>" | "[PAD]"
+            "<unused>"
+                | "[unused]"
+                | "<|unused|>"
+                | "<|unused_|>"
+                | "<|reserved_special_token_|>"
+                | "<|reserved_|>"
+                | "<reserved_>"
+                | "<SPECIAL_>"
+                | "[PAD]"
         )
 }
 
@@ -324,7 +334,9 @@ fn spelling_of(tokenizer: &Json) -> Spelling {
     }
     if kinds.iter().any(|(kind, ..)| *kind == "ByteLevel") {
         Spelling::ByteLevel
-    } else if kinds.iter().any(|(kind, pattern, content)| *kind == "Metaspace" || *kind == "Replace" && (*pattern == "\u{2581}" || *content == "\u{2581}")) {
+    } else if kinds.iter().any(|(kind, pattern, content)| {
+        *kind == "Metaspace" || *kind == "Replace" && (*pattern == "\u{2581}" || *content == "\u{2581}")
+    }) {
         Spelling::SentencePiece
     } else {
         Spelling::Plain
@@ -347,7 +359,8 @@ mod tests {
 
     #[test]
     fn halves_of_a_character_are_escaped_and_join_to_the_whole() {
-        let tokenizer = json!({"decoder": {"type": "ByteLevel"}, "model": {"vocab": {"â": 0, "Ģ": 1, "Ķ": 2, "Ġthe": 3, "Ġ": 4}}});
+        let tokenizer =
+            json!({"decoder": {"type": "ByteLevel"}, "model": {"vocab": {"â": 0, "Ģ": 1, "Ķ": 2, "Ġthe": 3, "Ġ": 4}}});
         let vocabulary = Vocabulary::from_tokenizer(&tokenizer, 6).unwrap();
         assert_eq!(vocabulary.token(0), "<0xE2>");
         assert_eq!(vocabulary.decode(&[3, 0, 1, 2]), " the—");

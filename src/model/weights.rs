@@ -7,7 +7,8 @@ use crate::tensor::Tensor;
 use std::collections::BTreeSet;
 
 /// Prefixes that transformers puts before the text model's names, in the order in which they are tried.
-const PREFIXES: &[&str] = &["model.language_model.", "language_model.model.", "model.", "transformer.", "gpt_neox.", "text_model.", ""];
+const PREFIXES: &[&str] =
+    &["model.language_model.", "language_model.model.", "model.", "transformer.", "gpt_neox.", "text_model.", ""];
 
 /// Parts of names that belong to other modalities, or hold what the config says already.
 const FOREIGN: &[&str] = &["vision_tower", "vision_model", "visual", "multi_modal_projector", "rotary_emb.inv_freq"];

@@ -170,7 +170,10 @@ fn grouped_heads_share_by_division() {
 fn what_is_out_of_range_or_misnamed_is_said() {
     let model = load(&fixture("tiny-llama")).unwrap();
     let message = |result: saerepl::Result<Tensor>| result.unwrap_err().to_string();
-    assert!(message(model.w_q(3, 0)).contains("layer 3 is out of range: ") && message(model.w_q(3, 0)).ends_with("has 3 layers, numbered from 0"));
+    assert!(
+        message(model.w_q(3, 0)).contains("layer 3 is out of range: ")
+            && message(model.w_q(3, 0)).ends_with("has 3 layers, numbered from 0")
+    );
     assert!(message(model.w_k(0, 4)).contains("head 4 is out of range: "));
     assert!(message(model.gain("blocks.9.ln1")).contains("layer 9 is out of range"));
     assert!(message(model.gain("blocks.0.ln1_post")).contains("has no norm `blocks.0.ln1_post`"));
@@ -209,7 +212,10 @@ fn contradictions_name_both_sides() {
     assert!(layers.to_string().contains("says 4 layers, but `model.layers.3.self_attn.q_proj.weight` is missing"), "{layers}");
     let unknown = refused(&|c| c["model_type"] = "lama".into());
     assert!(unknown.to_string().contains("unknown architecture `lama`"), "{unknown}");
-    assert_eq!(unknown.helps(), ["the nearest known one is `llama`", "known architectures are: llama, mistral, gemma2, gemma3_text, gemma3"]);
+    assert_eq!(
+        unknown.helps(),
+        ["the nearest known one is `llama`", "known architectures are: llama, mistral, gemma2, gemma3_text, gemma3"]
+    );
     let none = refused(&|c| {
         c.as_object_mut().unwrap().retain(|key, _| key != "num_attention_heads" && key != "head_dim");
     });
@@ -236,7 +242,9 @@ fn lesser_disagreements_are_warned_about_and_the_tensors_believed() {
 fn a_class_default_fills_a_multimodal_config() {
     let folder = changed("tiny-gemma3", |c| {
         let text = c["text_config"].as_object_mut().unwrap();
-        for key in ["num_attention_heads", "head_dim", "query_pre_attn_scalar", "layer_types", "tie_word_embeddings", "rms_norm_eps"] {
+        for key in
+            ["num_attention_heads", "head_dim", "query_pre_attn_scalar", "layer_types", "tie_word_embeddings", "rms_norm_eps"]
+        {
             text.remove(key);
         }
     });

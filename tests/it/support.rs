@@ -20,7 +20,8 @@ pub fn reference(name: &str) -> Value {
 
 /// A real model's file, or `None` with a printed line where it is not on this machine.
 pub fn real(name: &str) -> Option<String> {
-    let folder = std::env::var("SAEREPL_REAL").unwrap_or_else(|_| format!("{}/.cache/saerepl-real", std::env::var("HOME").unwrap_or_default()));
+    let folder = std::env::var("SAEREPL_REAL")
+        .unwrap_or_else(|_| format!("{}/.cache/saerepl-real", std::env::var("HOME").unwrap_or_default()));
     let path = PathBuf::from(folder).join(name);
     if path.exists() {
         return Some(path.display().to_string());
