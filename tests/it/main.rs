@@ -5,3 +5,5 @@
 
 mod formats;
 mod house;
+mod models;
+mod support;
