@@ -1,3 +1,4 @@
 //! The one integration-test binary: what the crate promises, through its public API and the program it builds.
 
 mod house;
+mod tensor;
