@@ -7,3 +7,4 @@ mod formats;
 mod house;
 mod models;
 mod support;
+mod tensor;
