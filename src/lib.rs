@@ -4,6 +4,7 @@
 //!
 //! | floor | rooms | what they know |
 //! |---|---|---|
+//! | 10 | [`cli`] | arguments; one file a subcommand |
 //! | 9 | [`batch`], [`repl`] | a way in: turns input into cells, outcomes into what a person sees |
 //! | 8 | [`session`] | one engine, one scope; evaluates a cell and returns an outcome |
 //! | 7 | [`script`] | Rhai bindings and nothing else |
@@ -16,6 +17,9 @@
 //! | 0 | [`tensor`], [`error`], [`work`], [`provenance`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result |
 
 pub mod analysis;
+pub mod batch;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod compute;
 pub mod dictionary;
 pub mod error;
@@ -26,6 +30,8 @@ pub mod model;
 pub mod options;
 pub mod provenance;
 pub mod render;
+#[cfg(feature = "cli")]
+pub mod repl;
 pub mod script;
 pub mod session;
 pub mod stats;
