@@ -48,7 +48,7 @@ fn prompt(session: Session, colour: bool, width: fn() -> usize) -> u8 {
         }
         if commands::is_command(&line) {
             match commands::run(&line, &session.borrow()) {
-                commands::Next::Go => continue,
+                commands::Next::Go | commands::Next::Failed => continue,
                 commands::Next::Quit => return DONE,
             }
         }

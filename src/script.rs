@@ -69,6 +69,7 @@ pub fn entries() -> &'static [Entry] {
 pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
+    display::install(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());
     for entry in entries() {
         match entry.namespace {

@@ -43,7 +43,7 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), folder: ".".into(), width: 80 }
+        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), folder: PathBuf::new(), width: 80 }
     }
 }
 
@@ -176,7 +176,8 @@ impl Session {
         self.sources.insert(name, text);
         let lines_above = text.get(..part.start).map_or(0, |above| above.matches('\n').count());
         let cell = without_shebang("\n".repeat(lines_above) + text.get(part).unwrap_or_default());
-        match self.engine.compile_with_scope(&self.scope, &cell) {
+        let compiled = self.engine.compile_with_scope(&self.scope, &cell).map_err(EvalAltResult::from);
+        match compiled.and_then(|ast| closed(&cell).map(|()| ast)) {
             Ok(mut ast) => {
                 ast.set_source(name);
                 Ok((ast, cell))
@@ -242,6 +243,18 @@ impl Drop for Session {
 /// The text with a first line `#!…`, which makes a script executable, as a comment.
 fn without_shebang(text: String) -> String {
     if text.starts_with("#!") { format!("// {text}") } else { text }
+}
+
+/// Refuses a text that ends inside a block comment, which Rhai lets pass.
+fn closed(text: &str) -> Result<(), EvalAltResult> {
+    let outline = outline(text);
+    match outline.pieces.last() {
+        Some((scan::Kind::Comment, range)) if outline.open => {
+            let position = scan::position_of(text, range.start);
+            Err(*script::raise(Error::input("the comment is not closed"), position))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A position behind the last character of a text.

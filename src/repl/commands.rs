@@ -16,6 +16,8 @@ const COMMANDS: &[(&str, &str)] = &[
 pub(super) enum Next {
     Go,
     Quit,
+    /// There is no such command, or nothing to help with.
+    Failed,
 }
 
 /// Whether a line is a command and no script.
@@ -33,8 +35,16 @@ fn asked(line: &str) -> Option<&str> {
 pub(super) fn run(line: &str, session: &Session) -> Next {
     let (line, work) = (line.trim(), session.work());
     if let Some(name) = line.strip_prefix('?').or_else(|| asked(line)) {
-        work.print(&help(name.trim()));
-        return Next::Go;
+        return match help(name.trim()) {
+            Ok(page) => {
+                work.print(&page);
+                Next::Go
+            }
+            Err(error) => {
+                work.note(&error);
+                Next::Failed
+            }
+        };
     }
     match line {
         ":quit" | ":q" | ":exit" => return Next::Quit,
@@ -44,6 +54,7 @@ pub(super) fn run(line: &str, session: &Session) -> Next {
             let near = nearest(word, COMMANDS.iter().map(|(name, _)| *name));
             let hint = near.map_or_else(|| "`:help` lists the commands".into(), |near| format!("did you mean `{near}`?"));
             work.note(&format!("error: unknown command `{word}`\nhelp: {hint}"));
+            return Next::Failed;
         }
     }
     Next::Go
@@ -75,14 +86,15 @@ fn name_of(entry: &Entry) -> String {
 }
 
 /// Signature, options with defaults and documentation of everything of a name.
-fn help(name: &str) -> String {
+fn help(name: &str) -> Result<String, String> {
     let found: Vec<&Entry> = entries().iter().filter(|e| e.path() == name || name_of(e) == name).collect();
     if found.is_empty() {
         let names: Vec<String> = entries().iter().map(Entry::path).collect();
         let hint = nearest(name, names.iter().map(String::as_str));
-        return format!("no help on `{name}`{}", hint.map_or(String::new(), |near| format!("; did you mean `{near}`?")));
+        let hint = hint.map_or_else(|| "`:help` lists everything".into(), |near| format!("did you mean `{near}`?"));
+        return Err(format!("error: there is nothing named `{name}`\nhelp: {hint}"));
     }
-    found.iter().map(|entry| page(entry)).collect::<Vec<_>>().join("\n\n")
+    Ok(found.iter().map(|entry| page(entry)).collect::<Vec<_>>().join("\n\n"))
 }
 
 fn page(entry: &Entry) -> String {

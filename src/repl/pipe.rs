@@ -23,6 +23,7 @@ pub(super) fn run(mut session: Session, colour: bool) -> u8 {
             match commands::run(&text[cell], &session) {
                 commands::Next::Go => continue,
                 commands::Next::Quit => return DONE,
+                commands::Next::Failed => return FAILED,
             }
         }
         match session.eval_part(&text, cell, NAME) {

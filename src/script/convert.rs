@@ -276,6 +276,10 @@ pub fn type_name(value: &Dynamic) -> String {
 
 /// The name of a type as signatures write it: Rhai's own types small (`string`, `array`, `map`), ours as they are named.
 pub fn short_type_name(name: &str) -> String {
+    // Rhai's word for whatever is text.
+    if name.contains("ImmutableString") {
+        return "string".into();
+    }
     let outer = name.trim_start_matches("&mut ").trim_start_matches('&').split('<').next().unwrap_or(name);
     let short = match outer.rsplit("::").next().unwrap_or(outer) {
         "i64" | "INT" => "integer",

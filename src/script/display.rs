@@ -1,7 +1,8 @@
 //! How a value is shown: the one place that `print`, `show` and the sessions use.
 
+use crate::script::Host;
 use crate::script::convert::type_name;
-use rhai::{Array, Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext, Position};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use unicode_width::UnicodeWidthStr;
 
 /// Lines of a list or map that is too long for one line.
@@ -21,6 +22,15 @@ pub fn text(engine: &Engine, value: &Dynamic, width: usize) -> String {
         return text.to_string();
     }
     value.as_char().map_or_else(|_| display(engine, value, width), String::from)
+}
+
+/// Makes `print` write arrays and maps so too: Rhai's own functions for them would be found before ours.
+pub(super) fn install(engine: &mut Engine) {
+    fn print(call: &NativeCallContext, value: Dynamic) -> Result<String, Box<EvalAltResult>> {
+        Ok(display(call.engine(), &value, Host::of(call)?.width))
+    }
+    engine.register_fn("print", |call: NativeCallContext, list: Array| print(&call, list.into()));
+    engine.register_fn("print", |call: NativeCallContext, map: Map| print(&call, map.into()));
 }
 
 fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String {

@@ -8,7 +8,7 @@ use crate::error::{Error, Result, nearest};
 use crate::script::Host;
 use crate::script::convert::{describe, type_name};
 use crate::script::declare::Entry;
-use crate::script::scan::{Kind, outline};
+use crate::script::scan::{Kind, byte_of, outline};
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, FnCallExpr, Position, Stmt};
 
 pub(super) fn entries() -> Vec<Entry> {
@@ -161,14 +161,6 @@ fn second_argument(text: &str, position: Position) -> Option<String> {
         }
     }
     None
-}
-
-/// The byte at which a position of the parser lies. Lines and columns count from 1, columns in characters.
-pub fn byte_of(text: &str, position: Position) -> Option<usize> {
-    let (line, column) = (position.line()?, position.position().unwrap_or(1).max(1));
-    let start = if line == 1 { 0 } else { text.match_indices('\n').nth(line - 2)?.0 + 1 };
-    let rest = &text[start..];
-    Some(start + rest.char_indices().nth(column - 1).map_or(rest.len(), |(byte, _)| byte))
 }
 
 /// Refuses a key that the script does not declare.

@@ -1,6 +1,7 @@
 //! The outline of a script's text without parsing it: where strings, comments and brackets begin and end, and what is
 //! still open at its end. The parser answers none of this for text that is not finished.
 
+use rhai::Position;
 use std::ops::Range;
 
 /// What a piece of text is.
@@ -214,6 +215,24 @@ fn character(text: &str, start: usize) -> Option<usize> {
     rest[inner..].starts_with('\'').then_some(start + 1 + inner + 1)
 }
 
+/// The byte at which a position of the parser lies. Lines and columns count from 1, columns in characters.
+pub fn byte_of(text: &str, position: Position) -> Option<usize> {
+    let (line, column) = (position.line()?, position.position().unwrap_or(1).max(1));
+    let start = if line == 1 { 0 } else { text.match_indices('\n').nth(line - 2)?.0 + 1 };
+    let rest = &text[start..];
+    Some(start + rest.char_indices().nth(column - 1).map_or(rest.len(), |(byte, _)| byte))
+}
+
+/// The position of the parser at which a byte lies.
+pub fn position_of(text: &str, byte: usize) -> Position {
+    let above = text.get(..byte).unwrap_or(text);
+    let (line, column) = (above.matches('\n').count() + 1, above.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    match (u16::try_from(line), u16::try_from(column)) {
+        (Ok(line), Ok(column)) => Position::new(line, column),
+        _ => Position::NONE,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +248,15 @@ mod tests {
             ["f()", "/* a /* b */ */", "`a ${ #{x: `}`} } c`", "\"a(\"", "'('", "'\\''", "// (", "#\"raw ( \"#", "foo)", "\"open"]
         {
             assert!(!outline(text).open, "{text}");
+        }
+    }
+
+    #[test]
+    fn positions_and_bytes_are_inverse() {
+        let text = "a\nßb c\n";
+        for (line, column, byte) in [(1, 1, 0), (2, 1, 2), (2, 2, 4), (2, 4, 6)] {
+            assert_eq!(byte_of(text, Position::new(line, column)), Some(byte));
+            assert_eq!(position_of(text, byte), Position::new(line, column));
         }
     }
 

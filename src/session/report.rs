@@ -73,12 +73,17 @@ impl Report {
                 .annotation(kind.span(span(&frame.text, frame.column)));
             groups.push(group.element(snippet));
         }
-        if groups.is_empty() {
-            groups.push(Group::with_title(Level::ERROR.primary_title(self.message.as_str())));
-        }
-        groups.extend(self.help.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str()))));
+        let help = self.help.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str())));
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        renderer.decor_style(DecorStyle::Ascii).render(&groups)
+        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        if groups.is_empty() {
+            // Rendered together, a bar without a line of source would stand between them.
+            let error = Group::with_title(Level::ERROR.primary_title(self.message.as_str()));
+            let parts: Vec<String> = std::iter::once(error).chain(help).map(|part| renderer.render(&[part])).collect();
+            return parts.join("\n");
+        }
+        groups.extend(help);
+        renderer.render(&groups)
     }
 }
 
@@ -152,14 +157,25 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
         }
     }
     frames.reverse();
+    // A function that calls a closure stands at the same place as the closure's call.
+    frames.dedup_by(|outer, inner| {
+        let same = inner.note.is_some() && (&inner.source, inner.line, inner.column) == (&outer.source, outer.line, outer.column);
+        if same {
+            inner.note = outer.note.take();
+        }
+        same
+    });
     Report { kind, message, frames, help }
 }
 
 fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<String>) -> Option<Frame> {
-    let line = position.line()?;
-    let text = known.sources.get(source)?;
-    let text = text.lines().nth(line - 1).unwrap_or_default().to_string();
-    let column = position.position().unwrap_or(1).clamp(1, text.chars().count() + 1);
+    let (line, column) = (position.line()?, position.position().unwrap_or(1));
+    let whole = known.sources.get(source)?;
+    let lines: Vec<&str> = whole.trim_end().lines().collect();
+    // What is missing at the end is missing behind the last line that says something.
+    let (line, column) = if line > lines.len() { (lines.len().max(1), usize::MAX) } else { (line, column) };
+    let text = lines.get(line - 1).copied().unwrap_or_default().to_string();
+    let column = column.clamp(1, text.chars().count() + 1);
     Some(Frame { source: source.to_string(), line, column, text, note })
 }
 
