@@ -1,7 +1,7 @@
 //! The library that scripts import as `std/NAME`: the files of `stdlib/`, each listed here once.
 
 /// Name and text of each file.
-pub(super) const FILES: &[(&str, &str)] = &[];
+pub(super) const FILES: &[(&str, &str)] = &[("experiments", include_str!("../../stdlib/experiments.rhai"))];
 
 #[cfg(test)]
 mod tests {
