@@ -20,6 +20,7 @@
 //! | 0 | [`error`], [`provenance`], [`sample`] | the one error type; who made a result; sorted samples |
 
 pub mod analysis;
+pub mod batch;
 pub mod compute;
 pub mod dictionary;
 pub mod error;
@@ -39,5 +40,9 @@ pub mod stats;
 pub mod table;
 pub mod tensor;
 pub mod work;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod repl;
 
 pub use error::{Error, Result};
