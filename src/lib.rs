@@ -21,6 +21,8 @@
 
 pub mod analysis;
 pub mod batch;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod compute;
 pub mod dictionary;
 pub mod error;
@@ -33,6 +35,8 @@ pub mod options;
 pub mod provenance;
 pub mod random;
 pub mod render;
+#[cfg(feature = "cli")]
+pub mod repl;
 pub mod sample;
 pub mod script;
 pub mod session;
@@ -40,9 +44,5 @@ pub mod stats;
 pub mod table;
 pub mod tensor;
 pub mod work;
-#[cfg(feature = "cli")]
-pub mod cli;
-#[cfg(feature = "cli")]
-pub mod repl;
 
 pub use error::{Error, Result};
