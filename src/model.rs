@@ -90,7 +90,7 @@ impl Model {
             None => name.to_string(),
         };
         match hub::resolve(&name, work)? {
-            Place::Demo => Self::demo(),
+            Place::Demo => Self::demo(work),
             Place::Folder(files) => Self::from_checkpoint(huggingface::read(files.as_ref())?),
             Place::File(path) => Self::from_file(&path),
         }
@@ -160,9 +160,9 @@ impl Model {
     /// The built-in model: small, seeded and random, and it says so.
     ///
     /// # Errors
-    /// None in practice: it goes through the checks of any checkpoint.
-    pub fn demo() -> Result<Self> {
-        let model = Self::from_checkpoint(demo::checkpoint()?)?;
+    /// The user's interruption.
+    pub fn demo(work: &Work) -> Result<Self> {
+        let model = Self::from_checkpoint(demo::checkpoint(work)?)?;
         let Ok(mut inner) = Arc::try_unwrap(model.0) else { return Err(Error::internal("the demo is shared already")) };
         inner.warnings.insert(0, demo::WARNING.to_string());
         Ok(Model(Arc::new(inner)))

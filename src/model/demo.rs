@@ -4,8 +4,8 @@
 use crate::error::Result;
 use crate::formats::TensorSet;
 use crate::formats::huggingface::Checkpoint;
-use crate::random::Random;
 use crate::tensor::Tensor;
+use crate::work::Work;
 use serde_json::{Map, Value as Json, json};
 
 /// What every user of it must know.
@@ -39,34 +39,35 @@ const WORDS: &str = "the of and to in is for that with as on by from at or an th
 const PIECES: &str = "a e i o u s t n r l d m c p b g f h w y k v x j q z ing ed er ly tion ment ness able est ful less ism ist ous \
     ive al en ize un re pre dis mis over under 0 1 2 3 4 5 6 7 8 9 . , ; : ! ? ( ) [ ] { } ' \" - + = * / \\ < > | & % $ # @ ~ ^ _ 's n't";
 
-pub(super) fn checkpoint() -> Result<Checkpoint> {
+pub(super) fn checkpoint(work: &Work) -> Result<Checkpoint> {
     let (pieces, tokenizer) = tokenizer();
-    let mut random = Random::new(SEED);
     let mut tensors = TensorSet::new("demo");
-    let mut matrix = |name: String, rows: usize, cols: usize, scale: f64| -> Result<()> {
-        let values = random.normals(rows * cols).into_iter().map(|v| v * scale as f32).collect();
-        tensors.insert(name, Tensor::from_f32(values, &[rows, cols])?);
+    let mut stream = 0;
+    let mut draw = |name: String, shape: &[usize], mean: f32, std: f32| -> Result<()> {
+        let mut values = Tensor::randn(shape, SEED, stream, work)?;
+        values.make_mut_f32().iter_mut().for_each(|v| *v = mean + std * *v);
+        tensors.insert(format!("model.{name}.weight"), values);
+        stream += 1;
         Ok(())
     };
-    matrix("model.embed_tokens.weight".into(), pieces, D_MODEL, 0.1)?;
+    draw("embed_tokens".into(), &[pieces, D_MODEL], 0.0, 0.1)?;
     for layer in 0..N_LAYERS {
-        let mut linear = |name: &str, rows, cols: usize| {
-            matrix(format!("model.layers.{layer}.{name}.weight"), rows, cols, (cols as f64).powf(-0.5))
-        };
-        linear("self_attn.q_proj", N_HEADS * D_HEAD, D_MODEL)?;
-        linear("self_attn.k_proj", N_KV_HEADS * D_HEAD, D_MODEL)?;
-        linear("self_attn.v_proj", N_KV_HEADS * D_HEAD, D_MODEL)?;
-        linear("self_attn.o_proj", D_MODEL, N_HEADS * D_HEAD)?;
-        linear("mlp.gate_proj", D_MLP, D_MODEL)?;
-        linear("mlp.up_proj", D_MLP, D_MODEL)?;
-        linear("mlp.down_proj", D_MODEL, D_MLP)?;
+        for (name, rows, cols) in [
+            ("self_attn.q_proj", N_HEADS * D_HEAD, D_MODEL),
+            ("self_attn.k_proj", N_KV_HEADS * D_HEAD, D_MODEL),
+            ("self_attn.v_proj", N_KV_HEADS * D_HEAD, D_MODEL),
+            ("self_attn.o_proj", D_MODEL, N_HEADS * D_HEAD),
+            ("mlp.gate_proj", D_MLP, D_MODEL),
+            ("mlp.up_proj", D_MLP, D_MODEL),
+            ("mlp.down_proj", D_MODEL, D_MLP),
+        ] {
+            draw(format!("layers.{layer}.{name}"), &[rows, cols], 0.0, (cols as f32).sqrt().recip())?;
+        }
+        for norm in ["input_layernorm", "post_attention_layernorm"] {
+            draw(format!("layers.{layer}.{norm}"), &[D_MODEL], 1.0, 0.2)?;
+        }
     }
-    let norms = (0..N_LAYERS)
-        .flat_map(|layer| ["input_layernorm", "post_attention_layernorm"].map(|norm| format!("layers.{layer}.{norm}")));
-    for norm in norms.chain(["norm".to_string()]) {
-        let gain = random.normals(D_MODEL).into_iter().map(|v| 1.0 + 0.2 * v).collect();
-        tensors.insert(format!("model.{norm}.weight"), Tensor::vector(gain));
-    }
+    draw("norm".into(), &[D_MODEL], 1.0, 0.2)?;
     let config = json!({
         "model_type": "llama",
         "num_hidden_layers": N_LAYERS,

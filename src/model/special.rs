@@ -88,7 +88,6 @@ fn like(w_e: &Tensor, reserved: &[usize], work: &Work) -> Result<Vec<bool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
     use serde_json::{Map, json};
 
     const ORDINARY: usize = 40;
@@ -97,19 +96,19 @@ mod tests {
     /// by that much around one point; without, all rows come from one distribution.
     fn made(reserved: usize, spread: Option<f32>) -> SpecialMask {
         let (d, size) = (12, ORDINARY + reserved);
-        let mut random = Random::new(3);
+        let work = Work::silent(2).unwrap();
         let piece = |id: usize| if id < ORDINARY { format!("w{id}") } else { format!("<unused{id}>") };
         let vocab: Map<_, _> = (0..size).map(|id| (piece(id), json!(id))).collect();
         let added: Vec<_> = (ORDINARY..size).map(|id| json!({"id": id, "content": piece(id), "special": true})).collect();
         let tokenizer = json!({"model": {"vocab": vocab}, "added_tokens": added});
-        let mut row = |id: usize| match spread.filter(|_| id >= ORDINARY || id == 7 || id == 23) {
-            Some(spread) => random.normals(d).into_iter().map(|v| 1.0 + spread * v).collect(),
-            None => random.normals(d),
-        };
-        let rows = (0..size).flat_map(&mut row).collect();
-        let w_e = Tensor::from_f32(rows, &[size, d]).unwrap();
+        let mut w_e = Tensor::randn(&[size, d], 3, 0, &work).unwrap();
+        for (id, row) in w_e.make_mut_f32().chunks_mut(d).enumerate() {
+            if let Some(spread) = spread.filter(|_| id >= ORDINARY || id == 7 || id == 23) {
+                row.iter_mut().for_each(|v| *v = 1.0 + spread * *v);
+            }
+        }
         let vocabulary = Vocabulary::from_tokenizer(&tokenizer, size).unwrap();
-        SpecialMask::of(&w_e, &vocabulary, &Work::silent(2).unwrap()).unwrap()
+        SpecialMask::of(&w_e, &vocabulary, &work).unwrap()
     }
 
     #[test]
