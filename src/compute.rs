@@ -11,6 +11,7 @@
 
 pub mod linalg;
 pub mod matmul;
+pub mod product;
 
 pub use matmul::{column_norms, matmul, mean_row, project, row_norms, second_moment};
 
