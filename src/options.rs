@@ -319,6 +319,7 @@ macro_rules! choice {
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $text),+ }
             }
+            #[allow(dead_code)]
             /// All values, in the order of their declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
         }

@@ -1,1 +1,88 @@
-//! Rhai bindings and nothing else.
+//! Rhai bindings and nothing else: a binding checks its arguments, calls a room below, and wraps the result.
+//!
+//! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values.
+//! * one file a topic: what a script can call.
+
+pub mod convert;
+pub mod declare;
+
+mod basics;
+
+use crate::error::{Error, Kind};
+use crate::work::Work;
+use convert::{FromScript, IntoScript};
+use declare::Entry;
+use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, Position};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+/// What bindings may reach: the session's work handle and where its results go. Cheap to copy.
+#[derive(Clone)]
+pub struct Host {
+    /// Cancellation, progress, threads, seed, output.
+    pub work: Work,
+    /// Where `save` writes and what `out_dir()` gives.
+    pub out_dir: Arc<PathBuf>,
+    /// Values given for the script's parameters, by name, as text.
+    pub parameters: Arc<BTreeMap<String, String>>,
+}
+
+impl Host {
+    /// The host of the session in which a call runs.
+    pub fn of(call: &NativeCallContext) -> Result<Host, Box<EvalAltResult>> {
+        let host = call.tag().and_then(|tag| tag.read_lock::<Host>().map(|host| host.clone()));
+        host.ok_or_else(|| "this engine has no saerepl session".into())
+    }
+}
+
+/// Every function, method, property and operator that scripts can use beside Rhai's own.
+pub fn entries() -> &'static [Entry] {
+    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| [basics::entries()].concat());
+    &ENTRIES
+}
+
+/// Registers everything into an engine whose calls will run for `host`.
+pub fn install(engine: &mut Engine, host: Host) {
+    engine.set_default_tag(Dynamic::from(host));
+    engine.register_type_with_name::<ScriptError>("Error");
+    let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());
+    for entry in entries() {
+        match entry.namespace {
+            None => entry.register(&mut global),
+            Some(space) => entry.register(spaces.entry(space).or_default()),
+        }
+    }
+    engine.register_global_module(global.into());
+    for (name, module) in spaces {
+        engine.register_static_module(name, module.into());
+    }
+}
+
+/// Our error as a script sees it in `catch (e)`.
+#[derive(Clone, Debug)]
+pub struct ScriptError {
+    /// The error.
+    pub error: Error,
+    /// The line of the call that failed, from 1.
+    pub line: Option<usize>,
+}
+
+crate::native!(ScriptError, "Error");
+
+/// Our error on its way through Rhai; an interruption becomes a termination, which a script cannot catch.
+pub(crate) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
+    if error.kind() == Kind::Interrupted {
+        return EvalAltResult::ErrorTerminated(Dynamic::UNIT, position).into();
+    }
+    let line = position.line();
+    EvalAltResult::ErrorRuntime(ScriptError { error, line }.into_script(), position).into()
+}
+
+/// Our error inside a Rhai error, if that is what it carries.
+pub fn error_of(error: &EvalAltResult) -> Option<Error> {
+    match error.unwrap_inner() {
+        EvalAltResult::ErrorRuntime(value, _) => ScriptError::from_script(value).map(|e| e.error),
+        _ => None,
+    }
+}

@@ -1,0 +1,320 @@
+//! Script values ↔ Rust values. Numbers are coerced here, by the argument's own conversion: an integer is accepted
+//! wherever a float is wanted.
+
+use crate::error::{Error, Result};
+use crate::options::{OptionMap, Value};
+use crate::tensor::Tensor;
+use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
+use std::any::TypeId;
+
+/// A type that an argument can have.
+pub trait FromScript: Sized + 'static {
+    /// What it is called in signatures and messages: `Tensor`, `number`.
+    fn kind() -> String;
+    /// Reads a value; `None` when it is of another kind.
+    fn from_script(value: &Dynamic) -> Option<Self>;
+    /// The value of a parameter that is left out; `None` when it must be given.
+    fn absent() -> Option<Self> {
+        None
+    }
+    /// The type by which Rhai matches a receiver or operand.
+    fn type_id() -> TypeId {
+        TypeId::of::<Self>()
+    }
+}
+
+/// A type that a function can give.
+pub trait IntoScript {
+    /// The script's value.
+    fn into_script(self) -> Dynamic;
+}
+
+/// Declares a native type as a script value, by clone: `native!(Model, "Model")`.
+#[macro_export]
+macro_rules! native {
+    ($($ty:ty, $name:literal);+ $(;)?) => {
+        $(impl $crate::script::convert::FromScript for $ty {
+            fn kind() -> String {
+                $name.into()
+            }
+            fn from_script(value: &rhai::Dynamic) -> Option<Self> {
+                value.read_lock::<$ty>().map(|v| v.clone())
+            }
+        }
+        impl $crate::script::convert::IntoScript for $ty {
+            fn into_script(self) -> rhai::Dynamic {
+                rhai::Dynamic::from(self)
+            }
+        })+
+    };
+}
+
+native!(FnPtr, "function"; Tensor, "Tensor");
+
+impl FromScript for f64 {
+    fn kind() -> String {
+        "number".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        value.as_float().ok().or_else(|| value.as_int().ok().map(|v| v as f64))
+    }
+}
+
+impl FromScript for i64 {
+    fn kind() -> String {
+        "integer".into()
+    }
+    /// `1e6` is a float in Rhai: a whole float counts as an integer.
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        value.as_int().ok().or_else(|| value.as_float().ok().filter(|v| v.fract() == 0.0 && v.abs() < 9e15).map(|v| v as i64))
+    }
+}
+
+impl FromScript for usize {
+    fn kind() -> String {
+        "integer from 0".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        i64::from_script(value).and_then(|v| usize::try_from(v).ok())
+    }
+}
+
+impl FromScript for bool {
+    fn kind() -> String {
+        "bool".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        value.as_bool().ok()
+    }
+}
+
+impl FromScript for String {
+    fn kind() -> String {
+        "string".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        value.read_lock::<ImmutableString>().map(|s| s.to_string()).or_else(|| value.as_char().ok().map(String::from))
+    }
+    fn type_id() -> TypeId {
+        TypeId::of::<ImmutableString>()
+    }
+}
+
+impl FromScript for Dynamic {
+    fn kind() -> String {
+        "any value".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        Some(value.flatten_clone())
+    }
+}
+
+impl FromScript for Array {
+    fn kind() -> String {
+        "array".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        value.read_lock::<Array>().map(|v| v.clone())
+    }
+}
+
+impl FromScript for Map {
+    fn kind() -> String {
+        "map".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        value.read_lock::<Map>().map(|v| v.clone())
+    }
+}
+
+/// Any value that an option could have: for arguments that take several kinds.
+impl FromScript for Value {
+    fn kind() -> String {
+        "any value".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        Some(option_value(value))
+    }
+    fn type_id() -> TypeId {
+        TypeId::of::<Dynamic>()
+    }
+}
+
+impl<T: FromScript> FromScript for Option<T> {
+    fn kind() -> String {
+        T::kind()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        if value.is_unit() { Some(None) } else { T::from_script(value).map(Some) }
+    }
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+    fn type_id() -> TypeId {
+        T::type_id()
+    }
+}
+
+macro_rules! list_from_script {
+    ($($ty:ty, $name:literal);+) => {
+        $(impl FromScript for Vec<$ty> {
+            fn kind() -> String {
+                $name.into()
+            }
+            fn from_script(value: &Dynamic) -> Option<Self> {
+                value.read_lock::<Array>()?.iter().map(<$ty>::from_script).collect()
+            }
+            fn type_id() -> TypeId {
+                TypeId::of::<Array>()
+            }
+        })+
+    };
+}
+list_from_script!(f64, "array of numbers"; i64, "array of integers"; usize, "array of integers from 0"; String, "array of strings"; Tensor, "array of tensors");
+
+macro_rules! into_script {
+    ($($ty:ty),+) => {
+        $(impl IntoScript for $ty {
+            fn into_script(self) -> Dynamic {
+                Dynamic::from(self)
+            }
+        })+
+    };
+}
+into_script!(f64, i64, bool, Map, ());
+
+impl IntoScript for usize {
+    fn into_script(self) -> Dynamic {
+        Dynamic::from(self as i64)
+    }
+}
+
+impl IntoScript for Dynamic {
+    fn into_script(self) -> Dynamic {
+        self
+    }
+}
+
+impl IntoScript for String {
+    fn into_script(self) -> Dynamic {
+        self.into()
+    }
+}
+
+impl<T: IntoScript> IntoScript for Option<T> {
+    fn into_script(self) -> Dynamic {
+        self.map_or(Dynamic::UNIT, T::into_script)
+    }
+}
+
+impl<T: IntoScript> IntoScript for Vec<T> {
+    fn into_script(self) -> Dynamic {
+        Dynamic::from_array(self.into_iter().map(T::into_script).collect())
+    }
+}
+
+impl IntoScript for serde_json::Value {
+    fn into_script(self) -> Dynamic {
+        use serde_json::Value as Json;
+        match self {
+            Json::Null => Dynamic::UNIT,
+            Json::Bool(v) => v.into(),
+            Json::Number(n) => n.as_i64().map_or_else(|| Dynamic::from(n.as_f64().unwrap_or(f64::NAN)), Dynamic::from),
+            Json::String(s) => s.into(),
+            Json::Array(items) => items.into_script(),
+            Json::Object(map) => Dynamic::from_map(map.into_iter().map(|(k, v)| (k.into(), v.into_script())).collect()),
+        }
+    }
+}
+
+/// A script value as plain option data.
+pub fn option_value(value: &Dynamic) -> Value {
+    if value.is_unit() {
+        return Value::Unit;
+    }
+    if let Ok(v) = value.as_bool() {
+        return Value::Bool(v);
+    }
+    if let Ok(v) = value.as_int() {
+        return Value::Int(v);
+    }
+    if let Ok(v) = value.as_float() {
+        return Value::Float(v);
+    }
+    if let Some(text) = String::from_script(value) {
+        return Value::Text(text);
+    }
+    if let Some(items) = value.read_lock::<Array>() {
+        return Value::List(items.iter().map(option_value).collect());
+    }
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return Value::Tensor(tensor.clone());
+    }
+    // Rhai writes an open end as the largest integer.
+    if let Some(range) = value.read_lock::<std::ops::Range<i64>>() {
+        return Value::Range(range.start, Some(range.end).filter(|end| *end != i64::MAX));
+    }
+    if let Some(range) = value.read_lock::<std::ops::RangeInclusive<i64>>() {
+        return Value::Range(*range.start(), Some(*range.end()).filter(|end| *end != i64::MAX).map(|end| end + 1));
+    }
+    match option_map(value) {
+        Some(map) => Value::Map(map),
+        None => Value::Other(type_name(value)),
+    }
+}
+
+/// A script map as plain option data; `None` when it is no map.
+pub fn option_map(value: &Dynamic) -> Option<OptionMap> {
+    let map = value.read_lock::<Map>()?;
+    Some(map.iter().map(|(key, value)| (key.to_string(), option_value(value))).collect())
+}
+
+/// The short name of a value's type, as signatures write it.
+pub fn type_name(value: &Dynamic) -> String {
+    let name = value.type_name();
+    match name {
+        "i64" => "integer".into(),
+        "f64" => "number".into(),
+        "()" => "()".into(),
+        _ => {
+            let outer = name.split('<').next().unwrap_or(name);
+            outer.rsplit("::").next().unwrap_or(outer).to_lowercase_if_builtin()
+        }
+    }
+}
+
+trait Builtin {
+    fn to_lowercase_if_builtin(&self) -> String;
+}
+
+impl Builtin for str {
+    /// Rhai's own types are written small (`string`, `array`, `map`), ours as they are named.
+    fn to_lowercase_if_builtin(&self) -> String {
+        match self {
+            "ImmutableString" | "String" => "string".into(),
+            "Vec" | "Array" => "array".into(),
+            "BTreeMap" | "Map" => "map".into(),
+            "FnPtr" | "Fn" => "function".into(),
+            "Range" | "RangeInclusive" => "range".into(),
+            other => other.into(),
+        }
+    }
+}
+
+/// A value in the words of a message: small ones as they are, others by their type.
+pub fn describe(value: &Dynamic) -> String {
+    match option_value(value) {
+        Value::Map(_) => "a map".into(),
+        Value::Other(name) => format!("a {name}"),
+        small => small.describe(),
+    }
+}
+
+/// The numbers of a 1-D tensor or an array of numbers.
+pub fn numbers(value: &Dynamic, what: &str) -> Result<Vec<f64>> {
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return Ok(tensor.to_f64());
+    }
+    Vec::<f64>::from_script(value)
+        .ok_or_else(|| Error::input(format!("{what} must be numbers (a tensor or an array), not {}", describe(value))))
+}
