@@ -12,20 +12,22 @@
 //! | 4 | [`dictionary`] | directions that read from and write to a place in a model |
 //! | 3 | [`hub`], [`model`] | names → files; canonical weights and token strings |
 //! | 2 | [`formats`] | file formats → named tensors |
-//! | 1 | [`compute`], [`options`], [`stats`], [`table`], [`figure`] | products and reducers; options as data; statistics; what can be shown |
-//! | 0 | [`tensor`], [`error`], [`work`], [`provenance`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result |
+//! | 1 | [`compute`], [`stats`], [`table`], [`figure`] | products and reducers; statistics; what can be shown |
+//! | 0 | [`tensor`], [`error`], [`work`], [`provenance`], [`options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result; options as data; writing files whole; quantiles |
 
 pub mod analysis;
 pub mod compute;
 pub mod dictionary;
 pub mod error;
 pub mod figure;
+pub mod files;
 pub mod formats;
 pub mod hub;
 pub mod model;
 pub mod options;
 pub mod provenance;
 pub mod render;
+pub mod sample;
 pub mod script;
 pub mod session;
 pub mod stats;

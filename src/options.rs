@@ -81,7 +81,18 @@ pub trait Options: Default + Sized {
     ///
     /// # Errors
     /// An unknown key, or a value that its key does not take.
-    fn parse(map: &OptionMap) -> Result<Self>;
+    fn parse(map: &OptionMap) -> Result<Self> {
+        let mut options = Self::default();
+        for (key, value) in map {
+            options.set(key, value)?;
+        }
+        Ok(options)
+    }
+    /// Changes one option.
+    ///
+    /// # Errors
+    /// As [`Options::parse`].
+    fn set(&mut self, key: &str, value: &Value) -> Result<()>;
     /// Every option with its value: what provenance records.
     fn canonical(&self) -> Json;
 }
@@ -381,15 +392,12 @@ macro_rules! options {
                 }),*]
             }
 
-            fn parse(map: &$crate::options::OptionMap) -> $crate::error::Result<Self> {
-                let mut out = Self::default();
-                for (key, value) in map {
-                    match key.as_str() {
-                        $(stringify!($key) => out.$key = $crate::options::read_key(key, value)?,)*
-                        _ => return Err($crate::options::unknown_key(key, &[$(stringify!($key)),*])),
-                    }
+            fn set(&mut self, key: &str, value: &$crate::options::Value) -> $crate::error::Result<()> {
+                match key {
+                    $(stringify!($key) => self.$key = $crate::options::read_key(key, value)?,)*
+                    _ => return Err($crate::options::unknown_key(key, &[$(stringify!($key)),*])),
                 }
-                Ok(out)
+                Ok(())
             }
 
             fn canonical(&self) -> $crate::options::Json {
