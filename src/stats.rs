@@ -5,13 +5,11 @@
 
 mod bootstrap;
 mod kolmogorov;
-mod quantile;
 mod ranks;
 mod two_sample;
 
 pub use bootstrap::{Groups, percentile_interval, rank_biserial_replicates};
 pub use kolmogorov::kolmogorov_sf;
-pub use quantile::{quantile, quantile_sorted, sorted};
 pub use ranks::{ranks, spearman};
 pub use two_sample::{KolmogorovSmirnov, MannWhitney, Strata, kolmogorov_smirnov, mann_whitney, wasserstein};
 

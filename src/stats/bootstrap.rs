@@ -1,7 +1,7 @@
 //! Bootstrap of the rank-biserial effect size.
 
 use super::two_sample::Strata;
-use super::{quantile_sorted, sorted};
+use crate::sample::{quantile, sorted_finite};
 use crate::error::Result;
 use crate::work::Work;
 use rand::{RngExt, SeedableRng};
@@ -78,9 +78,8 @@ pub fn rank_biserial_replicates(strata: &Strata, clusters: Option<&Groups>, n: u
 
 /// The percentile interval at `level` of replicates, those that are NaN left out; NaN without any.
 pub fn percentile_interval(replicates: &[f64], level: f64) -> (f64, f64) {
-    let finite: Vec<f64> = replicates.iter().copied().filter(|v| v.is_finite()).collect();
-    let ascending = sorted(&finite);
-    (quantile_sorted(&ascending, (1.0 - level) / 2.0), quantile_sorted(&ascending, (1.0 + level) / 2.0))
+    let ascending = sorted_finite(replicates);
+    (quantile(&ascending, (1.0 - level) / 2.0), quantile(&ascending, (1.0 + level) / 2.0))
 }
 
 #[cfg(test)]

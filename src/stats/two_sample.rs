@@ -1,6 +1,7 @@
 //! Tests and distances between two samples: Kolmogorov–Smirnov, Mann–Whitney (plain and stratified), Wasserstein.
 
-use super::{kolmogorov_sf, normal_sf, sorted};
+use super::{kolmogorov_sf, normal_sf};
+use crate::sample::sorted_finite;
 
 /// The two-sample Kolmogorov–Smirnov test.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,7 +41,7 @@ pub fn wasserstein(a: &[f64], b: &[f64]) -> f64 {
 /// Walks both empirical distribution functions together: `visit(width, F_a, F_b)` for each step between two neighbouring
 /// distinct values; the width behind the last value is 0.
 fn steps(a: &[f64], b: &[f64], mut visit: impl FnMut(f64, f64, f64)) {
-    let (a, b) = (sorted(a), sorted(b));
+    let (a, b) = (sorted_finite(a), sorted_finite(b));
     let (mut i, mut j) = (0, 0);
     while i < a.len() || j < b.len() {
         let here = match (a.get(i), b.get(j)) {
