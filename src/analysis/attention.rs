@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Rope};
 use crate::options::{Ids, Json, JsonMap, OptionValue, Options, Value};
 use crate::provenance::Provenance;
+use crate::stats::choose;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
@@ -528,12 +529,8 @@ fn rotated_back(keys: &Tensor, rope: &Rope, distances: &[usize]) -> Result<Tenso
 /// `n` of the positions, drawn without replacement, in their order.
 fn sample(positions: Vec<usize>, n: Option<usize>, seed: u64) -> Vec<usize> {
     match n {
-        Some(n) if n < positions.len() => {
-            let mut chosen = rand::seq::index::sample(&mut ChaCha8Rng::seed_from_u64(seed), positions.len(), n).into_vec();
-            chosen.sort_unstable();
-            chosen.into_iter().map(|i| positions[i]).collect()
-        }
-        _ => positions,
+        Some(n) => choose(positions.len(), n, &mut ChaCha8Rng::seed_from_u64(seed)).into_iter().map(|i| positions[i]).collect(),
+        None => positions,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::common::{ids, with_labels};
 use super::product::{Scale, standardise};
-use super::tokens::{Phase, TokenScores, TokenView};
+use super::tokens::{TokenScores, TokenView};
 use crate::compute::product::{Product, RowStats, Scored};
 use crate::dictionary::{Dictionary, RandomKind, RandomOptions, random_directions};
 use crate::error::{Error, Result};
@@ -11,10 +11,9 @@ use crate::model::Model;
 use crate::options::{Json, OptionValue, Options, Value};
 use crate::provenance::Provenance;
 use crate::sample::{quantile, sorted_finite};
-use crate::stats::wilson;
+use crate::stats::{choose, wilson};
 use crate::table::Table;
 use crate::work::Work;
-use rand::seq::index;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -636,7 +635,7 @@ impl Draws<'_> {
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(1 + index);
         let mut set = || -> Vec<Scored> {
-            let chosen = index::sample(&mut random, self.eye.unmasked.len(), self.eye.k);
+            let chosen = choose(self.eye.unmasked.len(), self.eye.k, &mut random);
             chosen.into_iter().map(|i| Scored { id: self.eye.unmasked[i], score: 0.0 }).collect()
         };
         let sets: Vec<[Vec<Scored>; 2]> = directions.iter().map(|_| [set(), set()]).collect();
