@@ -272,29 +272,29 @@ impl<'v, 'd> Arguments<'v, 'd> {
 /// Declares one function, method, property or operator of the script surface. See `script/basics.rs` for the forms.
 #[macro_export]
 macro_rules! entry {
-    ($(#[doc = $doc:literal])* fn $name:ident ($call:ident $(, $arg:ident : $ty:ty)* $(; $opts:ident : $oty:ty)?) -> $ret:ty $body:block) => {
-        $crate::entry!(@build Function, None, stringify!($name), [$($doc)*], $call, [$($arg : $ty),*], [$($opts : $oty)?], $ret, $body)
+    ($(#[doc = $doc:expr])* fn $name:ident ($call:ident $(, $arg:ident : $ty:ty)* $(; $opts:ident : $oty:ty)?) -> $ret:ty $body:block) => {
+        $crate::entry!(@build Function, None, stringify!($name), [$($doc),*], $call, [$($arg : $ty),*], [$($opts : $oty)?], $ret, $body)
     };
-    ($(#[doc = $doc:literal])* fn $ns:ident :: $name:ident ($call:ident $(, $arg:ident : $ty:ty)* $(; $opts:ident : $oty:ty)?) -> $ret:ty $body:block) => {
-        $crate::entry!(@build Function, Some(stringify!($ns)), stringify!($name), [$($doc)*], $call, [$($arg : $ty),*], [$($opts : $oty)?], $ret, $body)
+    ($(#[doc = $doc:expr])* fn $ns:ident :: $name:ident ($call:ident $(, $arg:ident : $ty:ty)* $(; $opts:ident : $oty:ty)?) -> $ret:ty $body:block) => {
+        $crate::entry!(@build Function, Some(stringify!($ns)), stringify!($name), [$($doc),*], $call, [$($arg : $ty),*], [$($opts : $oty)?], $ret, $body)
     };
-    ($(#[doc = $doc:literal])* method $name:ident ($call:ident $(, $arg:ident : $ty:ty)* $(; $opts:ident : $oty:ty)?) -> $ret:ty $body:block) => {
-        $crate::entry!(@build Method, None, stringify!($name), [$($doc)*], $call, [$($arg : $ty),*], [$($opts : $oty)?], $ret, $body)
+    ($(#[doc = $doc:expr])* method $name:ident ($call:ident $(, $arg:ident : $ty:ty)* $(; $opts:ident : $oty:ty)?) -> $ret:ty $body:block) => {
+        $crate::entry!(@build Method, None, stringify!($name), [$($doc),*], $call, [$($arg : $ty),*], [$($opts : $oty)?], $ret, $body)
     };
-    ($(#[doc = $doc:literal])* get $name:ident ($call:ident, $this:ident : $ty:ty) -> $ret:ty $body:block) => {
-        $crate::entry!(@build Getter, None, stringify!($name), [$($doc)*], $call, [$this : $ty], [], $ret, $body)
+    ($(#[doc = $doc:expr])* get $name:ident ($call:ident, $this:ident : $ty:ty) -> $ret:ty $body:block) => {
+        $crate::entry!(@build Getter, None, stringify!($name), [$($doc),*], $call, [$this : $ty], [], $ret, $body)
     };
-    ($(#[doc = $doc:literal])* op $name:literal ($call:ident $(, $arg:ident : $ty:ty)*) -> $ret:ty $body:block) => {
-        $crate::entry!(@build Operator, None, $name, [$($doc)*], $call, [$($arg : $ty),*], [], $ret, $body)
+    ($(#[doc = $doc:expr])* op $name:literal ($call:ident $(, $arg:ident : $ty:ty)*) -> $ret:ty $body:block) => {
+        $crate::entry!(@build Operator, None, $name, [$($doc),*], $call, [$($arg : $ty),*], [], $ret, $body)
     };
-    ($(#[doc = $doc:literal])* index_get ($call:ident $(, $arg:ident : $ty:ty)*) -> $ret:ty $body:block) => {
-        $crate::entry!(@build IndexGet, None, "[]", [$($doc)*], $call, [$($arg : $ty),*], [], $ret, $body)
+    ($(#[doc = $doc:expr])* index_get ($call:ident $(, $arg:ident : $ty:ty)*) -> $ret:ty $body:block) => {
+        $crate::entry!(@build IndexGet, None, "[]", [$($doc),*], $call, [$($arg : $ty),*], [], $ret, $body)
     };
-    ($(#[doc = $doc:literal])* set $name:ident ($call:ident, $this:ident : &mut $ty:ty, $arg:ident : $aty:ty) $body:block) => {
-        $crate::entry!(@change Setter, stringify!($name), [$($doc)*], $call, $this : $ty, [$arg : $aty], $body)
+    ($(#[doc = $doc:expr])* set $name:ident ($call:ident, $this:ident : &mut $ty:ty, $arg:ident : $aty:ty) $body:block) => {
+        $crate::entry!(@change Setter, stringify!($name), [$($doc),*], $call, $this : $ty, [$arg : $aty], $body)
     };
-    ($(#[doc = $doc:literal])* index_set ($call:ident, $this:ident : &mut $ty:ty, $index:ident : $ity:ty, $arg:ident : $aty:ty) $body:block) => {
-        $crate::entry!(@change IndexSet, "[]=", [$($doc)*], $call, $this : $ty, [$index : $ity, $arg : $aty], $body)
+    ($(#[doc = $doc:expr])* index_set ($call:ident, $this:ident : &mut $ty:ty, $index:ident : $ity:ty, $arg:ident : $aty:ty) $body:block) => {
+        $crate::entry!(@change IndexSet, "[]=", [$($doc),*], $call, $this : $ty, [$index : $ity, $arg : $aty], $body)
     };
     (@params [$($arg:ident : $ty:ty),*]) => {
         vec![$((stringify!($arg), <$ty as $crate::script::convert::FromScript>::kind(),
@@ -302,7 +302,7 @@ macro_rules! entry {
     };
     (@options []) => { None };
     (@options [$opts:ident : $oty:ty]) => { Some(<$oty as $crate::options::Options>::keys as fn() -> Vec<$crate::options::Key>) };
-    (@build $form:ident, $ns:expr, $name:expr, [$($doc:literal)*], $call:ident, [$($arg:ident : $ty:ty),*], [$($opts:ident : $oty:ty)?], $ret:ty, $body:block) => {
+    (@build $form:ident, $ns:expr, $name:expr, [$($doc:expr),*], $call:ident, [$($arg:ident : $ty:ty),*], [$($opts:ident : $oty:ty)?], $ret:ty, $body:block) => {
         $crate::script::declare::Entry::new(
             $crate::script::declare::Form::$form, $ns, $name, concat!($($doc, "\n"),*),
             $crate::entry!(@params [$($arg : $ty),*]),
@@ -319,7 +319,7 @@ macro_rules! entry {
             },
         )
     };
-    (@change $form:ident, $name:expr, [$($doc:literal)*], $call:ident, $this:ident : $ty:ty, [$($arg:ident : $aty:ty),*], $body:block) => {
+    (@change $form:ident, $name:expr, [$($doc:expr),*], $call:ident, $this:ident : $ty:ty, [$($arg:ident : $aty:ty),*], $body:block) => {
         $crate::script::declare::Entry::new(
             $crate::script::declare::Form::$form, None, $name, concat!($($doc, "\n"),*),
             $crate::entry!(@params [$this : $ty $(, $arg : $aty)*]),
@@ -338,6 +338,24 @@ macro_rules! entry {
                 Ok(rhai::Dynamic::UNIT)
             },
         )
+    };
+}
+
+/// Declares how a native type with `Display` is written by `print` and inside text: `shown!(Model, "load_model(\"demo\")")`.
+#[macro_export]
+macro_rules! shown {
+    ($ty:ty, $example:literal) => {
+        [$crate::shown!(@as to_string, $ty, $example), $crate::shown!(@as to_debug, $ty, $example)]
+    };
+    (@as $name:ident, $ty:ty, $example:literal) => {
+        $crate::entry! {
+            /// What it is, in a line or a few.
+            ///
+            /// ```rhai
+            #[doc = concat!(" assert(", $example, ".", stringify!($name), "() != \"\");")]
+            /// ```
+            method $name(call, value: $ty) -> String { Ok(value.to_string()) }
+        }
     };
 }
 
