@@ -21,6 +21,18 @@ impl Provenance {
         self
     }
 
+    /// Adds what was done to the result afterwards, in order: `steps: ["sort mean desc", "head 10"]`.
+    pub fn step(mut self, step: impl Into<String>) -> Self {
+        let step = Value::String(step.into());
+        match self.0.get_mut("steps") {
+            Some(Value::Array(steps)) => steps.push(step),
+            _ => {
+                self.0.insert("steps".into(), Value::Array(vec![step]));
+            }
+        }
+        self
+    }
+
     /// A named fact.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
