@@ -1,7 +1,6 @@
 //! Directions as an attention head reads them: centred (LayerNorm), scaled to a temperature, multiplied by the norm's gain,
 //! projected by W_Q, W_K or W_V.
 
-use super::common::times;
 use crate::compute::{project, row_norms};
 use crate::dictionary::{Dictionary, Directions};
 use crate::error::{Error, Result};
@@ -106,11 +105,6 @@ impl InputNorm {
         self.center
     }
 
-    /// The gain, ones where none is folded.
-    pub(super) fn gain(&self) -> Option<&[f32]> {
-        self.gain.as_deref()
-    }
-
     /// `w` `[d, k]` with the norm in front: diag-free rows g_i · w_i, centred over d for LayerNorm, so that `x @ folded`
     /// is what `w` makes of the normed x, up to the per-token scalar.
     pub(super) fn fold(&self, w: &Tensor) -> Result<Tensor> {
@@ -201,9 +195,4 @@ pub(super) fn output_weight(model: &Model, layer: usize, head: usize, post: Opti
 /// Directions as a dense matrix with their gain, all or those at `positions`.
 pub(super) fn dense(directions: &Directions, positions: &[usize]) -> Result<Tensor> {
     super::product::gather(&directions.rows, positions, directions.gain.as_deref())
-}
-
-/// Two gains, one after the other.
-pub(super) fn joined_gain(directions: &Directions, gain: Option<&[f32]>) -> Option<Vec<f32>> {
-    times(directions.gain.as_deref(), gain)
 }
