@@ -3,8 +3,20 @@
 //! A place with files (a folder, the hub's cache, the built-in demo) implements [`Files`]; a format's reader takes
 //! [`Bytes`] and gives a [`TensorSet`] that shares them, so opening touches headers only.
 
+mod folder;
+pub mod gguf;
+pub mod huggingface;
+pub mod json;
+pub mod npy;
+pub mod npz;
+pub mod safetensors;
+mod sniff;
+
+pub use folder::Folder;
+pub use sniff::{FileKind, sniff, wrong_kind};
+
 use crate::error::{Error, Result, nearest};
-use crate::tensor::{Bytes, Tensor};
+use crate::tensor::{Bytes, Class, DType, Tensor};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -92,5 +104,16 @@ impl TensorSet {
     /// True without tensors.
     pub fn is_empty(&self) -> bool {
         self.tensors.is_empty()
+    }
+}
+
+/// A tensor's elements as little-endian bytes for writing, row-major, in the type that arithmetic gives them: f32, f64,
+/// i64 or bool.
+fn plain(tensor: &Tensor) -> (DType, Vec<u8>) {
+    match tensor.dtype().class() {
+        Class::F32 => (DType::F32, tensor.f32_cow().iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Class::F64 => (DType::F64, tensor.to_f64().iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Class::Int => (DType::I64, tensor.to_i64().iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Class::Bool => (DType::Bool, tensor.to_bool().into_iter().map(u8::from).collect()),
     }
 }

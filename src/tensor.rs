@@ -5,14 +5,30 @@
 //! not call the arithmetic here: it widens tile by tile through [`Tensor::widen_block`].
 //!
 //! * `bytes`: where the bytes live. * `dtype`: element types. * `widen`: stored elements → numbers.
-//! * `ops`: element-wise, reductions, indexing, joining (everything of the script surface that is not a product).
+//! * `element`: the four types of arithmetic. * `drive`: loops over elements and lanes, on all cores, polled.
+//! * `create`, `elementwise`, `reduce`, `order`, `index`, `join`, `relate`, `display`: everything of the script surface that
+//!   is not a product.
 
 mod bytes;
+mod create;
+mod display;
+mod drive;
 mod dtype;
+mod element;
+mod elementwise;
+mod index;
+mod join;
+mod order;
+mod reduce;
+mod relate;
 mod widen;
 
 pub use bytes::Bytes;
 pub use dtype::{Block, Class, DType};
+pub use elementwise::{Arithmetic, Comparison, Logic, Number, Operand};
+pub use index::Index;
+pub use order::{TopK, Unique};
+pub use relate::Histogram;
 
 use crate::error::{Error, Result};
 use bytes::Source;
@@ -108,8 +124,7 @@ impl Tensor {
     /// A bool tensor, row-major.
     pub fn from_bool(data: Vec<bool>, shape: &[usize]) -> Result<Self> {
         let len = data.len();
-        let bytes: Vec<u8> = data.into_iter().map(u8::from).collect();
-        Self::owned(Source::U8(Arc::new(bytes)), DType::Bool, shape.to_vec(), len)
+        Self::owned(Source::Bool(Arc::new(data)), DType::Bool, shape.to_vec(), len)
     }
 
     /// A 1-D f32 tensor.
@@ -285,119 +300,49 @@ impl Tensor {
         if self.is_contiguous() {
             return self.clone();
         }
-        let shape = self.shape.clone();
-        let strides = contiguous_strides(&shape);
-        let (source, dtype) = match self.dtype.class() {
-            Class::F64 => (Source::F64(Arc::new(self.to_f64())), DType::F64),
-            Class::F32 => (Source::F32(Arc::new(self.to_f32())), DType::F32),
-            Class::Int => (Source::I64(Arc::new(self.to_i64())), DType::I64),
-            Class::Bool => (Source::U8(Arc::new(self.to_i64().into_iter().map(|v| v as u8).collect())), DType::Bool),
-        };
-        Tensor { bytes: Bytes::from_source(source), dtype, shape, strides, offset: 0 }
+        match self.dtype.class() {
+            Class::F64 => Tensor::of(self.to_f64(), &self.shape),
+            Class::F32 => Tensor::of(self.to_f32(), &self.shape),
+            Class::Int => Tensor::of(self.to_i64(), &self.shape),
+            Class::Bool => Tensor::of(self.to_bool(), &self.shape),
+        }
     }
 
     // ---- numbers ------------------------------------------------------------------------------------------------
 
-    /// Calls `visit(start, n, step)` for every run along the last dimension, in row-major order: elements
-    /// `start, start + step, …` (n of them).
-    fn runs(&self, mut visit: impl FnMut(usize, usize, isize)) {
-        if self.numel() == 0 {
-            return;
-        }
-        let Some((last, outer)) = self.shape.split_last() else {
-            return visit(self.offset, 1, 1);
-        };
-        let step = self.strides[outer.len()];
-        if self.is_contiguous() {
-            return visit(self.offset, self.numel(), 1);
-        }
-        let mut index = vec![0usize; outer.len()];
-        let mut start = self.offset as isize;
-        loop {
-            visit(start as usize, *last, step);
-            let mut dim = outer.len();
-            loop {
-                if dim == 0 {
-                    return;
-                }
-                dim -= 1;
-                index[dim] += 1;
-                start += self.strides[dim];
-                if index[dim] < outer[dim] {
-                    break;
-                }
-                start -= self.strides[dim] * outer[dim] as isize;
-                index[dim] = 0;
-            }
-        }
-    }
-
-    fn read<T: Clone + Default>(&self, widen: impl Fn(DType, &[u8], usize, &mut [T])) -> Vec<T> {
-        let mut out = vec![T::default(); self.numel()];
-        let mut at = 0;
-        let bytes = self.bytes.as_slice();
-        self.runs(|start, n, step| {
-            let run = &mut out[at..at + n];
-            at += n;
-            match step {
-                1 => widen(self.dtype, bytes, start, run),
-                0 => {
-                    widen(self.dtype, bytes, start, &mut run[..1]);
-                    let first = run[0].clone();
-                    run.fill(first);
-                }
-                _ => {
-                    for (i, value) in run.iter_mut().enumerate() {
-                        widen(self.dtype, bytes, start.wrapping_add_signed(step * i as isize), std::slice::from_mut(value));
-                    }
-                }
-            }
-        });
-        out
-    }
-
     /// All elements as f32, row-major.
     pub fn to_f32(&self) -> Vec<f32> {
-        self.as_f32().map_or_else(|| self.read(widen::to_f32), <[f32]>::to_vec)
+        self.values().into_owned()
     }
 
     /// All elements as f64, row-major.
     pub fn to_f64(&self) -> Vec<f64> {
-        self.as_f64().map_or_else(|| self.read(widen::to_f64), <[f64]>::to_vec)
+        self.values().into_owned()
     }
 
     /// All elements as i64, row-major; fractions are cut off.
     pub fn to_i64(&self) -> Vec<i64> {
-        self.read(widen::to_i64)
+        self.values().into_owned()
     }
 
-    /// All elements as truth values: non-zero is true.
+    /// All elements as truth values, row-major: non-zero is true.
     pub fn to_bool(&self) -> Vec<bool> {
-        match self.dtype.class() {
-            Class::Bool | Class::Int => self.to_i64().into_iter().map(|v| v != 0).collect(),
-            Class::F32 | Class::F64 => self.to_f64().into_iter().map(|v| v != 0.0).collect(),
-        }
+        self.values().into_owned()
     }
 
     /// The elements without a copy, where they already lie as f32 in row-major order.
     pub fn as_f32(&self) -> Option<&[f32]> {
-        (self.dtype == DType::F32 && self.is_contiguous()).then(|| self.typed()).flatten()
+        self.borrow()
     }
 
     /// The elements without a copy, where they already lie as f64 in row-major order.
     pub fn as_f64(&self) -> Option<&[f64]> {
-        (self.dtype == DType::F64 && self.is_contiguous()).then(|| self.typed()).flatten()
+        self.borrow()
     }
 
     /// All elements as f32, row-major, borrowed where possible.
     pub fn f32_cow(&self) -> Cow<'_, [f32]> {
-        self.as_f32().map_or_else(|| Cow::Owned(self.to_f32()), Cow::Borrowed)
-    }
-
-    fn typed<T: bytemuck::AnyBitPattern>(&self) -> Option<&[T]> {
-        let start = self.offset * size_of::<T>();
-        let run = self.bytes.as_slice().get(start..start + self.numel() * size_of::<T>())?;
-        bytemuck::try_cast_slice(run).ok()
+        self.values()
     }
 
     /// Widens the block `rows × cols` of a matrix into `out`, row-major, `rows.len() × cols.len()`: the way in which
@@ -455,32 +400,17 @@ impl Tensor {
     /// # Errors
     /// There is not exactly one.
     pub fn item(&self) -> Result<f64> {
-        match self.to_f64_small()[..] {
-            [value] => Ok(value),
-            _ => Err(Error::shape(format!("item() needs a tensor of one element, but its shape is {:?}", self.shape))),
+        let mut value = [0.0];
+        if self.numel() != 1 {
+            return Err(Error::shape(format!("item() needs a tensor of one element, but its shape is {:?}", self.shape)));
         }
-    }
-
-    fn to_f64_small(&self) -> Vec<f64> {
-        if self.numel() == 1 { self.to_f64() } else { Vec::new() }
+        self.read_into(0, &mut value);
+        Ok(value[0])
     }
 
     /// The f32 elements for writing; copied first when shared or stored otherwise. Makes the tensor contiguous f32.
     pub fn make_mut_f32(&mut self) -> &mut [f32] {
-        let whole = self.offset == 0 && self.is_contiguous() && self.bytes.len() == self.numel() * 4;
-        if !(whole && matches!(self.bytes.source_mut(), Source::F32(_))) {
-            *self = Tensor {
-                bytes: Bytes::from_source(Source::F32(Arc::new(self.to_f32()))),
-                dtype: DType::F32,
-                strides: contiguous_strides(&self.shape),
-                shape: self.shape.clone(),
-                offset: 0,
-            };
-        }
-        match self.bytes.source_mut() {
-            Source::F32(data) => Arc::make_mut(data).as_mut_slice(),
-            _ => &mut [],
-        }
+        self.make_mut()
     }
 }
 

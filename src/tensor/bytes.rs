@@ -18,6 +18,7 @@ pub(super) enum Source {
     Mapped(Arc<Mmap>),
     Static(&'static [u8]),
     U8(Arc<Vec<u8>>),
+    Bool(Arc<Vec<bool>>),
     F32(Arc<Vec<f32>>),
     F64(Arc<Vec<f64>>),
     I64(Arc<Vec<i64>>),
@@ -87,6 +88,10 @@ impl Bytes {
         matches!(self.source, Source::Mapped(_))
     }
 
+    pub(super) fn source(&self) -> &Source {
+        &self.source
+    }
+
     pub(super) fn source_mut(&mut self) -> &mut Source {
         &mut self.source
     }
@@ -104,6 +109,7 @@ impl Source {
             Source::Mapped(map) => map,
             Source::Static(data) => data,
             Source::U8(data) => data,
+            Source::Bool(data) => bytemuck::cast_slice(data),
             Source::F32(data) => bytemuck::cast_slice(data),
             Source::F64(data) => bytemuck::cast_slice(data),
             Source::I64(data) => bytemuck::cast_slice(data),

@@ -71,6 +71,24 @@ pub(super) fn to_i64(dtype: DType, bytes: &[u8], start: usize, out: &mut [i64]) 
     }
 }
 
+/// Reads elements as truth values: non-zero is true.
+pub(super) fn to_bool(dtype: DType, bytes: &[u8], start: usize, out: &mut [bool]) {
+    match dtype {
+        DType::Bool | DType::U8 | DType::I8 => each(bytes, start, out, |[b]| b != 0),
+        DType::I64 | DType::U64 => each(bytes, start, out, |b| i64::from_le_bytes(b) != 0),
+        _ => {
+            let mut buffer = [0f64; 256];
+            for (i, chunk) in out.chunks_mut(256).enumerate() {
+                let wide = &mut buffer[..chunk.len()];
+                to_f64(dtype, bytes, start + i * 256, wide);
+                for (truth, value) in chunk.iter_mut().zip(wide) {
+                    *truth = *value != 0.0;
+                }
+            }
+        }
+    }
+}
+
 fn each<const N: usize, T>(bytes: &[u8], start: usize, out: &mut [T], convert: impl Fn([u8; N]) -> T) {
     let run = &bytes[start * N..(start + out.len()) * N];
     let (chunks, _) = run.as_chunks::<N>();

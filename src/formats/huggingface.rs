@@ -1,0 +1,183 @@
+//! A Hugging Face checkpoint: `config.json`, weights in one safetensors file or in shards with an index, `tokenizer.json`.
+
+use super::{Files, TensorSet, json, safetensors};
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// A checkpoint as it lies in a folder or repository.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// `config.json`.
+    pub config: Value,
+    /// The tensors of all shards.
+    pub tensors: TensorSet,
+    /// `tokenizer.json`, where there is one.
+    pub tokenizer: Option<Value>,
+    /// What messages call it: the folder, or `org/repo`.
+    pub name: String,
+}
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Reads a checkpoint. Weights are mapped, not read.
+///
+/// # Errors
+/// There is no `config.json` or no safetensors file, a shard is missing, or a file is not what it should be.
+pub fn read(files: &dyn Files) -> Result<Checkpoint> {
+    let list = files.list()?;
+    let has = |name: &str| list.iter().any(|f| f == name);
+    if !has("config.json") {
+        return Err(no_config(files, &list));
+    }
+    let parse = |name: &str| json::parse(files.open(name)?.as_slice(), &files.path_of(name));
+    let config = parse("config.json")?;
+    let tokenizer = has("tokenizer.json").then(|| parse("tokenizer.json")).transpose()?;
+    let open = |name: &str| safetensors::read(files.open(name)?, &files.path_of(name));
+    let tensors = if has(SINGLE) {
+        open(SINGLE)?
+    } else if has(INDEX) {
+        let index = parse(INDEX)?;
+        shards(files, &index, &list)?
+    } else {
+        match list.iter().filter(|f| !f.contains('/') && f.ends_with(".safetensors")).collect::<Vec<_>>()[..] {
+            [only] => open(only)?,
+            _ => return Err(no_weights(files, &list)),
+        }
+    };
+    Ok(Checkpoint { config, tensors, tokenizer, name: files.name() })
+}
+
+/// The tensors of all shards that the index names; what it promises must be there.
+fn shards(files: &dyn Files, index: &Value, list: &[String]) -> Result<TensorSet> {
+    let place = files.path_of(INDEX);
+    let fault = |message: String| Error::format(message).file(&place);
+    let map = index.get("weight_map").and_then(Value::as_object).ok_or_else(|| fault("has no `weight_map`".into()))?;
+    let text = |tensor: &str, shard: &Value| {
+        shard.as_str().map(str::to_string).ok_or_else(|| fault(format!("the shard of `{tensor}` is {shard}, not a file name")))
+    };
+    let names = map.iter().map(|(tensor, shard)| text(tensor, shard)).collect::<Result<BTreeSet<_>>>()?;
+    let missing: Vec<_> = names.iter().filter(|name| !list.contains(name)).map(String::as_str).collect();
+    if !missing.is_empty() {
+        let message = format!("names {} shards, of which {} are missing: {}", names.len(), missing.len(), missing.join(", "));
+        return Err(fault(message).help("the download or copy did not finish; fetch them again"));
+    }
+    let mut all = TensorSet::new(files.name());
+    for name in &names {
+        let shard = safetensors::read(files.open(name)?, &files.path_of(name))?;
+        all.metadata.extend(shard.metadata.clone());
+        for (tensor, view) in shard.iter() {
+            if !all.insert(tensor, view.clone()) {
+                return Err(Error::format("is in two shards").tensor(tensor).file(files.path_of(name)));
+            }
+        }
+    }
+    match map.iter().find(|(tensor, _)| all.find(tensor).is_none()) {
+        Some((tensor, shard)) => Err(fault(format!("promises a tensor `{tensor}` in {shard}, which is not there"))),
+        None => Ok(all),
+    }
+}
+
+fn no_config(files: &dyn Files, list: &[String]) -> Error {
+    let error = Error::format(format!("there is no config.json among its {} files", list.len())).file(files.name());
+    let with = |ending: &str| list.iter().find(|f| f.ends_with(ending));
+    if let Some(gguf) = with(".gguf") {
+        error.help(format!("it holds GGUF weights; name the file itself: `{}`", files.path_of(gguf).display()))
+    } else if list.iter().any(|f| f == "adapter_config.json") {
+        error.help("it is an adapter (LoRA); merge it into its base model first")
+    } else if let Some(below) = with("/config.json") {
+        error.help(format!("the nearest one is `{below}`; name its folder"))
+    } else {
+        error.help("a Hugging Face model folder holds config.json, model.safetensors and tokenizer.json")
+    }
+}
+
+fn no_weights(files: &dyn Files, list: &[String]) -> Error {
+    let error = Error::format(format!("there is neither {SINGLE} nor {INDEX}")).file(files.name());
+    match list.iter().find(|f| f.ends_with(".bin") || f.ends_with(".pt") || f.ends_with(".pth")) {
+        Some(pickle) => error.help(format!(
+            "`{pickle}` is a PyTorch pickle, which can run code; in Python, save the model again with `save_pretrained` (safetensors)"
+        )),
+        None => error.help("the download or copy may not have finished"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::Folder;
+    use crate::tensor::Tensor;
+
+    fn weights(names: &[&str]) -> Vec<u8> {
+        let mut set = TensorSet::new("");
+        for (i, name) in names.iter().enumerate() {
+            set.insert(*name, Tensor::from_f32(vec![i as f32; 6], &[2, 3]).unwrap());
+        }
+        safetensors::write(&set).unwrap()
+    }
+
+    fn folder(files: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, Folder) {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, data) in files {
+            std::fs::write(dir.path().join(name), data).unwrap();
+        }
+        let folder = Folder::new(dir.path()).unwrap();
+        (dir, folder)
+    }
+
+    const CONFIG: &[u8] = br#"{"model_type": "llama", "rope_theta": Infinity}"#;
+    const TWO_SHARDS: &[u8] = br#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}"#;
+
+    #[test]
+    fn one_file_or_shards() {
+        let (_dir, single) = folder(&[
+            ("config.json", CONFIG.to_vec()),
+            ("model.safetensors", weights(&["a", "b"])),
+            ("tokenizer.json", b"{\"model\": {}}".to_vec()),
+        ]);
+        let checkpoint = read(&single).unwrap();
+        assert_eq!(checkpoint.config["model_type"], "llama");
+        assert_eq!(checkpoint.tensors.get("b").unwrap().shape(), [2, 3]);
+        assert!(checkpoint.tensors.get("b").unwrap().is_mapped());
+        assert!(checkpoint.tokenizer.is_some());
+        let (_dir, sharded) = folder(&[
+            ("config.json", CONFIG.to_vec()),
+            (INDEX, TWO_SHARDS.to_vec()),
+            ("model-1.safetensors", weights(&["a"])),
+            ("model-2.safetensors", weights(&["b", "c"])),
+        ]);
+        let checkpoint = read(&sharded).unwrap();
+        assert_eq!(checkpoint.tensors.names().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(checkpoint.tokenizer.is_none());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let refusal = |files: &[(&str, Vec<u8>)]| {
+            let (_dir, folder) = folder(files);
+            read(&folder).unwrap_err()
+        };
+        let config = || ("config.json", CONFIG.to_vec());
+        let index = || (INDEX, TWO_SHARDS.to_vec());
+        let error = refusal(&[config(), index(), ("model-1.safetensors", weights(&["a"]))]);
+        assert!(error.to_string().contains("1 are missing: model-2.safetensors"), "{error}");
+        let wrong =
+            refusal(&[config(), index(), ("model-1.safetensors", weights(&["a"])), ("model-2.safetensors", weights(&["c"]))]);
+        assert!(wrong.to_string().contains("promises a tensor `b`"), "{wrong}");
+        let twice = refusal(&[
+            config(),
+            index(),
+            ("model-1.safetensors", weights(&["a"])),
+            ("model-2.safetensors", weights(&["a", "b"])),
+        ]);
+        assert!(twice.to_string().contains("tensor `a`: is in two shards"), "{twice}");
+        assert!(refusal(&[("m.gguf", vec![])]).helps()[0].contains("m.gguf"));
+        assert!(refusal(&[config(), ("pytorch_model.bin", vec![])]).helps()[0].contains("pickle"));
+        assert!(
+            refusal(&[config(), ("model.safetensors", b"version https://git-lfs.github.com/spec/v1".to_vec())])
+                .to_string()
+                .contains("model.safetensors: is a git-LFS pointer")
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! npz: a zip of npy files (FORMATS 6.2). Stored members are views on the mapped archive, however large; deflated ones are
+//! inflated on opening.
+
+use super::sniff::{FileKind, sniff, wrong_kind};
+use super::{TensorSet, npy};
+use crate::error::{Error, Result};
+use crate::tensor::Bytes;
+use std::io::{Cursor, Read, Write};
+use std::path::Path;
+use zip::CompressionMethod;
+use zip::result::ZipError;
+use zip::write::SimpleFileOptions;
+
+/// The end record of a zip with the longest comment: where there is none in so many last bytes, there is none.
+const END_RECORD: usize = 22 + 65_535;
+/// A member that inflates beyond this size must not be more than [`BOMB_RATIO`] times smaller in the archive.
+const BOMB_SIZE: u64 = 1 << 30;
+const BOMB_RATIO: u64 = 100;
+
+/// Reads an npz archive; a tensor is named as its member without `.npy`.
+///
+/// # Errors
+/// It is not such an archive, is truncated, or a member cannot be read; the message names the member.
+pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
+    let data = bytes.as_slice();
+    if !matches!(sniff(data), FileKind::Npz | FileKind::Zip) {
+        return Err(wrong_kind(data, file, "a NumPy archive"));
+    }
+    let tail = &data[data.len().saturating_sub(END_RECORD)..];
+    if !tail.windows(4).any(|w| w == b"PK\x05\x06") {
+        return Err(Error::format("is truncated: the zip directory at its end is missing")
+            .file(file)
+            .help("the download or copy did not finish; fetch it again"));
+    }
+    let broken = |e: ZipError| Error::format(format!("is a broken zip archive: {e}")).file(file);
+    let mut archive = zip::ZipArchive::new(Cursor::new(data)).map_err(broken)?;
+    if archive.has_duplicate_names() {
+        return Err(Error::format("holds two members of one name").file(file));
+    }
+    let mut set = TensorSet::new(file);
+    for index in 0..archive.len() {
+        let (name, member) = member(&bytes, &mut archive, index).map_err(|e| e.file(file))?;
+        let tensor = npy::parse(&member).map_err(|e| e.tensor(&name).file(file))?;
+        set.insert(name, tensor);
+    }
+    Ok(set)
+}
+
+/// Writes tensors as an npz archive of stored members.
+///
+/// # Errors
+/// A name cannot be written.
+pub fn write(tensors: &TensorSet) -> Result<Vec<u8>> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, tensor) in tensors.iter() {
+        let data = npy::write(tensor);
+        let options = SimpleFileOptions::default()
+            .compression_method(CompressionMethod::Stored)
+            .large_file(u32::try_from(data.len()).is_err());
+        archive
+            .start_file(format!("{name}.npy"), options)
+            .and_then(|()| Ok(archive.write_all(&data)?))
+            .map_err(|e| Error::internal(format!("cannot write a zip archive: {e}")).tensor(name))?;
+    }
+    let written = archive.finish().map_err(|e| Error::internal(format!("cannot write a zip archive: {e}")))?;
+    Ok(written.into_inner())
+}
+
+/// The name and the bytes of one member: a view where it is stored, else inflated.
+fn member(bytes: &Bytes, archive: &mut zip::ZipArchive<Cursor<&[u8]>>, index: usize) -> Result<(String, Bytes)> {
+    let unreadable = |e: ZipError| Error::format(format!("member {index} cannot be read: {e}"));
+    let raw = archive.by_index_raw(index).map_err(unreadable)?;
+    let path = raw.name().map_err(unreadable)?.into_owned();
+    let name = path.strip_suffix(".npy").unwrap_or_default().to_string();
+    let fault = |message: String| Error::format(message).tensor(&path);
+    if name.is_empty() {
+        return Err(fault("is not named `….npy`, so this is no archive of NumPy arrays".into()));
+    }
+    if path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part == "..") {
+        return Err(fault("has a name that points out of the archive".into()));
+    }
+    if raw.encrypted() {
+        return Err(fault("is encrypted".into()));
+    }
+    let (method, packed, size) = (raw.compression(), raw.compressed_size(), raw.size());
+    let start = raw.data_start();
+    drop(raw);
+    match method {
+        CompressionMethod::Stored => {
+            let start = start.and_then(|start| usize::try_from(start).ok());
+            let (Some(start), Ok(len), true) = (start, usize::try_from(size), packed == size) else {
+                return Err(fault(format!("is stored, but its sizes {packed} and {size} differ")));
+            };
+            Ok((name, bytes.slice(start, len).map_err(|e| e.tensor(&path))?))
+        }
+        CompressionMethod::Deflated => {
+            if size > BOMB_SIZE && size / BOMB_RATIO > packed {
+                return Err(fault(format!("would inflate from {packed} to {size} bytes; that is no array of weights")));
+            }
+            let mut inflated = Vec::new();
+            // One byte more than is there: the reader checks the CRC only when it is asked beyond its end.
+            archive
+                .by_index(index)
+                .and_then(|member| Ok(member.take(size.saturating_add(1)).read_to_end(&mut inflated)?))
+                .map_err(|e| fault(format!("cannot be inflated: {e}")))?;
+            if inflated.len() as u64 != size {
+                return Err(fault(format!("inflates to {} bytes, but the archive says {size}", inflated.len())));
+            }
+            Ok((name, Bytes::from(inflated)))
+        }
+        other => {
+            Err(fault(format!("is compressed by {other}, which is not supported")).help("use np.savez or np.savez_compressed"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Tensor;
+
+    fn archive(members: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        for (name, data) in members {
+            zip.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+            zip.write_all(data).unwrap();
+        }
+        zip.finish().unwrap().into_inner()
+    }
+
+    fn open(bytes: Vec<u8>) -> Result<TensorSet> {
+        read(Bytes::from(bytes), Path::new("params.npz"))
+    }
+
+    fn refusal(bytes: Vec<u8>) -> String {
+        open(bytes).unwrap_err().to_string()
+    }
+
+    fn counting() -> Vec<u8> {
+        npy::write(&Tensor::from_f32((0..600).map(|v| v as f32).collect(), &[20, 30]).unwrap())
+    }
+
+    /// Overwrites each occurrence of `from` by `to`.
+    fn patch(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+        let places: Vec<_> = (0..bytes.len() - from.len()).filter(|i| bytes[*i..].starts_with(from)).collect();
+        assert!(!places.is_empty());
+        for place in places {
+            bytes[place..place + to.len()].copy_from_slice(to);
+        }
+        bytes
+    }
+
+    #[test]
+    fn stored_members_are_views_and_deflated_ones_copies() {
+        let dir = tempfile::tempdir().unwrap();
+        for (method, mapped) in [(CompressionMethod::Stored, true), (CompressionMethod::Deflated, false)] {
+            let path = dir.path().join("x.npz");
+            std::fs::write(&path, archive(&[("W_dec.npy", &counting()), ("sub/b.npy", &counting())], method)).unwrap();
+            let set = read(Bytes::map(&path).unwrap(), &path).unwrap();
+            let w = set.get("W_dec").unwrap();
+            assert_eq!((w.shape(), w.is_mapped()), (&[20, 30][..], mapped));
+            assert_eq!(w.row(19).unwrap()[29], 599.0);
+            assert!(set.find("sub/b").is_some());
+        }
+    }
+
+    #[test]
+    fn bad_archives_are_refused_with_the_member() {
+        let whole = archive(&[("W_dec.npy", &counting())], CompressionMethod::Stored);
+        assert!(refusal(whole[..whole.len() - 30].to_vec()).contains("truncated"));
+        assert!(refusal(archive(&[("../W.npy", &counting())], CompressionMethod::Stored)).contains("points out of the archive"));
+        assert!(refusal(archive(&[("notes.txt", b"hello")], CompressionMethod::Stored)).contains("`notes.txt`: is not named"));
+        assert!(refusal(archive(&[("W.npy", b"hello")], CompressionMethod::Stored)).contains("tensor `W`: is not a NumPy array"));
+        let two = archive(&[("W_a.npy", &counting()), ("W_b.npy", &counting())], CompressionMethod::Stored);
+        assert!(refusal(patch(two, b"W_b.npy", b"W_a.npy")).contains("two members of one name"));
+        // Flag bit 0 in both headers: encrypted.
+        let locked =
+            patch(patch(whole.clone(), b"PK\x03\x04\x0a\0\0\0", b"PK\x03\x04\x0a\0\x01\0"), b"PK\x01\x02", b"PK\x01\x02");
+        let central = locked.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        let mut locked = locked;
+        locked[central + 8] |= 1;
+        assert!(refusal(locked).contains("is encrypted"));
+        assert!(refusal(b"\x80\x02}q\0.".to_vec()).contains("pickle"));
+    }
+
+    #[test]
+    fn damaged_and_lying_deflated_members() {
+        let whole = archive(&[("W.npy", &counting())], CompressionMethod::Deflated);
+        let mut damaged = whole.clone();
+        damaged[200] ^= 0x55;
+        assert!(refusal(damaged).contains("`W.npy`: cannot be inflated"));
+        let central = whole.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        let claims = |size: u32| {
+            let mut lie = whole.clone();
+            lie[central + 24..central + 28].copy_from_slice(&size.to_le_bytes());
+            refusal(lie)
+        };
+        assert!(claims(u32::MAX - 1).contains("would inflate from"));
+        assert!(claims(100).contains("larger than its declared uncompressed size"));
+        assert!(claims(5000).contains("inflates to 2528 bytes, but the archive says 5000"));
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut set = TensorSet::new("");
+        set.insert("w", Tensor::from_f32(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]).unwrap());
+        set.insert("layer/ids", Tensor::vector_i64(vec![3, 4]));
+        let back = open(write(&set).unwrap()).unwrap();
+        assert_eq!(back.get("w").unwrap().to_f32(), set.get("w").unwrap().to_f32());
+        assert_eq!(back.get("layer/ids").unwrap().to_i64(), [3, 4]);
+        assert!(open(write(&TensorSet::new("")).unwrap()).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,225 @@
+//! The four types in which arithmetic happens, and typed access to a tensor's elements.
+
+use super::bytes::{Bytes, Source};
+use super::{Class, DType, Tensor, contiguous_strides, widen};
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+/// bool, i64, f32 or f64.
+pub(super) trait Element: Copy + Default + PartialEq + PartialOrd + Send + Sync + bytemuck::Zeroable + 'static {
+    /// The dtype under which values of this type are stored.
+    const DTYPE: DType;
+
+    /// Widens (or narrows) stored elements to this type.
+    fn widen(dtype: DType, bytes: &[u8], start: usize, out: &mut [Self]);
+    /// The stored elements, when they are of this type and aligned.
+    fn view(bytes: &[u8]) -> Option<&[Self]>;
+    /// Memory that holds the elements.
+    fn source(data: Arc<Vec<Self>>) -> Source;
+    /// The elements of memory that holds this type.
+    fn data(source: &mut Source) -> Option<&mut Arc<Vec<Self>>>;
+
+    /// True for NaN.
+    #[allow(clippy::eq_op)] // NaN is what differs from itself
+    fn is_nan(self) -> bool {
+        self != self
+    }
+    /// The order of sorting: NaN after everything else, as in PyTorch and NumPy.
+    fn order(&self, other: &Self) -> Ordering {
+        self.partial_cmp(other).unwrap_or_else(|| self.is_nan().cmp(&other.is_nan()))
+    }
+}
+
+macro_rules! element {
+    ($ty:ty, $dtype:ident, $source:ident, $widen:ident, $view:expr) => {
+        impl Element for $ty {
+            const DTYPE: DType = DType::$dtype;
+            fn widen(dtype: DType, bytes: &[u8], start: usize, out: &mut [Self]) {
+                widen::$widen(dtype, bytes, start, out);
+            }
+            fn view(bytes: &[u8]) -> Option<&[Self]> {
+                $view(bytes)
+            }
+            fn source(data: Arc<Vec<Self>>) -> Source {
+                Source::$source(data)
+            }
+            fn data(source: &mut Source) -> Option<&mut Arc<Vec<Self>>> {
+                if let Source::$source(data) = source { Some(data) } else { None }
+            }
+        }
+    };
+}
+
+fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Option<&[T]> {
+    bytemuck::try_cast_slice(bytes).ok()
+}
+
+element!(f32, F32, F32, to_f32, cast);
+element!(f64, F64, F64, to_f64, cast);
+element!(i64, I64, I64, to_i64, cast);
+// A file's bytes may be anything but 0 and 1.
+element!(bool, Bool, Bool, to_bool, |_| None);
+
+/// Runs `$body` with `$T` as the type of arithmetic of a class.
+macro_rules! by_class {
+    ($class:expr, $T:ident => $body:expr) => {
+        match $class {
+            $crate::tensor::Class::Bool => {
+                type $T = bool;
+                $body
+            }
+            $crate::tensor::Class::Int => {
+                type $T = i64;
+                $body
+            }
+            $crate::tensor::Class::F32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::tensor::Class::F64 => {
+                type $T = f64;
+                $body
+            }
+        }
+    };
+}
+pub(super) use by_class;
+
+impl Tensor {
+    /// A row-major tensor of data that fills the shape (the caller's duty).
+    pub(super) fn of<T: Element>(data: Vec<T>, shape: &[usize]) -> Tensor {
+        debug_assert_eq!(data.len(), shape.iter().product::<usize>());
+        let bytes = Bytes::from_source(T::source(Arc::new(data)));
+        Tensor { bytes, dtype: T::DTYPE, shape: shape.to_vec(), strides: contiguous_strides(shape), offset: 0 }
+    }
+
+    /// The arithmetic in which this tensor takes part.
+    pub fn class(&self) -> Class {
+        self.dtype.class()
+    }
+
+    /// Elements `start..start + out.len()` in row-major order; the caller keeps within the tensor.
+    pub(super) fn read_into<T: Element>(&self, start: usize, out: &mut [T]) {
+        let bytes = self.bytes.as_slice();
+        if out.is_empty() {
+            return;
+        }
+        if self.is_contiguous() {
+            return T::widen(self.dtype, bytes, self.offset + start, out);
+        }
+        let Some((last, outer)) = self.shape.split_last() else { return };
+        let step = self.strides[outer.len()];
+        let (mut column, mut rest, mut at) = (start % last, start / last, self.offset as isize);
+        let mut index = vec![0usize; outer.len()];
+        for dim in (0..outer.len()).rev() {
+            index[dim] = rest % outer[dim];
+            rest /= outer[dim];
+            at += self.strides[dim] * index[dim] as isize;
+        }
+        let mut out = out;
+        loop {
+            let (run, others) = out.split_at_mut((last - column).min(out.len()));
+            let from = at + step * column as isize;
+            match step {
+                1 => T::widen(self.dtype, bytes, from as usize, run),
+                0 => {
+                    T::widen(self.dtype, bytes, from as usize, &mut run[..1]);
+                    let first = run[0];
+                    run.fill(first);
+                }
+                _ => {
+                    for (i, value) in run.iter_mut().enumerate() {
+                        T::widen(self.dtype, bytes, (from + step * i as isize) as usize, std::slice::from_mut(value));
+                    }
+                }
+            }
+            if others.is_empty() {
+                return;
+            }
+            (out, column) = (others, 0);
+            for dim in (0..outer.len()).rev() {
+                index[dim] += 1;
+                at += self.strides[dim];
+                if index[dim] < outer[dim] {
+                    break;
+                }
+                at -= self.strides[dim] * outer[dim] as isize;
+                index[dim] = 0;
+            }
+        }
+    }
+
+    /// The elements without a copy, where they already lie as `T` in row-major order.
+    pub(super) fn borrow<T: Element>(&self) -> Option<&[T]> {
+        if self.dtype != T::DTYPE || !self.is_contiguous() {
+            return None;
+        }
+        let (start, len) = (self.offset, self.numel());
+        match self.bytes.source() {
+            Source::Bool(_) => None,
+            _ => T::view(self.bytes.as_slice().get(start * size_of::<T>()..(start + len) * size_of::<T>())?),
+        }
+    }
+
+    /// The order of dimensions in which elements lie in memory, unless it is row-major already.
+    pub(super) fn memory_order(&self) -> Option<Vec<usize>> {
+        if self.is_contiguous() {
+            return None;
+        }
+        let mut order: Vec<usize> = (0..self.ndim()).collect();
+        order.sort_by_key(|dim| std::cmp::Reverse(self.strides[*dim]));
+        Some(order)
+    }
+
+    /// Its dimensions in the given order, which is a permutation.
+    pub(super) fn ordered(&self, order: &[usize]) -> Tensor {
+        let mut out = self.clone();
+        out.shape = order.iter().map(|dim| self.shape[*dim]).collect();
+        out.strides = order.iter().map(|dim| self.strides[*dim]).collect();
+        out
+    }
+
+    /// Undoes [`Tensor::ordered`].
+    pub(super) fn unordered(&self, order: &[usize]) -> Tensor {
+        let mut back = vec![0; order.len()];
+        for (i, dim) in order.iter().enumerate() {
+            back[*dim] = i;
+        }
+        self.ordered(&back)
+    }
+
+    /// Itself, or its numbers when it is a strided view of GGUF blocks: reading one element there costs a whole block.
+    pub(super) fn unblocked(&self) -> Tensor {
+        match self.memory_order() {
+            Some(order) if matches!(self.dtype, DType::Block(_)) => {
+                let view = self.ordered(&order);
+                let mut out = vec![0f32; view.numel()];
+                view.read_into(0, &mut out);
+                Tensor::of(out, &view.shape).unordered(&order)
+            }
+            _ => self.clone(),
+        }
+    }
+
+    /// All elements, row-major, borrowed where possible.
+    pub(super) fn values<T: Element>(&self) -> Cow<'_, [T]> {
+        if let Some(values) = self.borrow() {
+            return Cow::Borrowed(values);
+        }
+        let whole = self.unblocked();
+        let mut out = vec![T::default(); self.numel()];
+        whole.read_into(0, &mut out);
+        Cow::Owned(out)
+    }
+
+    /// The elements for writing; copied first when shared or stored otherwise. Makes the tensor contiguous, of type `T`.
+    pub(super) fn make_mut<T: Element>(&mut self) -> &mut [T] {
+        let len = self.numel();
+        let whole = self.offset == 0 && self.is_contiguous();
+        if !(whole && T::data(self.bytes.source_mut()).is_some_and(|data| data.len() == len)) {
+            *self = Tensor::of(self.values::<T>().into_owned(), &self.shape);
+        }
+        T::data(self.bytes.source_mut()).map_or(&mut [], |data| Arc::make_mut(data).as_mut_slice())
+    }
+}
