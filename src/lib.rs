@@ -10,10 +10,10 @@
 //! | 6 | [`render`] | a table or figure → text, SVG, PNG |
 //! | 5 | [`analysis`] | the science |
 //! | 4 | [`dictionary`] | directions that read from and write to a place in a model |
-//! | 3 | [`hub`], [`model`] | names → files; canonical weights and token strings |
-//! | 2 | [`formats`] | file formats → named tensors |
-//! | 1 | [`compute`], [`stats`], [`table`], [`figure`] | products and reducers; statistics; what can be shown |
-//! | 0 | [`tensor`], [`error`], [`work`], [`provenance`], [`options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result; options as data; writing files whole; quantiles |
+//! | 3 | [`model`] | canonical weights and token strings |
+//! | 2 | [`hub`] | names → files |
+//! | 1 | [`formats`], [`compute`], [`stats`], [`table`], [`figure`] | file formats → named tensors; products and reducers; statistics; what can be shown |
+//! | 0 | [`tensor`], [`error`], [`work`], [`random`], [`provenance`], [`options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; seeded draws; who made a result; options as data; writing files whole; quantiles |
 
 pub mod analysis;
 pub mod compute;
@@ -26,6 +26,7 @@ pub mod hub;
 pub mod model;
 pub mod options;
 pub mod provenance;
+pub mod random;
 pub mod render;
 pub mod sample;
 pub mod script;

@@ -13,8 +13,7 @@ pub use kolmogorov::kolmogorov_sf;
 pub use ranks::{ranks, spearman};
 pub use two_sample::{KolmogorovSmirnov, MannWhitney, Strata, kolmogorov_smirnov, mann_whitney, wasserstein};
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use crate::random::Random;
 use std::collections::BTreeSet;
 
 /// Arithmetic mean; NaN for an empty sample.
@@ -48,11 +47,11 @@ pub fn wilson(hits: usize, n: usize) -> (f64, f64) {
 }
 
 /// `k` of the numbers below `n`, drawn without replacement, ascending; all of them when there are no more than `k`.
-pub fn choose(n: usize, k: usize, random: &mut ChaCha8Rng) -> Vec<usize> {
+pub fn choose(n: usize, k: usize, random: &mut Random) -> Vec<usize> {
     // Floyd's algorithm: one draw a number, each subset equally likely.
     let mut chosen = BTreeSet::new();
     for last in n.saturating_sub(k)..n {
-        let drawn = random.random_range(0..=last);
+        let drawn = random.below(last + 1);
         if !chosen.insert(drawn) {
             chosen.insert(last);
         }
@@ -77,8 +76,7 @@ mod tests {
 
     #[test]
     fn every_number_is_chosen_equally_often() {
-        use rand::SeedableRng;
-        let mut random = ChaCha8Rng::seed_from_u64(3);
+        let mut random = Random::new(3);
         let mut counts = [0usize; 10];
         for _ in 0..5000 {
             let chosen = choose(10, 4, &mut random);

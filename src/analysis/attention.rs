@@ -10,12 +10,11 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Rope};
 use crate::options::{Ids, Json, JsonMap, OptionValue, Options, Value};
 use crate::provenance::Provenance;
+use crate::random::Random;
 use crate::stats::choose;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 
 crate::choice! {
@@ -299,7 +298,8 @@ struct Setup<'a> {
     options: &'a AttentionOptions,
     queries: HeadSide<'a>,
     keys: HeadSide<'a>,
-    rope: Rope,
+    /// Absent where keys need no turning: content-only scores work under any rotary scaling.
+    rope: Option<Rope>,
     softcap: Option<f64>,
     /// Distances that are averaged together, one group a table.
     groups: Vec<Vec<usize>>,
@@ -333,7 +333,7 @@ impl<'a> Setup<'a> {
                 warnings.push(format!("the {side} dictionary {warning}"));
             }
         }
-        if let Some(window) = model.window(layer)
+        if let Some(window) = model.window(layer)?
             && let Some(distance) = options.distance.0.iter().find(|d| **d >= window)
         {
             return Err(Error::input(format!("distance {distance} lies beyond the sliding window of layer {layer}, {window} tokens"))
@@ -362,7 +362,7 @@ impl<'a> Setup<'a> {
             options,
             queries,
             keys,
-            rope: model.rope(layer),
+            rope: if distances == [0] { None } else { Some(model.rope(layer)?) },
             softcap: cfg.attn_softcap.filter(|_| options.softcap),
             groups: if options.average { vec![distances] } else { distances.into_iter().map(|d| vec![d]).collect() },
             qk_scalars: query_scalar.zip(key_scalar),
@@ -389,7 +389,7 @@ impl<'a> Setup<'a> {
     fn key_operands(&self, distances: &[usize]) -> Result<Vec<Tensor>> {
         let keys = self.keys.chosen()?;
         let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
-        groups.into_iter().map(|group| Ok(rotated_back(&keys, &self.rope, group)?.t())).collect()
+        groups.into_iter().map(|group| Ok(rotated_back(&keys, self.rope.as_ref(), group)?.t())).collect()
     }
 
     /// `base_score` of the chosen queries and keys, in this order.
@@ -400,7 +400,7 @@ impl<'a> Setup<'a> {
         let of_keys = self.product(&constant_query, self.key_operands(distances)?).matrix(work)?.to_f64();
         let constant_key = Tensor::from_f32(key.clone(), &[1, d_head])?;
         let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
-        let operands = groups.into_iter().map(|g| Ok(rotated_back(&constant_key, &self.rope, g)?.t())).collect::<Result<_>>()?;
+        let operands = groups.into_iter().map(|g| Ok(rotated_back(&constant_key, self.rope.as_ref(), g)?.t())).collect::<Result<_>>()?;
         let of_queries = self.product(&self.queries.chosen()?, operands).matrix(work)?.to_f64();
         Ok(Some((of_queries, of_keys)))
     }
@@ -504,10 +504,8 @@ fn head_norm(
 }
 
 /// Keys as a query sees them the given numbers of positions later, averaged: q · R(−Δ) k (FORMATS.md 3.2).
-fn rotated_back(keys: &Tensor, rope: &Rope, distances: &[usize]) -> Result<Tensor> {
-    if distances.iter().all(|d| *d == 0) {
-        return Ok(keys.clone());
-    }
+fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize]) -> Result<Tensor> {
+    let Some(rope) = rope else { return Ok(keys.clone()) };
     let half = rope.rotary_dims / 2;
     // The mean of rotations of a plane is one matrix [[c, s], [−s, c]] with the mean cosine and sine.
     let mean = |f: fn(f64) -> f64, frequency: f64| {
@@ -529,7 +527,7 @@ fn rotated_back(keys: &Tensor, rope: &Rope, distances: &[usize]) -> Result<Tenso
 /// `n` of the positions, drawn without replacement, in their order.
 fn sample(positions: Vec<usize>, n: Option<usize>, seed: u64) -> Vec<usize> {
     match n {
-        Some(n) => choose(positions.len(), n, &mut ChaCha8Rng::seed_from_u64(seed)).into_iter().map(|i| positions[i]).collect(),
+        Some(n) => choose(positions.len(), n, &mut Random::new(seed)).into_iter().map(|i| positions[i]).collect(),
         None => positions,
     }
 }

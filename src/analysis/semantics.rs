@@ -10,12 +10,11 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::{Json, OptionValue, Options, Value};
 use crate::provenance::Provenance;
+use crate::random::Random;
 use crate::sample::{quantile, sorted_finite};
 use crate::stats::{choose, wilson};
 use crate::table::Table;
 use crate::work::Work;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -196,7 +195,7 @@ struct Inner {
 /// Lists of fewer than two tokens; another model than that of the scores; fpr outside 0..1; an empty null.
 pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions, work: &Work) -> Result<Semantics> {
     let view = scores.view();
-    if model.id() != view.model.id() {
+    if !model.is(&view.model) && model.id() != view.model.id() {
         return Err(Error::input(format!("the scores are of {}, not of {}", view.model.name(), model.name())));
     }
     if view.options.k.min(view.n_tokens()) < 2 {
@@ -632,8 +631,7 @@ impl Draws<'_> {
     /// Random sets of unmasked tokens in place of the lists; the entropies are those of a covariance draw.
     fn token_sets(&mut self, index: u64, work: &Work) -> Result<Vec<Ends>> {
         let directions = self.draw(NullKind::Covariance, index, work)?;
-        let mut random = ChaCha8Rng::seed_from_u64(self.seed);
-        random.set_stream(1 + index);
+        let mut random = Random::stream(self.seed, 1 + index);
         let mut set = || -> Vec<Scored> {
             let chosen = choose(self.eye.unmasked.len(), self.eye.k, &mut random);
             chosen.into_iter().map(|i| Scored { id: self.eye.unmasked[i], score: 0.0 }).collect()
@@ -652,15 +650,14 @@ impl Draws<'_> {
 mod tests {
     use super::*;
 
-    fn ends(random: &mut ChaCha8Rng) -> Ends {
-        use rand::RngExt;
-        let mut metrics = || Metrics { levenshtein: random.random(), cosine: random.random(), entropy: random.random() };
+    fn ends(random: &mut Random) -> Ends {
+        let mut metrics = || Metrics { levenshtein: random.uniform(), cosine: random.uniform(), entropy: random.uniform() };
         Ends { top: metrics(), bottom: metrics() }
     }
 
     #[test]
     fn the_whole_rule_passes_the_asked_share_of_the_null() {
-        let mut random = ChaCha8Rng::seed_from_u64(5);
+        let mut random = Random::new(5);
         let null: Vec<Ends> = (0..4000).map(|_| ends(&mut random)).collect();
         for rule in Rule::ALL {
             for side in SemanticSide::ALL {

@@ -3,9 +3,8 @@
 use super::two_sample::Strata;
 use crate::sample::{quantile, sorted_finite};
 use crate::error::Result;
+use crate::random::Random;
 use crate::work::Work;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -46,15 +45,14 @@ pub fn rank_biserial_replicates(strata: &Strata, clusters: Option<&Groups>, n: u
     let members = strata.members();
     let draw = |index: usize, scratch: &mut (Vec<u32>, Vec<u32>)| -> Result<f64> {
         work.check()?;
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(index as u64);
+        let mut random = Random::stream(seed, index as u64);
         let (count_a, count_b) = scratch;
         count_a.fill(0);
         count_b.fill(0);
         match clusters {
             Some(Groups(groups)) => {
                 for _ in 0..groups.len() {
-                    let (a, b) = &groups[random.random_range(0..groups.len())];
+                    let (a, b) = &groups[random.below(groups.len())];
                     a.iter().for_each(|i| count_a[strata.a[*i as usize] as usize] += 1);
                     b.iter().for_each(|i| count_b[strata.b[*i as usize] as usize] += 1);
                 }
@@ -62,10 +60,10 @@ pub fn rank_biserial_replicates(strata: &Strata, clusters: Option<&Groups>, n: u
             None => {
                 for (a, b) in &members {
                     for _ in 0..a.len() {
-                        count_a[strata.a[a[random.random_range(0..a.len())] as usize] as usize] += 1;
+                        count_a[strata.a[a[random.below(a.len())] as usize] as usize] += 1;
                     }
                     for _ in 0..b.len() {
-                        count_b[strata.b[b[random.random_range(0..b.len())] as usize] as usize] += 1;
+                        count_b[strata.b[b[random.below(b.len())] as usize] as usize] += 1;
                     }
                 }
             }
@@ -87,8 +85,7 @@ mod tests {
     use super::*;
 
     fn normal_like(n: usize, shift: f64, seed: u64) -> Vec<f64> {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        (0..n).map(|_| (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0 + shift).collect()
+        Random::new(seed).normals(n).into_iter().map(|v| f64::from(v) + shift).collect()
     }
 
     #[test]
