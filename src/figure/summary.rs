@@ -65,28 +65,33 @@ impl Axis {
         if self.log { 10f64.powf(place) } else { place }
     }
 
+    /// Whether the axis can show a number; if not, it is counted. Beyond ±1e300 (on a logarithmic axis also below 1e-300)
+    /// the arithmetic of axes overflows, and such numbers count as infinite and as zero.
+    pub fn shows(self, value: f64, left_out: &mut LeftOut) -> bool {
+        let reason = if value.is_nan() || value.abs() > 1e300 {
+            &mut left_out.not_finite
+        } else if self.log && value < 1e-300 {
+            &mut left_out.not_positive
+        } else if self.limits.is_some_and(|(from, to)| value < from || value > to) {
+            &mut left_out.outside
+        } else {
+            return true;
+        };
+        *reason += 1;
+        false
+    }
+
     /// The numbers that the axis can show, ascending, and how many it cannot.
     pub fn shown(self, values: &[f64]) -> (Vec<f64>, LeftOut) {
         let mut left_out = LeftOut::default();
-        let mut shown: Vec<f64> = values
-            .iter()
-            .copied()
-            .filter(|v| {
-                let reason = if !v.is_finite() {
-                    &mut left_out.not_finite
-                } else if self.log && *v <= 0.0 {
-                    &mut left_out.not_positive
-                } else if self.limits.is_some_and(|(from, to)| *v < from || *v > to) {
-                    &mut left_out.outside
-                } else {
-                    return true;
-                };
-                *reason += 1;
-                false
-            })
-            .collect();
+        let mut shown: Vec<f64> = values.iter().copied().filter(|v| self.shows(*v, &mut left_out)).collect();
         shown.sort_unstable_by(f64::total_cmp);
         (shown, left_out)
+    }
+
+    /// The same axis without set ends.
+    pub fn unlimited(self) -> Axis {
+        Axis { limits: None, ..self }
     }
 }
 
@@ -272,19 +277,18 @@ impl Ecdf {
     /// The distribution function of a sample, in at most `points` steps (evenly spaced in the share where there are more
     /// different numbers).
     pub fn new(values: &[f64], points: usize, axis: Axis) -> Self {
-        let (shown, left_out) = Axis { limits: None, ..axis }.shown(values);
+        let (shown, left_out) = axis.unlimited().shown(values);
         let n = shown.len();
         let (mut at, mut share) = (Vec::new(), Vec::new());
-        let stride = n.div_ceil(points.max(1)).max(1);
+        let least_step = 1.0 / points.max(1) as f64;
         for (i, value) in shown.iter().enumerate() {
-            let last_of_its_value = shown.get(i + 1).is_none_or(|next| next > value);
-            if last_of_its_value
-                && (share.is_empty()
-                    || i + 1 == n
-                    || (i + 1) as f64 / n as f64 - share[share.len() - 1] >= stride as f64 / n as f64)
-            {
+            if shown.get(i + 1).is_some_and(|next| next == value) {
+                continue;
+            }
+            let here = (i + 1) as f64 / n as f64;
+            if share.last().is_none_or(|last| here - last >= least_step) || i + 1 == n {
                 at.push(*value);
-                share.push((i + 1) as f64 / n as f64);
+                share.push(here);
             }
         }
         Ecdf { at, share, left_out }
@@ -294,7 +298,7 @@ impl Ecdf {
 /// Quantiles at each position of x.
 #[derive(Clone, Debug)]
 pub struct Fan {
-    /// The positions that have data, in the order given.
+    /// The positions that have data, ascending.
     pub x: Vec<f64>,
     /// For each quantile (ascending), its number at each position.
     pub quantiles: Vec<Vec<f64>>,
@@ -306,13 +310,16 @@ impl Fan {
     /// The quantiles (ascending) of each of the samples. On a logarithmic axis only positive numbers count.
     pub fn new(samples: &Samples, x: Option<&[f64]>, quantiles: &[f64], axis: Axis) -> Self {
         let mut fan = Fan { x: Vec::new(), quantiles: vec![Vec::new(); quantiles.len()], left_out: LeftOut::default() };
-        for (i, row) in samples.rows.iter().enumerate() {
-            let (shown, left_out) = Axis { limits: None, ..axis }.shown(row);
+        let mut rows: Vec<(f64, &[f64])> =
+            samples.rows.iter().enumerate().map(|(i, row)| (x.map_or(i as f64, |x| x[i]), row.as_slice())).collect();
+        rows.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        for (x, row) in rows {
+            let (shown, left_out) = axis.unlimited().shown(row);
             fan.left_out = fan.left_out.plus(left_out);
-            if shown.is_empty() {
+            if shown.is_empty() || !x.is_finite() {
                 continue;
             }
-            fan.x.push(x.map_or(i as f64, |x| x[i]));
+            fan.x.push(x);
             for (out, q) in fan.quantiles.iter_mut().zip(quantiles) {
                 out.push(sample::quantile(&shown, *q));
             }
