@@ -292,6 +292,15 @@ impl Product {
         })
     }
 
+    /// The product alone, without statistics: what [`Product::run`] is measured against.
+    ///
+    /// # Errors
+    /// As [`Product::run`].
+    pub fn bare(&self, work: &Work) -> Result<()> {
+        let sides = self.sides(work)?;
+        self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label).run(&Drop, work).map(drop)
+    }
+
     /// The scores themselves, `[used rows, m]`, f32.
     ///
     /// # Errors
@@ -474,6 +483,15 @@ struct Sides {
 fn spread(count: usize, most: usize) -> Vec<usize> {
     let n = count.min(most);
     (0..n).map(|i| i * count / n).collect()
+}
+
+/// Forgets the scores.
+struct Drop;
+
+impl Fold for Drop {
+    type State = ();
+    fn begin(&self, _: Range<usize>) {}
+    fn tile(&self, _: &mut (), _: Scores<'_>) {}
 }
 
 /// Keeps the scores: `rows × width` for each block.
