@@ -218,7 +218,7 @@ pub fn attention_scores(
         queries.push(query_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.0.as_slice()), &record)?);
         keys.push(key_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.1.as_slice()), &record)?);
         let (q, k) = (&setup.queries, &setup.keys);
-        let table = pair_table(record.clone(), ("query", "key"), &outcome, |i| q.id(i), |j| k.id(j))?;
+        let table = pair_table(record.clone(), ("query", "key"), &product, &outcome, (|i| q.id(i), |j| k.id(j)), work)?;
         pairs.push(match distance {
             Some(distance) => table.clone().with("distance", vec![distance; table.len()])?,
             None => table,
@@ -380,6 +380,7 @@ impl<'a> Setup<'a> {
         Product {
             factor: self.model.cfg().attn_scale as f32,
             softcap: self.softcap.map(|c| c as f32),
+            label: format!("attention {}.{}", self.layer, self.head),
             ..Product::averaged(queries.clone(), keys)
         }
     }

@@ -218,6 +218,7 @@ pub fn ov_scores(
         all_quantiles: options.quantiles.clone(),
         cols: true,
         pairs: options.top_pairs,
+        label: format!("OV {layer}.{head}"),
         ..Product::new(values, pulled.t())
     };
     let outcome = product.run(work)?;
@@ -253,9 +254,10 @@ pub fn ov_scores(
         pairs: pair_table(
             record.clone(),
             ("source", "target"),
+            &product,
             &outcome,
-            |i| source.id_of(source_positions[i]),
-            |j| target.id_of(target_positions[j]),
+            (|i| source.id_of(source_positions[i]), |j| target.id_of(target_positions[j])),
+            work,
         )?,
         summary: summary(&outcome, &options.quantiles),
         range: (outcome.all.moments.min, outcome.all.moments.max),

@@ -2,7 +2,7 @@
 //! that never saw the population it judges (METHODS.md 1.2, 1.3).
 
 use super::common::{ids, with_labels};
-use super::product::{Scale, standardise};
+use super::product::Scale;
 use super::tokens::{TokenScores, TokenView};
 use crate::compute::product::{Product, RowStats, Scored};
 use crate::dictionary::{Dictionary, RandomKind, RandomOptions, random_directions};
@@ -489,7 +489,7 @@ impl<'a> Eye<'a> {
     fn entropy_product(&self, directions: &crate::dictionary::Directions, positions: &[usize], work: &Work) -> Result<Product> {
         let raw = self.view.raw_product(directions, positions, work)?;
         let product = match self.entropy {
-            EntropyKind::Standardised => standardise(raw, work)?,
+            EntropyKind::Standardised => self.view.standardised(raw, work)?,
             EntropyKind::SqrtD => {
                 let root = (self.view.model.cfg().d_model as f64).sqrt();
                 let norms = self.view.entering_norms(directions, positions, work)?;
@@ -497,7 +497,7 @@ impl<'a> Eye<'a> {
                 Product { row_scale: Some(scale), ..raw }
             }
         };
-        Ok(Product { softmax: true, softmax_negative: true, ..product })
+        Ok(Product { softmax: true, softmax_negative: true, label: "semantics".into(), ..product })
     }
 
     /// The metrics of a dictionary's features, their lists as the scores hold them.
