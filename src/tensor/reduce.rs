@@ -21,7 +21,11 @@ impl Tensor {
             return Ok(index as usize);
         }
         let error = Error::shape(format!("no dimension {dim} in a tensor of shape {:?}", self.shape));
-        Err(if ndim == 0 { error.help("it has none") } else { error.help(format!("its dimensions are 0 to {}, or -{ndim} to -1", ndim - 1)) })
+        Err(if ndim == 0 {
+            error.help("it has none")
+        } else {
+            error.help(format!("its dimensions are 0 to {}, or -{ndim} to -1", ndim - 1))
+        })
     }
 
     fn some_dim(&self, dim: Option<i64>) -> Result<Option<usize>> {
@@ -158,13 +162,10 @@ impl Tensor {
 
     /// The first index and the value of every lane's extreme; NaN counts as more extreme than any number.
     fn extremes<T: Element>(&self, dim: Option<usize>, largest: bool, work: &Work) -> Result<Vec<(usize, T)>> {
-        let beats = move |new: T, old: T| {
-            !old.is_nan() && (new.is_nan() || if largest { new > old } else { new < old })
-        };
+        let beats = move |new: T, old: T| !old.is_nan() && (new.is_nan() || if largest { new > old } else { new < old });
         let keep = move |old: (usize, T), new: (usize, T)| if beats(new.1, old.1) { new } else { old };
-        let piece = move |_: usize, first: usize, values: &[T]| {
-            values.iter().enumerate().map(|(i, x)| (first + i, *x)).reduce(keep)
-        };
+        let piece =
+            move |_: usize, first: usize, values: &[T]| values.iter().enumerate().map(|(i, x)| (first + i, *x)).reduce(keep);
         let merge = move |a: Option<(usize, T)>, b: Option<(usize, T)>| a.into_iter().chain(b).reduce(keep);
         let found: Option<Vec<_>> = fold(self, dim, work, piece, merge)?.into_iter().collect();
         found.ok_or_else(|| {
