@@ -2,19 +2,11 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::script::param::{self, Declaration};
+use crate::session::status::{DONE, FAILED, INTERRUPTED, USAGE};
 use crate::session::{Report, Session, SessionOptions};
 use crate::work::Work;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-
-/// Done.
-pub const DONE: u8 = 0;
-/// The script failed.
-pub const FAILED: u8 = 1;
-/// Wrong usage.
-pub const USAGE: u8 = 2;
-/// The user interrupted.
-pub const INTERRUPTED: u8 = 130;
 
 /// A script to run.
 #[derive(Clone, Debug)]

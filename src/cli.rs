@@ -3,8 +3,9 @@
 mod run;
 mod terminal;
 
+use crate::repl;
+use crate::session::status;
 use crate::work::Work;
-use crate::{batch, repl};
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 use terminal::Terminal;
@@ -60,7 +61,7 @@ pub fn main() -> ExitCode {
         },
         Err(error) => {
             eprintln!("{error:?}");
-            batch::FAILED
+            status::FAILED
         }
     };
     ExitCode::from(status)

@@ -6,7 +6,7 @@ mod commands;
 mod editor;
 mod pipe;
 
-use crate::batch::{DONE, FAILED};
+use crate::session::status::{DONE, FAILED};
 use crate::session::{Outcome, Session, SessionOptions};
 use crate::work::Work;
 use editor::{Editor, Line};

@@ -20,10 +20,22 @@ use crate::script::{self, Host, display};
 use crate::work::Work;
 use modules::{Modules, Sources};
 use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, GlobalRuntimeState, OptimizationLevel, ParseErrorType, Position, Scope};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Exit statuses of the program.
+pub mod status {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// The script failed.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage.
+    pub const USAGE: u8 = 2;
+    /// The user interrupted.
+    pub const INTERRUPTED: u8 = 130;
+}
 
 /// Nested script calls that are let through. Beyond it a script is taken to call itself without end.
 const CALL_LEVELS: usize = 1000;
@@ -122,7 +134,7 @@ impl Session {
             let (ast, cell) = self.compile(text, 0..text.len(), name)?;
             param::declarations(&cell, &ast).map_err(|(error, position)| {
                 let error = script::raise(error, position);
-                Box::new(self.report(error, name))
+                Box::new(self.report(*error, name))
             })
         })
     }
@@ -161,7 +173,7 @@ impl Session {
         self.scope.get(name).and_then(T::from_script)
     }
 
-    /// Names of the variables.
+    /// Names of the variables, the newest first.
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.scope.iter_raw().map(|(name, _, _)| name)
     }
@@ -182,7 +194,7 @@ impl Session {
                 ast.set_source(name);
                 Ok((ast, cell))
             }
-            Err(error) => Err(Box::new(self.report(error.into(), name))),
+            Err(error) => Err(Box::new(self.report(error, name))),
         }
     }
 
@@ -204,31 +216,28 @@ impl Session {
                 let muted = outline(cell).last() == Some(scan::Kind::Semicolon);
                 Ok(Outcome { value: Some(value).filter(|v| !v.is_unit()), muted, exit: None })
             }
-            Err(error) => Err(Box::new(self.report(error, name))),
+            Err(error) => Err(Box::new(self.report(*error, name))),
         }
     }
 
     /// A variable declared again leaves its old value, perhaps a whole model, in Rhai's scope: it is let go here.
     fn drop_shadowed(&mut self) {
-        let mut last = BTreeMap::new();
-        let names: Vec<String> = self.variables().map(String::from).collect();
-        for (i, name) in names.iter().enumerate() {
-            last.insert(name, i);
-        }
-        if last.len() == names.len() {
+        let mut seen = BTreeSet::new();
+        let newest_first: Vec<bool> = self.variables().map(|name| seen.insert(name.to_string())).collect();
+        if newest_first.iter().all(|newest| *newest) {
             return;
         }
-        for (i, (name, value, _)) in std::mem::take(&mut self.scope).into_iter().enumerate() {
-            if last.get(&name) == Some(&i) {
+        for ((name, value, _), newest) in std::mem::take(&mut self.scope).into_iter().zip(newest_first.into_iter().rev()) {
+            if newest {
                 self.scope.push_dynamic(name, value);
             }
         }
     }
 
-    fn report(&self, error: Box<EvalAltResult>, name: &str) -> Report {
+    fn report(&self, error: EvalAltResult, name: &str) -> Report {
         let known =
             suggest::Known { engine: &self.engine, scope: &self.scope, functions: &self.global.lib, sources: &self.sources };
-        report::of(*error, name, &known)
+        report::of(error, name, &known)
     }
 }
 
@@ -272,5 +281,113 @@ fn is_past(text: &str, position: Position) -> bool {
 impl From<Error> for Box<Report> {
     fn from(error: Error) -> Self {
         Box::new(Report::of_error(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session::new(Work::silent(1).unwrap(), SessionOptions::default())
+    }
+
+    fn value(session: &mut Session, text: &str) -> String {
+        let outcome = session.eval(text, "In[1]").unwrap_or_else(|report| panic!("{report}"));
+        outcome.value.map_or_else(String::new, |v| session.display(&v))
+    }
+
+    #[test]
+    fn cells_share_variables_functions_imports_and_closures() {
+        let mut session = session();
+        value(&mut session, "let x = 1; const C = 5; fn f(a) { a + global::C } let g = |a| a + x;");
+        value(&mut session, "import \"std/experiments\" as exp; x = 2;");
+        assert_eq!(value(&mut session, "f(x)"), "7");
+        assert_eq!(value(&mut session, "g.call(1)"), "3");
+        value(&mut session, "fn f(a) { a * 10 }");
+        assert_eq!(value(&mut session, "f(x)"), "20");
+        assert_eq!(value(&mut session, "exp::indices(1, 3, \"layer\")"), "[1]");
+    }
+
+    #[test]
+    fn what_was_done_before_an_error_stays_and_what_is_shadowed_goes() {
+        let mut session = session();
+        assert!(session.eval("let a = 1; let b = a + nothing;", "In[1]").is_err());
+        assert_eq!(value(&mut session, "let a = a + 1; let c = 3; let a = a + 1; a"), "3");
+        assert_eq!(session.variables().collect::<Vec<_>>(), ["c", "a"]);
+    }
+
+    #[test]
+    fn a_function_fails_in_the_cell_that_defined_it() {
+        let mut session = session();
+        session.eval("let pad = 1;\nfn f(a) {\n  a.nothing\n}", "In[1]").unwrap();
+        let report = session.eval("f(1)", "In[2]").unwrap_err();
+        let places: Vec<_> = report.frames.iter().map(|f| (f.source.as_str(), f.line, f.column)).collect();
+        assert_eq!(places, [("In[1]", 3, 5), ("In[2]", 1, 1)]);
+    }
+
+    #[test]
+    fn a_trailing_semicolon_mutes_and_a_comment_after_it_changes_nothing() {
+        let mut session = session();
+        for (text, muted) in [("1 + 1", false), ("1 + 1;", true), ("1 + 1; // note", true), ("\"a;\"", false)] {
+            let outcome = session.eval(text, "In[1]").unwrap();
+            assert!(outcome.value.is_some());
+            assert_eq!(outcome.muted, muted, "{text}");
+        }
+    }
+
+    #[test]
+    fn unfinished_text_is_told_from_wrong_text() {
+        let session = session();
+        for text in
+            ["f(", "let x =", "1 +", "fn f() {", "if true {", "/* a", "`a", "#{a: 1,", "let x = [1,\n2,", "x.", "1 + // more"]
+        {
+            assert!(session.is_incomplete(text), "{text}");
+        }
+        for text in ["foo)", "let 5", "1", "let x = 1;", "fn f() { }", "\"open", "", "// comment", "x y"] {
+            assert!(!session.is_incomplete(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_interruption_is_no_fault_and_the_session_goes_on() {
+        let mut session = session();
+        let flag = session.work().cancel_flag();
+        let report = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                flag.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            session.eval("let kept = 1; loop { try { throw 1; } catch { kept += 1; } }", "In[1]").unwrap_err()
+        });
+        assert!(report.is_interrupted());
+        session.work().reset_cancel();
+        assert_eq!(value(&mut session, "kept > 1"), "true");
+    }
+
+    #[test]
+    fn reports_name_what_was_meant() {
+        let mut session = session();
+        session.eval("let m = #{alpha: 1};", "In[1]").unwrap();
+        for (text, message, help) in [
+            ("[1].pusj(2)", "array has no method `pusj`", "did you mean `push`?"),
+            ("m.alhpa", "the map has no key `alhpa`", "did you mean `alpha`?"),
+            ("asert(true)", "unknown function `asert`", "did you mean `assert`?"),
+            (
+                "assert()",
+                "`assert` cannot be called without arguments",
+                "it is called as `assert(condition: bool, [message: string]) -> ()`",
+            ),
+            ("m + 1", "`+` is not defined between map and integer", ""),
+            ("let f = |x| x; f(1)", "`f` is a variable, not a function", "a closure in a variable is called with `f.call(…)`"),
+            ("fn g() { m } g()", "unknown variable `m`", "a function does not see the variables of the script"),
+            ("const K = 1; fn h() { K } h()", "unknown variable `K`", "in a function the constant is `global::K`"),
+            ("import \"std/experiment\" as e;", "there is no `std/experiment` in the library", "did you mean `std/experiments`?"),
+        ] {
+            let report = session.eval(text, "In[2]").unwrap_err();
+            assert_eq!(report.message, message, "{text}");
+            let first = report.help.first().map_or("", String::as_str);
+            assert!(first.starts_with(help), "{text}: {:?}", report.help);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::terminal;
 use crate::batch::{self, Batch};
+use crate::session::status;
 use crate::work::Work;
 use clap::{Args, CommandFactory};
 use std::collections::BTreeMap;
@@ -40,11 +41,11 @@ impl Run {
             return match batch::help(&file, work) {
                 Ok(help) => {
                     work.print(help.trim_end());
-                    batch::DONE
+                    status::DONE
                 }
                 Err(report) => {
                     work.note(&report.render(terminal::colour()));
-                    batch::FAILED
+                    status::FAILED
                 }
             };
         }
@@ -52,7 +53,7 @@ impl Run {
         for (key, value) in self.parameters {
             if parameters.contains_key(&key) {
                 work.note(&format!("error: the parameter `{key}` is given twice"));
-                return batch::USAGE;
+                return status::USAGE;
             }
             parameters.insert(key, value);
         }
@@ -67,7 +68,7 @@ fn usage() -> u8 {
     let mut command = super::Cli::command();
     command.build();
     match command.find_subcommand_mut("run").map(clap::Command::print_help) {
-        Some(Ok(())) => batch::DONE,
-        _ => batch::FAILED,
+        Some(Ok(())) => status::DONE,
+        _ => status::FAILED,
     }
 }

@@ -1,6 +1,6 @@
 //! The terminal: text to standard output and error, progress bars below it, and Ctrl-C.
 
-use crate::batch::INTERRUPTED;
+use crate::session::status::INTERRUPTED;
 use crate::work::{Progress, Sink, Steps, Stream, Work};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{ErrorKind, IsTerminal, Write};

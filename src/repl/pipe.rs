@@ -1,8 +1,8 @@
 //! Piped input: the cells that one would have typed, each shown as at the prompt, up to the first error.
 
 use super::{commands, show};
-use crate::batch::{DONE, FAILED, INTERRUPTED};
 use crate::session::Session;
+use crate::session::status::{DONE, FAILED, INTERRUPTED};
 use std::io::Read;
 use std::ops::Range;
 

@@ -34,10 +34,13 @@ pub(super) struct Modules {
     folder: PathBuf,
     sources: Sources,
     /// By source name; a file that has changed since is compiled again.
-    loaded: Mutex<BTreeMap<String, (Option<SystemTime>, Arc<Module>)>>,
+    loaded: Mutex<BTreeMap<String, Loaded>>,
     /// On the way of being loaded: a module that comes here again imports itself.
     loading: Mutex<BTreeSet<String>>,
 }
+
+/// A module, and when its file was changed last.
+type Loaded = (Option<SystemTime>, Arc<Module>);
 
 /// A module's text.
 struct Found {

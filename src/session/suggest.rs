@@ -31,6 +31,9 @@ type Explained = (String, Vec<String>);
 
 /// Help for a variable that is not known.
 pub(super) fn variable(known: &Known<'_>, name: &str, in_call: bool) -> Vec<String> {
+    if in_call && known.scope.is_constant(name) == Some(true) {
+        return vec![format!("in a function the constant is `global::{name}`")];
+    }
     if in_call && known.scope.contains(name) {
         return vec![format!("a function does not see the variables of the script: pass `{name}` to it as an argument")];
     }

@@ -7,5 +7,6 @@ mod analyses;
 mod formats;
 mod house;
 mod models;
+mod program;
 mod support;
 mod tensor;
