@@ -11,6 +11,7 @@ pub mod param;
 pub mod scan;
 
 mod basics;
+mod models;
 
 use crate::error::{Error, Kind};
 use crate::work::Work;
@@ -61,7 +62,7 @@ impl Host {
 
 /// Every function, method, property and operator that scripts can use beside Rhai's own.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| [basics::entries(), param::entries()].concat());
+    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| [basics::entries(), param::entries(), models::entries()].concat());
     &ENTRIES
 }
 

@@ -103,15 +103,15 @@ impl Tensor {
 
     /// Variance: Σ (x − mean)² / (n − ddof). NaN where n ≤ ddof.
     pub fn variance(&self, dim: Option<i64>, ddof: usize, work: &Work) -> Result<Tensor> {
-        self.from_variance(dim, ddof, work, |v| v)
+        self.of_variance(dim, ddof, work, |v| v)
     }
 
     /// Standard deviation, the square root of [`Tensor::variance`].
     pub fn std(&self, dim: Option<i64>, ddof: usize, work: &Work) -> Result<Tensor> {
-        self.from_variance(dim, ddof, work, f64::sqrt)
+        self.of_variance(dim, ddof, work, f64::sqrt)
     }
 
-    fn from_variance(&self, dim: Option<i64>, ddof: usize, work: &Work, f: impl Fn(f64) -> f64) -> Result<Tensor> {
+    fn of_variance(&self, dim: Option<i64>, ddof: usize, work: &Work, f: impl Fn(f64) -> f64) -> Result<Tensor> {
         let dim = self.some_dim(dim)?;
         let n = self.lane_len(dim);
         let divisor = if n > ddof { (n - ddof) as f64 } else { f64::NAN };

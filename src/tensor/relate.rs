@@ -122,18 +122,25 @@ impl Tensor {
     /// It is not a matrix.
     pub fn trace(&self, work: &Work) -> Result<Tensor> {
         self.matrix_shape("a tensor whose trace is asked for")?;
-        self.diagonal()?.sum(None, work)
+        self.diagonal(0, 1)?.sum(None, work)
     }
 
-    /// The diagonal of a matrix, a view.
+    /// The elements whose indices in two dimensions are equal, a view: the diagonal takes the place of the lower dimension,
+    /// the other one disappears.
     ///
     /// # Errors
-    /// It is not a matrix.
-    pub fn diagonal(&self) -> Result<Tensor> {
-        let (rows, cols) = self.matrix_shape("a tensor whose diagonal is asked for")?;
+    /// No such dimensions, or they are one.
+    pub fn diagonal(&self, a: i64, b: i64) -> Result<Tensor> {
+        let (a, b) = (self.dim(a)?, self.dim(b)?);
+        if a == b {
+            return Err(Error::input(format!("a diagonal lies in two dimensions, not in {a} alone")));
+        }
+        let (keep, drop) = (a.min(b), a.max(b));
         let mut out = self.clone();
-        out.shape = vec![rows.min(cols)];
-        out.strides = vec![self.strides[0] + self.strides[1]];
+        out.shape[keep] = self.shape[a].min(self.shape[b]);
+        out.strides[keep] = self.strides[a] + self.strides[b];
+        out.shape.remove(drop);
+        out.strides.remove(drop);
         Ok(out)
     }
 
