@@ -1,5 +1,6 @@
 //! The command line: arguments, one file a subcommand, and the terminal that receives text and progress.
 
+mod info;
 mod run;
 mod terminal;
 
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run a script.
     Run(run::Run),
+    /// Say what a model file is
+    Info(info::Info),
 }
 
 /// What every session can be told.
@@ -54,6 +57,7 @@ pub fn main() -> ExitCode {
     let status = match cli.session.work() {
         Ok(work) => match cli.command {
             Some(Command::Run(run)) => run.run(&work),
+            Some(Command::Info(info)) => info.run(&work),
             None => {
                 terminal::interrupt(&work, false);
                 repl::main(&work, terminal::colour(), terminal::width)

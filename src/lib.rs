@@ -21,6 +21,8 @@
 
 pub mod analysis;
 pub mod batch;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod compute;
 pub mod dictionary;
 pub mod error;
@@ -32,6 +34,8 @@ pub mod model;
 pub mod options;
 pub mod provenance;
 pub mod render;
+#[cfg(feature = "cli")]
+pub mod repl;
 pub mod sample;
 pub mod script;
 pub mod session;
@@ -39,9 +43,5 @@ pub mod stats;
 pub mod table;
 pub mod tensor;
 pub mod work;
-#[cfg(feature = "cli")]
-pub mod cli;
-#[cfg(feature = "cli")]
-pub mod repl;
 
 pub use error::{Error, Result};

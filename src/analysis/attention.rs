@@ -200,7 +200,8 @@ pub fn attention_scores(
     let absolute = options.absolute.unwrap_or(query.signed() || key.signed());
     let record = setup.provenance("attention_scores", absolute);
     let apart = setup.apart();
-    let (mut queries, mut keys, mut pairs, mut summaries, mut parts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut queries, mut keys, mut pairs, mut summaries, mut parts) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for distances in &setup.groups {
         let (key_operands, bases) = (setup.key_operands(distances)?, setup.base_scores(distances, work)?);
         let product = Product {
@@ -336,20 +337,23 @@ impl<'a> Setup<'a> {
         if let Some(window) = model.window(layer)?
             && let Some(distance) = options.distance.0.iter().find(|d| **d >= window)
         {
-            return Err(Error::input(format!("distance {distance} lies beyond the sliding window of layer {layer}, {window} tokens"))
-                .help(format!("distances up to {} are seen there", window.saturating_sub(1))));
+            return Err(Error::input(format!(
+                "distance {distance} lies beyond the sliding window of layer {layer}, {window} tokens"
+            ))
+            .help(format!("distances up to {} are seen there", window.saturating_sub(1))));
         }
         let seed = options.seed.unwrap_or(work.seed());
-        let side = |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions| -> Result<(HeadSide<'a>, Option<f64>)> {
-            let directions = dictionary.write(model)?;
-            let factors = norm.factors(scaling, dictionary, &directions, work)?;
-            let mut vectors = norm.project(&directions, &factors, &w, work)?;
-            let strengths = lengths(&vectors, cfg.d_head);
-            let mut base = constant_vector(&options.base, dictionary, &norm, scaling, &w, model)?;
-            let gain = model.find_gain(&format!("blocks.{layer}.attn.{gain}"))?.map(|g| g.to_f32());
-            let scalar = head_norm(qk_norm, &mut vectors, base.as_deref_mut(), gain.as_deref(), cfg.d_head, cfg.eps);
-            Ok((HeadSide { dictionary, positions, vectors, strengths, d_head: cfg.d_head, base }, scalar))
-        };
+        let side =
+            |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions| -> Result<(HeadSide<'a>, Option<f64>)> {
+                let directions = dictionary.write(model)?;
+                let factors = norm.factors(scaling, dictionary, &directions, work)?;
+                let mut vectors = norm.project(&directions, &factors, &w, work)?;
+                let strengths = lengths(&vectors, cfg.d_head);
+                let mut base = constant_vector(&options.base, dictionary, &norm, scaling, &w, model)?;
+                let gain = model.find_gain(&format!("blocks.{layer}.attn.{gain}"))?.map(|g| g.to_f32());
+                let scalar = head_norm(qk_norm, &mut vectors, base.as_deref_mut(), gain.as_deref(), cfg.d_head, cfg.eps);
+                Ok((HeadSide { dictionary, positions, vectors, strengths, d_head: cfg.d_head, base }, scalar))
+            };
         let query_positions = query.positions(&options.query_features)?;
         let key_positions = sample(key.positions(&options.key_features)?, options.n_keys, seed);
         let (queries, query_scalar) = side(query, model.w_q(layer, head)?, options.temperature.query, "q_norm", query_positions)?;
@@ -401,7 +405,8 @@ impl<'a> Setup<'a> {
         let of_keys = self.product(&constant_query, self.key_operands(distances)?).matrix(work)?.to_f64();
         let constant_key = Tensor::from_f32(key.clone(), &[1, d_head])?;
         let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
-        let operands = groups.into_iter().map(|g| Ok(rotated_back(&constant_key, self.rope.as_ref(), g)?.t())).collect::<Result<_>>()?;
+        let operands =
+            groups.into_iter().map(|g| Ok(rotated_back(&constant_key, self.rope.as_ref(), g)?.t())).collect::<Result<_>>()?;
         let of_queries = self.product(&self.queries.chosen()?, operands).matrix(work)?.to_f64();
         Ok(Some((of_queries, of_keys)))
     }
@@ -544,7 +549,13 @@ fn side_table(side: &HeadSide, distance: Option<usize>, record: &Provenance) -> 
         .with("strength", side.positions.iter().map(|p| side.strengths[*p]).collect::<Vec<f64>>())
 }
 
-fn query_table(setup: &Setup, outcome: &Outcome, distance: Option<usize>, base: Option<&[f64]>, record: &Provenance) -> Result<Table> {
+fn query_table(
+    setup: &Setup,
+    outcome: &Outcome,
+    distance: Option<usize>,
+    base: Option<&[f64]>,
+    record: &Provenance,
+) -> Result<Table> {
     let rows = &outcome.rows;
     let table = side_table(&setup.queries, distance, record)?
         .with("mean", moment_column(rows.iter().map(|r| &r.moments), |m| m.mean))?
@@ -561,7 +572,13 @@ fn query_table(setup: &Setup, outcome: &Outcome, distance: Option<usize>, base: 
     with_base(table, base)
 }
 
-fn key_table(setup: &Setup, outcome: &Outcome, distance: Option<usize>, base: Option<&[f64]>, record: &Provenance) -> Result<Table> {
+fn key_table(
+    setup: &Setup,
+    outcome: &Outcome,
+    distance: Option<usize>,
+    base: Option<&[f64]>,
+    record: &Provenance,
+) -> Result<Table> {
     let cols = &outcome.cols;
     let table = side_table(&setup.keys, distance, record)?
         .with("mean", moment_column(cols.iter().map(|c| &c.moments), |m| m.mean))?

@@ -115,7 +115,9 @@ impl InputNorm {
         }
         if self.center {
             let mut mean = vec![0f64; k];
-            values.chunks_exact(k.max(1)).for_each(|row| mean.iter_mut().zip(row).for_each(|(m, v)| *m += f64::from(*v) / d as f64));
+            values
+                .chunks_exact(k.max(1))
+                .for_each(|row| mean.iter_mut().zip(row).for_each(|(m, v)| *m += f64::from(*v) / d as f64));
             values.chunks_exact_mut(k.max(1)).for_each(|row| row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= *m as f32));
         }
         Tensor::from_f32(values, &[d, k])
@@ -137,7 +139,13 @@ impl InputNorm {
     ///
     /// # Errors
     /// `"typical"` without activation statistics in the dictionary.
-    pub(super) fn factors(&self, scaling: Scaling, dictionary: &Dictionary, directions: &Directions, work: &Work) -> Result<Vec<f64>> {
+    pub(super) fn factors(
+        &self,
+        scaling: Scaling,
+        dictionary: &Dictionary,
+        directions: &Directions,
+        work: &Work,
+    ) -> Result<Vec<f64>> {
         let root = (self.d_model as f64).sqrt();
         let targets: Vec<f64> = match scaling {
             Scaling::None => return Ok(vec![1.0; dictionary.n()]),
@@ -154,16 +162,17 @@ impl InputNorm {
         let (_, k) = w.matrix_shape("a head's weight")?;
         let folded = self.fold(w)?;
         let mut out = project(&directions.rows, directions.gain.as_deref(), &folded, work)?.to_f32();
-        out.chunks_exact_mut(k.max(1)).zip(factors).for_each(|(row, c)| row.iter_mut().for_each(|v| *v = (f64::from(*v) * c) as f32));
+        out.chunks_exact_mut(k.max(1))
+            .zip(factors)
+            .for_each(|(row, c)| row.iter_mut().for_each(|v| *v = (f64::from(*v) * c) as f32));
         Ok(out)
     }
 }
 
 fn mean_shares(dictionary: &Dictionary) -> Result<Vec<f64>> {
     let help = "make them with activation_stats(dict, model, texts) and attach them with d.with_stats(table)";
-    let missing = || {
-        Error::input(format!("temperature \"typical\" needs the activation statistics of {}", dictionary.name())).help(help)
-    };
+    let missing =
+        || Error::input(format!("temperature \"typical\" needs the activation statistics of {}", dictionary.name())).help(help);
     let shares = dictionary.stat("mean_share").ok_or_else(missing)?;
     match shares.iter().filter(|v| !v.is_finite()).count() {
         0 => Ok(shares),

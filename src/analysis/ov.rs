@@ -222,19 +222,21 @@ pub fn ov_scores(
         ..Product::new(values, pulled.t())
     };
     let outcome = product.run(work)?;
-    let record = provenance("ov_scores", model, &[("source_dictionary", source), ("target_dictionary", target)], options.canonical())
-        .with("layer", layer)
-        .with("head", head)
-        .with("absolute", absolute);
-    let side = |dictionary: &Dictionary, positions: &[usize], strength: Vec<f64>, moments: Vec<&Moments>, quantiles: Vec<&[f64]>| {
-        let table = Table::new(record.clone()).with("feature", ids(dictionary, positions))?;
-        let table = with_labels(table, dictionary, positions)?
-            .with("strength", strength)?
-            .with("mean", moment_column(moments.iter().copied(), |m| m.mean))?
-            .with("std", moment_column(moments.iter().copied(), |m| m.std))?;
-        let table = with_quantiles(table, &options.quantiles, &quantiles)?;
-        Ok::<Side, Error>(Side(table.with("max", moment_column(moments, |m| m.max))?))
-    };
+    let record =
+        provenance("ov_scores", model, &[("source_dictionary", source), ("target_dictionary", target)], options.canonical())
+            .with("layer", layer)
+            .with("head", head)
+            .with("absolute", absolute);
+    let side =
+        |dictionary: &Dictionary, positions: &[usize], strength: Vec<f64>, moments: Vec<&Moments>, quantiles: Vec<&[f64]>| {
+            let table = Table::new(record.clone()).with("feature", ids(dictionary, positions))?;
+            let table = with_labels(table, dictionary, positions)?
+                .with("strength", strength)?
+                .with("mean", moment_column(moments.iter().copied(), |m| m.mean))?
+                .with("std", moment_column(moments.iter().copied(), |m| m.std))?;
+            let table = with_quantiles(table, &options.quantiles, &quantiles)?;
+            Ok::<Side, Error>(Side(table.with("max", moment_column(moments, |m| m.max))?))
+        };
     let (rows, cols) = (&outcome.rows, &outcome.cols);
     Ok(OvScores {
         source: side(
@@ -283,7 +285,12 @@ pub fn copying(dictionary: &Dictionary, model: &Model, layer: usize, options: &C
         return Err(Error::input("copying needs at least one feature"));
     }
     let directions = dictionary.write(model)?;
-    let random = random_directions(dictionary, Some(model), &RandomOptions { n: Some(options.n_null), seed: Some(seed), ..RandomOptions::default() }, work)?;
+    let random = random_directions(
+        dictionary,
+        Some(model),
+        &RandomOptions { n: Some(options.n_null), seed: Some(seed), ..RandomOptions::default() },
+        work,
+    )?;
     let random_write = random.write(model)?;
     let everything: Vec<usize> = (0..random.n()).collect();
     let vocabulary = if options.tokens { Some(token_gram(model, options.fold_norm, work)?) } else { None };
@@ -300,12 +307,14 @@ pub fn copying(dictionary: &Dictionary, model: &Model, layer: usize, options: &C
         eigen.push(eigen_share(&circuit, vocabulary.as_ref(), work)?);
         steps.advance(1);
     }
-    Table::new(provenance("copying", model, &[("dictionary", dictionary)], options.canonical()).with("layer", layer).with("seed", seed))
-        .with("head", heads)?
-        .with("mean_cosine", cosines)?
-        .with("mean_gain", gains)?
-        .with("gain_rel", relative)?
-        .with("eig_copying", eigen)
+    Table::new(
+        provenance("copying", model, &[("dictionary", dictionary)], options.canonical()).with("layer", layer).with("seed", seed),
+    )
+    .with("head", heads)?
+    .with("mean_cosine", cosines)?
+    .with("mean_gain", gains)?
+    .with("gain_rel", relative)?
+    .with("eig_copying", eigen)
 }
 
 /// Mean cosine of what a head writes with what it attends to, and mean ratio of the norms, over directions that have a

@@ -139,13 +139,13 @@ pub fn compare(a: &Tensor, b: &Tensor, options: &CompareOptions, work: &Work) ->
     let strata = strata.as_ref().map(|(a, b)| (a.as_slice(), b.as_slice()));
     let mann_whitney = stats::mann_whitney(&a, &b, strata);
     if mann_whitney.rank_biserial.is_nan() {
-        return Err(Error::input("no stratum has values of both samples, so there is nothing to compare")
-            .help("use fewer, wider strata"));
+        return Err(
+            Error::input("no stratum has values of both samples, so there is nothing to compare").help("use fewer, wider strata")
+        );
     }
     let groups = clusters.as_ref().map(|(a, b)| Groups::new(a, b));
     let seed = options.seed.unwrap_or(work.seed());
-    let replicates =
-        stats::rank_biserial_replicates(&Strata::new(&a, &b, strata), groups.as_ref(), options.n_boot, seed, work)?;
+    let replicates = stats::rank_biserial_replicates(&Strata::new(&a, &b, strata), groups.as_ref(), options.n_boot, seed, work)?;
     let (ascending_a, ascending_b) = (sorted_finite(&a), sorted_finite(&b));
     let at = |q: f64| (quantile(&ascending_a, q), quantile(&ascending_b, q));
     Ok(Comparison {

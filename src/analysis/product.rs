@@ -94,7 +94,10 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
     if let Some(gain) = &options.row_gain
         && gain.shape() != [d]
     {
-        return Err(Error::shape(format!("option `row_gain` must have shape [{d}], as A has {d} columns, not {:?}", gain.shape())));
+        return Err(Error::shape(format!(
+            "option `row_gain` must have shape [{d}], as A has {d} columns, not {:?}",
+            gain.shape()
+        )));
     }
     if let Some(mask) = &options.col_mask
         && mask.len() != m

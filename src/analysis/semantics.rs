@@ -506,7 +506,8 @@ impl<'a> Eye<'a> {
         let rows = self.entropy_product(&directions, scores.positions(), work)?.run(work)?.rows;
         let (top, bottom) = scores.lists();
         let entropies = rows.iter().map(entropies);
-        let sides: Vec<Sides> = top.iter().zip(bottom).zip(entropies).map(|((t, b), e)| [(t.as_slice(), e[0]), (b, e[1])]).collect();
+        let sides: Vec<Sides> =
+            top.iter().zip(bottom).zip(entropies).map(|((t, b), e)| [(t.as_slice(), e[0]), (b, e[1])]).collect();
         self.ends(&sides, work)
     }
 

@@ -123,7 +123,13 @@ pub fn embed(dictionary: &Dictionary, model: &Model, options: &TokenOptions, wor
     token_scores(Phase::Embed, dictionary, model, options, work)
 }
 
-fn token_scores(phase: Phase, dictionary: &Dictionary, model: &Model, options: &TokenOptions, work: &Work) -> Result<TokenScores> {
+fn token_scores(
+    phase: Phase,
+    dictionary: &Dictionary,
+    model: &Model,
+    options: &TokenOptions,
+    work: &Work,
+) -> Result<TokenScores> {
     let view = TokenView::new(phase, model, options, work)?;
     let positions = dictionary.positions(&options.features)?;
     let directions = phase.directions(dictionary, model)?;
@@ -231,7 +237,13 @@ impl TokenScores {
             0 => "no token masked".to_string(),
             n => format!("{n} tokens masked in the lists"),
         };
-        format!("{}: {} features of {} × {} tokens, {masked}", view.phase.name(), self.len(), self.0.dictionary.name(), view.n_tokens())
+        format!(
+            "{}: {} features of {} × {} tokens, {masked}",
+            view.phase.name(),
+            self.len(),
+            self.0.dictionary.name(),
+            view.n_tokens()
+        )
     }
 
     fn row(&self, feature: usize) -> Result<usize> {

@@ -1,9 +1,9 @@
 //! Bootstrap of the rank-biserial effect size.
 
 use super::two_sample::Strata;
-use crate::sample::{quantile, sorted_finite};
 use crate::error::Result;
 use crate::random::Random;
+use crate::sample::{quantile, sorted_finite};
 use crate::work::Work;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -41,7 +41,13 @@ impl Groups {
 ///
 /// # Errors
 /// The user interrupted.
-pub fn rank_biserial_replicates(strata: &Strata, clusters: Option<&Groups>, n: usize, seed: u64, work: &Work) -> Result<Vec<f64>> {
+pub fn rank_biserial_replicates(
+    strata: &Strata,
+    clusters: Option<&Groups>,
+    n: usize,
+    seed: u64,
+    work: &Work,
+) -> Result<Vec<f64>> {
     let members = strata.members();
     let draw = |index: usize, scratch: &mut (Vec<u32>, Vec<u32>)| -> Result<f64> {
         work.check()?;

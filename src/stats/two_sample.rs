@@ -118,7 +118,13 @@ impl Strata {
     pub fn new(a: &[f64], b: &[f64], labels: Option<(&[f64], &[f64])>) -> Self {
         let label = |i: usize| match labels {
             None => 0.0,
-            Some((la, lb)) => if i < a.len() { la[i] } else { lb[i - a.len()] },
+            Some((la, lb)) => {
+                if i < a.len() {
+                    la[i]
+                } else {
+                    lb[i - a.len()]
+                }
+            }
         };
         let value = |i: usize| if i < a.len() { a[i] } else { b[i - a.len()] };
         let mut order: Vec<usize> = (0..a.len() + b.len()).collect();
