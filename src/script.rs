@@ -7,6 +7,7 @@ pub mod convert;
 pub mod declare;
 
 mod basics;
+mod tensor;
 
 use crate::error::{Error, Kind};
 use crate::work::Work;
@@ -38,7 +39,7 @@ impl Host {
 
 /// Every function, method, property and operator that scripts can use beside Rhai's own.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| [basics::entries()].concat());
+    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| [basics::entries(), tensor::entries()].concat());
     &ENTRIES
 }
 
@@ -46,6 +47,7 @@ pub fn entries() -> &'static [Entry] {
 pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
+    tensor::register(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());
     for entry in entries() {
         match entry.namespace {
