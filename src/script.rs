@@ -17,6 +17,7 @@ mod figures;
 mod files;
 mod models;
 mod tables;
+mod tensor;
 
 use crate::error::{Error, Kind};
 use crate::work::Work;
@@ -71,6 +72,7 @@ pub fn entries() -> &'static [Entry] {
         [
             basics::entries(),
             param::entries(),
+            tensor::entries(),
             models::entries(),
             dictionaries::entries(),
             analyses::entries(),
@@ -88,6 +90,7 @@ pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
     display::install(engine);
+    tensor::register(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());
     for entry in entries() {
         match entry.namespace {
