@@ -2,16 +2,21 @@
 //!
 //! * [`product`]: the fused, blocked product: statistics of `A · B` that is never stored.
 //! * [`matmul`](mod@matmul): products that are stored, and sums over the rows of a matrix.
-//! * [`linalg`]: decompositions and solvers.
+//! * [`linalg`]: decompositions and solvers. * [`correlation`]: correlation matrix, principal components.
+//! * [`einsum`](mod@einsum): Einstein summation.
 //!
 //! Everything here takes any storage (mapped, transposed, bf16, quantised), runs on the threads of the [`Work`] it is
 //! given, can be cancelled within milliseconds and gives the same bits for any number of threads.
 //!
 //! [`Work`]: crate::work::Work
 
+pub mod correlation;
+pub mod einsum;
 pub mod linalg;
 pub mod matmul;
+pub mod product;
 
+pub use einsum::einsum;
 pub use matmul::{column_norms, matmul, mean_row, project, row_norms, second_moment};
 
 use crate::tensor::Tensor;

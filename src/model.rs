@@ -508,6 +508,12 @@ fn dense_transpose(matrix: &Tensor) -> Result<Tensor> {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::fmt::Display for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let c = self.cfg();
         write!(f, "Model {} ({}, {} layers, d_model {}, {} tokens)", self.name(), c.arch, c.n_layers, c.d_model, c.d_vocab)
     }

@@ -1,12 +1,23 @@
 //! Rhai bindings and nothing else: a binding checks its arguments, calls a room below, and wraps the result.
 //!
-//! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values.
+//! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values. * `display`: how a value is
+//!   shown. * `scan`: the outline of a text without parsing it. * `param`: a script's parameters.
 //! * one file a topic: what a script can call.
 
 pub mod convert;
 pub mod declare;
+pub mod display;
+pub mod param;
+pub mod scan;
 
+mod analyses;
 mod basics;
+mod dictionaries;
+mod figures;
+mod files;
+mod models;
+mod tables;
+mod tensor;
 
 use crate::error::{Error, Kind};
 use crate::work::Work;
@@ -15,7 +26,7 @@ use declare::Entry;
 use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, Position};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// What bindings may reach: the session's work handle and where its results go. Cheap to copy.
 #[derive(Clone)]
@@ -26,9 +37,28 @@ pub struct Host {
     pub out_dir: Arc<PathBuf>,
     /// Values given for the script's parameters, by name, as text.
     pub parameters: Arc<BTreeMap<String, String>>,
+    /// Columns in which values are shown.
+    pub width: usize,
+    /// The status that `exit` asked for.
+    exit: Arc<Mutex<Option<u8>>>,
 }
 
 impl Host {
+    /// A host without parameters, whose results go to the current folder.
+    pub fn new(work: Work) -> Self {
+        Host { work, out_dir: Arc::new(".".into()), parameters: Arc::default(), width: 80, exit: Arc::default() }
+    }
+
+    /// Notes the status that `exit` asked for.
+    pub(crate) fn request_exit(&self, status: u8) {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// The status that `exit` asked for since this was last called.
+    pub fn take_exit(&self) -> Option<u8> {
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The host of the session in which a call runs.
     pub fn of(call: &NativeCallContext) -> Result<Host, Box<EvalAltResult>> {
         let host = call.tag().and_then(|tag| tag.read_lock::<Host>().map(|host| host.clone()));
@@ -38,7 +68,20 @@ impl Host {
 
 /// Every function, method, property and operator that scripts can use beside Rhai's own.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| [basics::entries()].concat());
+    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+        [
+            basics::entries(),
+            param::entries(),
+            tensor::entries(),
+            models::entries(),
+            dictionaries::entries(),
+            analyses::entries(),
+            tables::entries(),
+            figures::entries(),
+            files::entries(),
+        ]
+        .concat()
+    });
     &ENTRIES
 }
 
@@ -46,6 +89,8 @@ pub fn entries() -> &'static [Entry] {
 pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
+    display::install(engine);
+    tensor::register(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());
     for entry in entries() {
         match entry.namespace {
@@ -53,6 +98,7 @@ pub fn install(engine: &mut Engine, host: Host) {
             Some(space) => entry.register(spaces.entry(space).or_default()),
         }
     }
+    tables::register_iterator(&mut global);
     engine.register_global_module(global.into());
     for (name, module) in spaces {
         engine.register_static_module(name, module.into());
@@ -77,6 +123,14 @@ pub(crate) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
     }
     let line = position.line();
     EvalAltResult::ErrorRuntime(ScriptError { error, line }.into_script(), position).into()
+}
+
+/// A Rhai error as ours: what a function that the script passed to a native one has raised.
+pub(crate) fn lower(error: &EvalAltResult) -> Error {
+    if matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..)) {
+        return Error::interrupted();
+    }
+    error_of(error).unwrap_or_else(|| Error::input(error.to_string()))
 }
 
 /// Our error inside a Rhai error, if that is what it carries.

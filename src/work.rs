@@ -57,6 +57,7 @@ struct Inner {
     sink: Box<dyn Sink>,
     pool: rayon::ThreadPool,
     seed: AtomicU64,
+    draws: AtomicU64,
 }
 
 impl Work {
@@ -68,7 +69,7 @@ impl Work {
             .build()
             .map_err(|e| Error::limit(format!("cannot start {threads} threads: {e}")))?;
         let cancel = Arc::new(AtomicBool::new(false));
-        Ok(Work(Arc::new(Inner { cancel, progress, sink, pool, seed: AtomicU64::new(seed) })))
+        Ok(Work(Arc::new(Inner { cancel, progress, sink, pool, seed: AtomicU64::new(seed), draws: AtomicU64::new(0) })))
     }
 
     /// A handle that shows nothing: for library users and tests.
@@ -116,9 +117,16 @@ impl Work {
         self.0.seed.load(Ordering::Relaxed)
     }
 
+    /// Number of the next draw under the session's seed: calls without a seed of their own follow each other like draws of
+    /// one generator. Starts again when the seed is set.
+    pub fn next_draw(&self) -> u64 {
+        self.0.draws.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Changes the session's seed.
     pub fn set_seed(&self, seed: u64) {
         self.0.seed.store(seed, Ordering::Relaxed);
+        self.0.draws.store(0, Ordering::Relaxed);
     }
 
     /// Writes to the user's standard output.

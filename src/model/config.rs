@@ -10,7 +10,7 @@ use super::weights::Weights;
 use crate::error::{Error, Result};
 use crate::formats::gguf;
 use crate::tensor::DType;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 crate::choice! {
@@ -107,6 +107,20 @@ pub struct Config {
     pub n_ctx: Option<usize>,
     /// Weights are stored in blocks or 8-bit floats: they differ from the trained ones.
     pub quantised: bool,
+}
+
+impl Config {
+    /// The facts as JSON: what scripts see as `model.cfg`. A fact that the architecture does not have is null.
+    pub fn to_json(&self) -> Json {
+        json!({
+            "arch": self.arch, "n_layers": self.n_layers, "d_model": self.d_model, "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads,
+            "d_head": self.d_head, "d_mlp": self.d_mlp, "d_vocab": self.d_vocab, "tied": self.tied, "act": self.act.name(),
+            "norm": self.norm.name(), "norm_offset": self.norm_offset, "eps": self.eps, "rope_theta": self.rope_theta,
+            "qk_norm": self.qk_norm, "attn_scale": self.attn_scale, "attn_softcap": self.attn_softcap,
+            "final_softcap": self.final_softcap, "parallel": self.parallel, "embed_scale": self.embed_scale, "n_ctx": self.n_ctx,
+            "quantised": self.quantised,
+        })
+    }
 }
 
 /// What a file's config says; `None` where it says nothing.

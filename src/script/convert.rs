@@ -2,7 +2,9 @@
 //! wherever a float is wanted.
 
 use crate::error::{Error, Result};
+use crate::figure::Figure;
 use crate::options::{OptionMap, Value};
+use crate::table::Table;
 use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
 use std::any::TypeId;
@@ -170,7 +172,7 @@ macro_rules! list_from_script {
         })+
     };
 }
-list_from_script!(f64, "array of numbers"; i64, "array of integers"; usize, "array of integers from 0"; String, "array of strings"; Tensor, "array of tensors");
+list_from_script!(f64, "array of numbers"; i64, "array of integers"; usize, "array of integers from 0"; String, "array of strings"; Tensor, "array of tensors"; Table, "array of tables"; Figure, "array of figures");
 
 macro_rules! into_script {
     ($($ty:ty),+) => {
@@ -269,36 +271,64 @@ pub fn option_map(value: &Dynamic) -> Option<OptionMap> {
     Some(map.iter().map(|(key, value)| (key.to_string(), option_value(value))).collect())
 }
 
+/// A script value as JSON: numbers that JSON cannot hold become null, tensors nested arrays.
+pub fn to_json(value: &Dynamic) -> Result<serde_json::Value> {
+    use serde_json::{Value as Json, json};
+    if let Some(items) = value.read_lock::<Array>() {
+        return items.iter().map(to_json).collect::<Result<_>>().map(Json::Array);
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        return map.iter().map(|(key, value)| Ok((key.to_string(), to_json(value)?))).collect::<Result<_>>().map(Json::Object);
+    }
+    Ok(match option_value(value) {
+        Value::Unit => Json::Null,
+        Value::Bool(v) => json!(v),
+        Value::Int(v) => json!(v),
+        Value::Float(v) => json!(v),
+        Value::Text(v) => json!(v),
+        Value::Tensor(tensor) => nested(&tensor.to_f64(), tensor.shape()),
+        Value::Range(a, b) => json!({"from": a, "to": b}),
+        Value::List(_) | Value::Map(_) | Value::Other(_) => {
+            return Err(Error::input(format!("{} cannot be written as JSON", describe(value))));
+        }
+    })
+}
+
+fn nested(values: &[f64], shape: &[usize]) -> serde_json::Value {
+    match shape.split_first() {
+        None => serde_json::json!(values.first()),
+        Some((n, rest)) => (0..*n)
+            .map(|i| {
+                let step = rest.iter().product::<usize>();
+                nested(&values[i * step..(i + 1) * step], rest)
+            })
+            .collect(),
+    }
+}
+
 /// The short name of a value's type, as signatures write it.
 pub fn type_name(value: &Dynamic) -> String {
-    let name = value.type_name();
-    match name {
-        "i64" => "integer".into(),
-        "f64" => "number".into(),
-        "()" => "()".into(),
-        _ => {
-            let outer = name.split('<').next().unwrap_or(name);
-            outer.rsplit("::").next().unwrap_or(outer).to_lowercase_if_builtin()
-        }
-    }
+    short_type_name(value.type_name())
 }
 
-trait Builtin {
-    fn to_lowercase_if_builtin(&self) -> String;
-}
-
-impl Builtin for str {
-    /// Rhai's own types are written small (`string`, `array`, `map`), ours as they are named.
-    fn to_lowercase_if_builtin(&self) -> String {
-        match self {
-            "ImmutableString" | "String" => "string".into(),
-            "Vec" | "Array" => "array".into(),
-            "BTreeMap" | "Map" => "map".into(),
-            "FnPtr" | "Fn" => "function".into(),
-            "Range" | "RangeInclusive" => "range".into(),
-            other => other.into(),
-        }
+/// The name of a type as signatures write it: Rhai's own types small (`string`, `array`, `map`), ours as they are named.
+pub fn short_type_name(name: &str) -> String {
+    // Rhai's word for whatever is text.
+    if name.contains("ImmutableString") {
+        return "string".into();
     }
+    let outer = name.trim_start_matches("&mut ").trim_start_matches('&').split('<').next().unwrap_or(name);
+    let short = match outer.rsplit("::").next().unwrap_or(outer) {
+        "i64" | "INT" => "integer",
+        "f64" | "FLOAT" => "number",
+        "ImmutableString" | "String" | "str" => "string",
+        "Vec" | "Array" => "array",
+        "BTreeMap" | "Map" => "map",
+        "FnPtr" | "Fn" => "function",
+        "Range" | "RangeInclusive" => "range",
+        other => other,
+    };
+    short.into()
 }
 
 /// A value in the words of a message: small ones as they are, others by their type.

@@ -2,8 +2,9 @@
 
 use super::{Class, Tensor};
 use std::fmt;
+use std::ops::Range;
 
-/// Numbers shown at each end of the last two dimensions, and of the dimensions before.
+/// Indices shown at each end of a dimension: the last two, the two before. Of all before these only the first is shown.
 const ENDS: [usize; 2] = [3, 1];
 
 impl fmt::Display for Tensor {
@@ -22,11 +23,14 @@ impl fmt::Display for Tensor {
 }
 
 impl Tensor {
-    /// The indices shown of the first dimension, where those between the two parts are left out.
-    fn shown(&self) -> (Vec<usize>, Vec<usize>) {
+    /// The indices shown of the first dimension: those before and those after the ones left out, of which there may be none.
+    fn shown(&self) -> (Range<usize>, Range<usize>) {
         let size = self.shape()[0];
-        let ends = ENDS[usize::from(self.ndim() > 2)];
-        if size <= 2 * ends { ((0..size).collect(), Vec::new()) } else { ((0..ends).collect(), (size - ends..size).collect()) }
+        match ENDS.get((self.ndim() - 1) / 2) {
+            Some(ends) if size <= 2 * ends => (0..size, size..size),
+            Some(ends) => (0..*ends, size - ends..size),
+            None => (0..1, size..size),
+        }
     }
 
     /// The numbers shown, in the order in which they are.
@@ -35,7 +39,7 @@ impl Tensor {
             return out.push(self.clone());
         }
         let (head, tail) = self.shown();
-        for part in head.into_iter().chain(tail).filter_map(|i| self.select(0, i).ok()) {
+        for part in head.chain(tail).filter_map(|i| self.select(0, i).ok()) {
             part.corner(out);
         }
     }
@@ -56,14 +60,17 @@ impl Tensor {
         };
         let (head, tail) = self.shown();
         f.write_str("[")?;
-        for (i, part) in head.iter().chain(&tail).filter_map(|i| self.select(0, *i).ok()).enumerate() {
+        for i in head.clone().chain(tail.clone()) {
             if i > 0 {
                 f.write_str(&separator)?;
             }
-            if i == head.len() {
+            if i > 0 && i == tail.start {
                 write!(f, "…{separator}")?;
             }
-            part.write_corner(f, texts, width, indent + 1)?;
+            self.select(0, i).map_err(|_| fmt::Error)?.write_corner(f, texts, width, indent + 1)?;
+        }
+        if tail.is_empty() && head.end < tail.start {
+            write!(f, "{separator}…")?;
         }
         f.write_str("]")
     }
@@ -83,8 +90,17 @@ fn texts(numbers: &[Tensor], class: Class) -> Vec<String> {
         Class::Bool => (*x != 0.0).to_string(),
         _ if !x.is_finite() => format!("{x}"),
         _ if whole && largest < 1e8 => format!("{x:.1}"),
-        _ if largest >= 1e8 || smallest < 1e-4 || largest / smallest > 1e3 && largest >= 1e4 => format!("{x:.4e}"),
+        _ if largest >= 1e8 || smallest < 1e-4 || largest / smallest > 1e3 && largest >= 1e4 => scientific(*x),
         _ => format!("{x:.4}"),
     };
     numbers.iter().map(show).collect()
+}
+
+/// `1.2346e-05`, as C writes it: exponents of equal width stand below each other.
+fn scientific(x: f64) -> String {
+    let text = format!("{x:.4e}");
+    match text.split_once('e').and_then(|(digits, exponent)| Some((digits, exponent.parse::<i32>().ok()?))) {
+        Some((digits, exponent)) => format!("{digits}e{exponent:+03}"),
+        None => text,
+    }
 }

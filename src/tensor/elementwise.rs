@@ -102,7 +102,7 @@ impl Number {
 
 impl Operand {
     /// As a tensor; a number has no dimensions.
-    pub(super) fn tensor(&self) -> Tensor {
+    pub fn tensor(&self) -> Tensor {
         match self {
             Operand::Tensor(t) => t.clone(),
             Operand::Number(n) => n.tensor(),
@@ -181,6 +181,7 @@ impl Tensor {
     ///
     /// # Errors
     /// The shapes do not broadcast.
+    #[allow(clippy::bool_comparison)] // bool is one of four types
     pub fn compare(op: Comparison, a: impl Into<Operand>, b: impl Into<Operand>, work: &Work) -> Result<Tensor> {
         use Comparison::*;
         let (a, b) = (a.into(), b.into());
@@ -254,6 +255,7 @@ impl Tensor {
     }
 
     /// Every element within `low..=high` (either may be absent). Where `low > high`, `high`. NaN stays NaN.
+    #[allow(clippy::bool_comparison)] // bool is one of four types
     pub fn clamp(&self, low: Option<Number>, high: Option<Number>, work: &Work) -> Result<Tensor> {
         let bounds = low.into_iter().chain(high).map(Operand::Number);
         let class = bounds.fold(self.class(), |class, bound| class.max(promote(&Operand::from(self), &bound)));
@@ -392,7 +394,7 @@ float_functions! {
     /// x Φ(x) with the exact normal distribution function, torch's default.
     gelu: |x: T| 0.5 * x * (-x * std::f64::consts::FRAC_1_SQRT_2 as T).complement();
     /// x Φ(x) with the hyperbolic-tangent approximation, as Gemma and GPT-2 use it.
-    gelu_tanh: |x: T| 0.5 * x * (1.0 + (0.797_884_560_802_865_4 as T * (x + 0.044_715 * x * x * x)).tanh());
+    gelu_tanh: |x: T| 0.5 * x * (1.0 + ((std::f64::consts::FRAC_2_PI.sqrt() as T) * (x + 0.044_715 * x * x * x)).tanh());
     /// x / (1 + e⁻ˣ).
     silu: |x: T| x / (1.0 + (-x).exp());
 }

@@ -26,7 +26,11 @@ fn position(index: i64, size: usize) -> Result<usize> {
     let from_start = if index < 0 { index.checked_add_unsigned(size as u64).unwrap_or(-1) } else { index };
     usize::try_from(from_start).ok().filter(|i| *i < size).ok_or_else(|| {
         let error = Error::input(format!("index {index} is out of range for a dimension of size {size}"));
-        if size == 0 { error.help("it is empty") } else { error.help(format!("indices run from 0 to {}, or from -{size} to -1", size - 1)) }
+        if size == 0 {
+            error.help("it is empty")
+        } else {
+            error.help(format!("indices run from 0 to {}, or from -{size} to -1", size - 1))
+        }
     })
 }
 
@@ -45,7 +49,10 @@ fn positions(start: i64, end: Option<i64>, size: usize) -> Result<Range<usize>> 
 
 impl Tensor {
     fn first_dim(&self) -> Result<usize> {
-        self.shape.first().copied().ok_or_else(|| Error::shape("a tensor without dimensions cannot be indexed").help("use item()"))
+        self.shape
+            .first()
+            .copied()
+            .ok_or_else(|| Error::shape("a tensor without dimensions cannot be indexed").help("use item()"))
     }
 
     /// `t[index]`. A view for [`Index::At`] and [`Index::Range`], else a copy.
@@ -134,8 +141,11 @@ impl Tensor {
         let dim = self.dim(dim)?;
         let fits = index.ndim() == self.ndim() && (0..self.ndim()).all(|d| d == dim || index.shape[d] <= self.shape[d]);
         if !fits {
-            return Err(Error::shape(format!("gather: an index of shape {:?} does not fit a tensor of shape {:?}", index.shape, self.shape))
-                .help("both need the same number of dimensions; except along `dim` the index may not be larger"));
+            return Err(Error::shape(format!(
+                "gather: an index of shape {:?} does not fit a tensor of shape {:?}",
+                index.shape, self.shape
+            ))
+            .help("both need the same number of dimensions; except along `dim` the index may not be larger"));
         }
         let mut t = self.unblocked();
         for d in (0..self.ndim()).filter(|d| *d != dim) {
@@ -171,8 +181,11 @@ impl Tensor {
     fn masked_rows(&self, mask: &Tensor) -> Result<Vec<usize>> {
         mask.need_bool("a mask")?;
         if mask.ndim() == 0 || !self.shape.starts_with(&mask.shape) {
-            return Err(Error::shape(format!("a mask of shape {:?} does not fit a tensor of shape {:?}", mask.shape, self.shape))
-                .help("a mask has the shape of the tensor's first dimensions"));
+            return Err(Error::shape(format!(
+                "a mask of shape {:?} does not fit a tensor of shape {:?}",
+                mask.shape, self.shape
+            ))
+            .help("a mask has the shape of the tensor's first dimensions"));
         }
         Ok(mask.values::<bool>().iter().enumerate().filter(|(_, set)| **set).map(|(i, _)| i).collect())
     }

@@ -58,7 +58,8 @@ impl Tensor {
                 self.numel()
             )));
         }
-        let sizes: Vec<usize> = shape.iter().map(|size| usize::try_from(*size).unwrap_or_else(|_| self.numel() / known)).collect();
+        let sizes: Vec<usize> =
+            shape.iter().map(|size| usize::try_from(*size).unwrap_or_else(|_| self.numel() / known)).collect();
         self.reshape(&sizes)
     }
 

@@ -1,9 +1,9 @@
 //! What rests on the order of elements: sorting, the largest k, ranks, distinct values. NaN comes after everything else,
 //! equal elements in the order of their index.
 
+use super::Tensor;
 use super::drive::map_lanes;
 use super::element::{Element, by_class};
-use super::Tensor;
 use crate::error::{Error, Result};
 use crate::work::Work;
 use std::cmp::Ordering;

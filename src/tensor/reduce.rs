@@ -21,7 +21,11 @@ impl Tensor {
             return Ok(index as usize);
         }
         let error = Error::shape(format!("no dimension {dim} in a tensor of shape {:?}", self.shape));
-        Err(if ndim == 0 { error.help("it has none") } else { error.help(format!("its dimensions are 0 to {}, or -{ndim} to -1", ndim - 1)) })
+        Err(if ndim == 0 {
+            error.help("it has none")
+        } else {
+            error.help(format!("its dimensions are 0 to {}, or -{ndim} to -1", ndim - 1))
+        })
     }
 
     fn some_dim(&self, dim: Option<i64>) -> Result<Option<usize>> {
@@ -99,15 +103,15 @@ impl Tensor {
 
     /// Variance: Σ (x − mean)² / (n − ddof). NaN where n ≤ ddof.
     pub fn variance(&self, dim: Option<i64>, ddof: usize, work: &Work) -> Result<Tensor> {
-        self.from_variance(dim, ddof, work, |v| v)
+        self.of_variance(dim, ddof, work, |v| v)
     }
 
     /// Standard deviation, the square root of [`Tensor::variance`].
     pub fn std(&self, dim: Option<i64>, ddof: usize, work: &Work) -> Result<Tensor> {
-        self.from_variance(dim, ddof, work, f64::sqrt)
+        self.of_variance(dim, ddof, work, f64::sqrt)
     }
 
-    fn from_variance(&self, dim: Option<i64>, ddof: usize, work: &Work, f: impl Fn(f64) -> f64) -> Result<Tensor> {
+    fn of_variance(&self, dim: Option<i64>, ddof: usize, work: &Work, f: impl Fn(f64) -> f64) -> Result<Tensor> {
         let dim = self.some_dim(dim)?;
         let n = self.lane_len(dim);
         let divisor = if n > ddof { (n - ddof) as f64 } else { f64::NAN };
@@ -158,13 +162,10 @@ impl Tensor {
 
     /// The first index and the value of every lane's extreme; NaN counts as more extreme than any number.
     fn extremes<T: Element>(&self, dim: Option<usize>, largest: bool, work: &Work) -> Result<Vec<(usize, T)>> {
-        let beats = move |new: T, old: T| {
-            !old.is_nan() && (new.is_nan() || if largest { new > old } else { new < old })
-        };
+        let beats = move |new: T, old: T| !old.is_nan() && (new.is_nan() || if largest { new > old } else { new < old });
         let keep = move |old: (usize, T), new: (usize, T)| if beats(new.1, old.1) { new } else { old };
-        let piece = move |_: usize, first: usize, values: &[T]| {
-            values.iter().enumerate().map(|(i, x)| (first + i, *x)).reduce(keep)
-        };
+        let piece =
+            move |_: usize, first: usize, values: &[T]| values.iter().enumerate().map(|(i, x)| (first + i, *x)).reduce(keep);
         let merge = move |a: Option<(usize, T)>, b: Option<(usize, T)>| a.into_iter().chain(b).reduce(keep);
         let found: Option<Vec<_>> = fold(self, dim, work, piece, merge)?.into_iter().collect();
         found.ok_or_else(|| {

@@ -44,7 +44,10 @@ impl Tensor {
     /// They are not 1-D of one length.
     pub fn dot(&self, other: &Tensor, work: &Work) -> Result<Tensor> {
         if self.ndim() != 1 || self.shape != other.shape {
-            return Err(Error::shape(format!("dot needs two 1-D tensors of one length, not {:?} and {:?}", self.shape, other.shape)));
+            return Err(Error::shape(format!(
+                "dot needs two 1-D tensors of one length, not {:?} and {:?}",
+                self.shape, other.shape
+            )));
         }
         let wide = if self.class().max(other.class()) >= Class::F32 { Class::F64 } else { Class::Int };
         let (a, b) = (self.to_class(wide, work)?, other.to_class(wide, work)?);
@@ -119,18 +122,25 @@ impl Tensor {
     /// It is not a matrix.
     pub fn trace(&self, work: &Work) -> Result<Tensor> {
         self.matrix_shape("a tensor whose trace is asked for")?;
-        self.diagonal()?.sum(None, work)
+        self.diagonal(0, 1)?.sum(None, work)
     }
 
-    /// The diagonal of a matrix, a view.
+    /// The elements whose indices in two dimensions are equal, a view: the diagonal takes the place of the lower dimension,
+    /// the other one disappears.
     ///
     /// # Errors
-    /// It is not a matrix.
-    pub fn diagonal(&self) -> Result<Tensor> {
-        let (rows, cols) = self.matrix_shape("a tensor whose diagonal is asked for")?;
+    /// No such dimensions, or they are one.
+    pub fn diagonal(&self, a: i64, b: i64) -> Result<Tensor> {
+        let (a, b) = (self.dim(a)?, self.dim(b)?);
+        if a == b {
+            return Err(Error::input(format!("a diagonal lies in two dimensions, not in {a} alone")));
+        }
+        let (keep, drop) = (a.min(b), a.max(b));
         let mut out = self.clone();
-        out.shape = vec![rows.min(cols)];
-        out.strides = vec![self.strides[0] + self.strides[1]];
+        out.shape[keep] = self.shape[a].min(self.shape[b]);
+        out.strides[keep] = self.strides[a] + self.strides[b];
+        out.shape.remove(drop);
+        out.strides.remove(drop);
         Ok(out)
     }
 
@@ -149,7 +159,9 @@ impl Tensor {
             None => self.finite_range(work)?.unwrap_or((0.0, 1.0)),
         };
         if !(low.is_finite() && high.is_finite() && low <= high) {
-            return Err(Error::input(format!("a histogram's range must go from a number up to another, not from {low} to {high}")));
+            return Err(Error::input(format!(
+                "a histogram's range must go from a number up to another, not from {low} to {high}"
+            )));
         }
         if low == high {
             (low, high) = (low - 0.5, high + 0.5);
@@ -186,11 +198,8 @@ impl Tensor {
     /// The smallest and the largest finite element.
     fn finite_range(&self, work: &Work) -> Result<Option<(f64, f64)>> {
         let wider = |a: (f64, f64), b: (f64, f64)| (a.0.min(b.0), a.1.max(b.1));
-        let piece = |_: usize, _: usize, values: &[f64]| {
-            values.iter().filter(|x| x.is_finite()).map(|x| (*x, *x)).reduce(wider)
-        };
+        let piece = |_: usize, _: usize, values: &[f64]| values.iter().filter(|x| x.is_finite()).map(|x| (*x, *x)).reduce(wider);
         let ends = fold(self, None, work, piece, |a: Option<_>, b: Option<_>| a.into_iter().chain(b).reduce(wider))?;
         Ok(ends.into_iter().flatten().next())
     }
 }
-
