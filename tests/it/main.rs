@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod analyses;
+mod dictionaries;
 mod formats;
 mod house;
 mod models;
