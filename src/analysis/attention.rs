@@ -10,8 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Rope};
 use crate::options::{Ids, Json, JsonMap, OptionValue, Options, Value};
 use crate::provenance::Provenance;
-use crate::random::Random;
-use crate::stats::choose;
+use crate::stats::Random;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
@@ -533,7 +532,7 @@ fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize]) -> Resu
 /// `n` of the positions, drawn without replacement, in their order.
 fn sample(positions: Vec<usize>, n: Option<usize>, seed: u64) -> Vec<usize> {
     match n {
-        Some(n) => choose(positions.len(), n, &mut Random::new(seed)).into_iter().map(|i| positions[i]).collect(),
+        Some(n) => Random::new(seed, 0).choose(positions.len(), n).into_iter().map(|i| positions[i]).collect(),
         None => positions,
     }
 }

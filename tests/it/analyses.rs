@@ -6,10 +6,10 @@ use saerepl::analysis::{
     ProductOptions, Scale, SemanticSide, Semantics, SemanticsOptions, TokenOptions, TokenScores, attention_matrix,
     attention_scores, compare, copying, embed, ov_scores, ov_write, product_stats, semantics, unembed,
 };
-use saerepl::dictionary::{self, Dictionary, RandomKind, RandomOptions, random_directions};
+use saerepl::dictionary::{self, Dictionary, DirectionsOptions, RandomKind, RandomOptions, random_directions};
 use saerepl::model::{Model, ModelOptions};
 use saerepl::options::{Ids, OptionMap, Options, Value as Given};
-use saerepl::random::Random;
+use saerepl::stats::Random;
 use saerepl::table::{Column, Table};
 use saerepl::tensor::Tensor;
 use serde_json::Value;
@@ -28,7 +28,7 @@ fn neurons(model: &Model, layer: usize) -> Dictionary {
 }
 
 fn probes(rows: Tensor) -> Dictionary {
-    dictionary::directions(rows)
+    dictionary::directions(&rows, &DirectionsOptions::default()).unwrap()
 }
 
 fn matrix(value: &Value) -> Tensor {
@@ -39,7 +39,7 @@ fn matrix(value: &Value) -> Tensor {
 }
 
 fn normals(seed: u64, shape: &[usize]) -> Tensor {
-    Tensor::from_f32(Random::new(seed).normals(shape.iter().product()), shape).unwrap()
+    Tensor::randn(shape, seed, 0, &work()).unwrap()
 }
 
 fn options<T: Options>(entries: &[(&str, Given)]) -> T {
@@ -151,7 +151,7 @@ fn shuffled_labels_leave_no_effect() {
     let real = compare(&a, &b, &CompareOptions::default(), &work()).unwrap();
     // P(N(1, 1) > N(0, 1)) = Φ(1/√2) = 0.7602, so the effect is 0.5205.
     assert!((real.mann_whitney.rank_biserial - 0.5205).abs() < 0.1 && real.interval.0 > 0.3, "{real:?}");
-    let mut random = Random::new(9);
+    let mut random = Random::new(9, 0);
     let mut shuffled = shifted.clone();
     for i in (1..shuffled.len()).rev() {
         shuffled.swap(i, random.below(i + 1));
@@ -489,7 +489,7 @@ fn flipped_signs_change_nothing_in_a_signed_dictionary() {
     let model = model(&fixture("tiny-llama"));
     let (layer, d) = (1, model.cfg().d_model);
     let plain = neurons(&model, layer);
-    let written = plain.write(&model).unwrap();
+    let written = plain.write(&model, &work()).unwrap();
     let rows = Tensor::from_f32(written.rows.to_f32(), written.rows.shape()).unwrap();
     let mut flipped = rows.to_f32();
     flipped.chunks_exact_mut(2 * d).for_each(|pair| pair[..d].iter_mut().for_each(|v| *v = -*v));
