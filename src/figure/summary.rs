@@ -157,8 +157,10 @@ fn places(shown: &[Vec<f64>], bins: usize, axis: Axis, least: f64, most: f64) ->
     }
     let (from, to) = axis.limits.unwrap_or((least, most));
     let (mut from, mut to) = (axis.place(from), axis.place(to));
+    let mut bins = bins;
     if to - from <= from.abs().max(to.abs()) * 1e-12 {
-        // All numbers are the same: one bin about them that can be seen.
+        // All numbers are the same: an odd number of bins, so that they fill the middle one.
+        bins |= 1;
         let half = if axis.log { 0.5 } else { (from.abs() * 0.05).max(0.5) };
         (from, to) = (from - half, to + half);
     }

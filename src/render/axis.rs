@@ -62,7 +62,12 @@ impl Kind {
                 major: names.iter().enumerate().map(|(i, name)| (i as f64, super::canvas::clean(name))).collect(),
                 minor: Vec::new(),
             },
-            Kind::Numbers { from, to, log: false, whole } => linear(*from, *to, most, *whole),
+            Kind::Numbers { from, to, log: false, whole } => {
+                // Round steps may leave a single tick, which gives no scale: then rather a few more.
+                let finer = (most..most + 6).map(|most| linear(*from, *to, most, *whole));
+                let enough = finer.into_iter().find(|ticks| ticks.major.len() >= 2);
+                enough.unwrap_or_else(|| linear(*from, *to, most, *whole))
+            }
             Kind::Numbers { from, to, .. } => logarithmic(*from, *to, most),
         }
     }
