@@ -1,1 +1,31 @@
-//! The science.
+//! The science: what a dictionary's directions do in a model, from weights alone.
+//!
+//! An analysis takes models, dictionaries and its own options (declared once, beside it) and gives a native value that
+//! turns itself into tables. The heavy work of all of them is one fused product ([`product_stats`], the open core) after
+//! their folding of norms, so that an analysis of one's own runs at the same speed.
+//!
+//! * `product`: the open core. * `tokens`: directions against the vocabulary. * `semantics`: which of them name a family
+//!   of tokens, beside a null. * `attention`: directions as queries and keys of a head. * `ov`: what a head writes.
+//! * `populations`: two samples beside each other.
+//! * `heads`: directions as a head reads them. * `common`: what the result tables share.
+//!
+//! The docs of options carry the evidence tags of METHODS.md: `[TEXT]` the paper's own text, `[CODE]` public code,
+//! `[3RD]` somebody's summary of the paper, `[FIELD]` common practice, `[INFER]` our choice.
+
+mod attention;
+mod common;
+mod heads;
+mod ov;
+mod populations;
+mod product;
+mod semantics;
+mod tokens;
+
+pub use attention::{AttentionOptions, AttentionScores, Base, Distances, QkNorm, attention_matrix, attention_scores};
+pub use common::Side;
+pub use heads::{Scaling, Temperature};
+pub use ov::{CopyingOptions, OvOptions, OvScale, OvScores, OvWriteOptions, copying, ov_scores, ov_write};
+pub use populations::{CompareOptions, Comparison, Labels, compare};
+pub use product::{ProductOptions, ProductStats, Scale, product_stats};
+pub use semantics::{NullKind, NullShare, Rule, SemanticSide, Semantics, SemanticsOptions, Thresholds, semantics};
+pub use tokens::{Lens, Phase, TokenOptions, TokenScore, TokenScores, embed, unembed};

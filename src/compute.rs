@@ -14,6 +14,7 @@ pub mod correlation;
 pub mod einsum;
 pub mod linalg;
 pub mod matmul;
+pub mod product;
 
 pub use einsum::einsum;
 pub use matmul::{column_norms, matmul, mean_row, project, row_norms, second_moment};

@@ -215,7 +215,10 @@ pub fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -
     candidates
         .into_iter()
         .map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c))
-        .filter(|(distance, c)| *distance <= 1 + c.chars().count().min(given.chars().count()) / 3)
+        .filter(|(distance, c)| {
+            let shorter = c.chars().count().min(given.chars().count());
+            *distance <= (shorter / 3).max(1) && *distance < shorter
+        })
         .min_by_key(|(distance, c)| (*distance, c.len()))
         .map(|(_, c)| c)
 }
@@ -234,5 +237,6 @@ mod tests {
     fn nearest_finds_typos_and_refuses_strangers() {
         assert_eq!(nearest("fold_nrom", ["fold_norm", "k"]), Some("fold_norm"));
         assert_eq!(nearest("banana", ["fold_norm", "k"]), None);
+        assert_eq!(nearest("foo", ["cos", "x"]), None);
     }
 }

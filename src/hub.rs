@@ -1,1 +1,191 @@
 //! Names to files: local paths, the built-in demo, the Hugging Face hub and its cache.
+//!
+//! A name is looked up as a local path, then as `demo`, then as `org/repo[@revision][/path]` on the hub. What looks like a
+//! path and is not there is a mistyped path, never a question to the hub.
+
+mod remote;
+
+pub use remote::Hub;
+
+use crate::error::{Error, Kind, Result, nearest};
+use crate::formats::{Files, Folder};
+use crate::work::Work;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a name leads.
+#[derive(Clone)]
+pub enum Place {
+    /// A single file.
+    File(PathBuf),
+    /// A folder, or a repository of the hub.
+    Folder(Arc<dyn Files>),
+    /// The model built into the program.
+    Demo,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::File(path) => write!(f, "File({})", path.display()),
+            Place::Folder(files) => write!(f, "Folder({})", files.name()),
+            Place::Demo => f.write_str("Demo"),
+        }
+    }
+}
+
+/// Endings of the files that are named directly.
+const ENDINGS: [&str; 9] = ["gguf", "safetensors", "npz", "npy", "pt", "pth", "bin", "json", "zip"];
+/// Endings of downloads that have not finished.
+const UNFINISHED: [&str; 4] = ["incomplete", "part", "crdownload", "download"];
+
+/// Finds what a name means: a local path, `demo`, or `org/repo[@revision][/path]` on the hub, with the hub's usual
+/// environment variables (see [`Hub::from_env`]).
+///
+/// # Errors
+/// There is no such file, or no such repository, or it cannot be had.
+pub fn resolve(name: &str, work: &Work) -> Result<Place> {
+    resolve_with(name, &Hub::from_env(), work)
+}
+
+/// As [`resolve`], with a hub given by the caller.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_with(name: &str, hub: &Hub, work: &Work) -> Result<Place> {
+    let path = expand_home(name);
+    if let Ok(meta) = std::fs::metadata(&path) {
+        if meta.is_dir() {
+            return Ok(Place::Folder(Arc::new(Folder::new(path)?)));
+        }
+        if has_ending(&path, &UNFINISHED) {
+            return Err(Error::input("is a download that has not finished").file(path).help("finish or repeat the download"));
+        }
+        return Ok(Place::File(path));
+    }
+    if name == "demo" {
+        return Ok(Place::Demo);
+    }
+    match RepoName::parse(name) {
+        Some(repo) if !looks_like_a_path(name, &repo) => hub.find(&repo, work),
+        _ => Err(no_such_file(name, &path)),
+    }
+}
+
+/// A parsed `org/repo[@revision][/path]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RepoName {
+    /// `org/repo`.
+    id: String,
+    revision: String,
+    /// A file or folder inside, or empty.
+    path: String,
+}
+
+impl RepoName {
+    /// `None` when the name has not the form of one.
+    fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.trim_end_matches('/').splitn(3, '/');
+        let (org, repo, path) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
+        let (repo, revision) = repo.split_once('@').unwrap_or((repo, "main"));
+        let plain = |s: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            !s.is_empty() && !s.starts_with('.') && s.chars().all(allowed)
+        };
+        let inside = path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        (plain(org) && plain(repo) && plain(revision) && inside).then(|| RepoName {
+            id: format!("{org}/{repo}"),
+            revision: revision.to_string(),
+            path: path.to_string(),
+        })
+    }
+}
+
+/// True for a name that was meant as a local path: `org/model.gguf`, or one that begins in a folder that is here.
+fn looks_like_a_path(name: &str, repo: &RepoName) -> bool {
+    let first = name.split('/').next().unwrap_or_default();
+    (repo.path.is_empty() && has_ending(Path::new(&repo.id), &ENDINGS)) || Path::new(first).is_dir()
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension().and_then(|e| e.to_str()).is_some_and(|e| endings.iter().any(|known| e.eq_ignore_ascii_case(known)))
+}
+
+/// `~/…` as a shell reads it: names in scripts pass through no shell.
+fn expand_home(name: &str) -> PathBuf {
+    match (name.strip_prefix("~/"), std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(name),
+    }
+}
+
+fn no_such_file(name: &str, path: &Path) -> Error {
+    let error = Error::new(Kind::Io, "no such file or folder").file(path);
+    if let Some((_, rest)) = name.split_once("huggingface.co/") {
+        return error.help(format!("a model of the hub is named `org/repo`, without the address: `{rest}`"));
+    }
+    // The deepest folder that is there, and the first part below it that is not.
+    let mut missing = path;
+    let folder = loop {
+        match missing.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => break Path::new("."),
+            Some(parent) if parent.is_dir() => break parent,
+            Some(parent) => missing = parent,
+            None => break Path::new("."),
+        }
+    };
+    let wanted = missing.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut entries: Vec<String> = std::fs::read_dir(folder)
+        .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
+        .unwrap_or_default();
+    entries.sort_unstable();
+    let whose = if folder == Path::new(".") { "the working folder".to_string() } else { format!("`{}`", folder.display()) };
+    let error = match nearest(&wanted, entries.iter().map(String::as_str)) {
+        Some(near) => error.help(format!("the nearest name in {whose} is `{near}`")),
+        None if missing != path => error.help(format!("{whose} has no folder `{wanted}`")),
+        None => error,
+    };
+    if name.contains('/') { error } else { error.help("a model of the hub is named `org/repo`, the model built in is `demo`") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repository_names() {
+        let parsed = |name| RepoName::parse(name).map(|r| (r.id, r.revision, r.path));
+        let some = |id: &str, revision: &str, path: &str| Some((id.to_string(), revision.to_string(), path.to_string()));
+        assert_eq!(parsed("google/gemma-2-2b"), some("google/gemma-2-2b", "main", ""));
+        assert_eq!(parsed("a/b@v1.0/layer_1/params.npz"), some("a/b", "v1.0", "layer_1/params.npz"));
+        for name in ["gpt2", "./a/b", "/a/b", "../b", "a/b/../c", "a//b", "a b/c", "a/b@", "https://huggingface.co/a/b"] {
+            assert_eq!(parsed(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn local_names_come_first_and_mistyped_ones_stay_local() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        std::fs::create_dir(dir.path().join("model")).unwrap();
+        std::fs::write(dir.path().join("tiny.gguf"), "GGUF").unwrap();
+        std::fs::write(dir.path().join("big.gguf.part"), "GGUF").unwrap();
+        let work = Work::silent(1).unwrap();
+        // Any question to this hub would be answered by a refused connection, which the messages below would show.
+        let hub = Hub::new("http://127.0.0.1:9", dir.path().join("cache"));
+        let find = |name: &str| resolve_with(name, &hub, &work);
+        assert!(matches!(find(&at("tiny.gguf")), Ok(Place::File(_))));
+        assert!(matches!(find(&at("model")), Ok(Place::Folder(_))));
+        assert!(matches!(find("demo"), Ok(Place::Demo)));
+        assert!(find(&at("big.gguf.part")).unwrap_err().to_string().contains("has not finished"));
+        let error = find(&at("tiny.ggu")).unwrap_err();
+        assert!(error.to_string().ends_with("tiny.ggu: no such file or folder"), "{error}");
+        assert!(error.helps()[0].ends_with("is `tiny.gguf`"), "{error:?}");
+        assert!(find(&at("modle/config.json")).unwrap_err().helps()[0].ends_with("is `model`"));
+        for name in ["models/absent.gguf", "src/absent", "./absent/model", "absent"] {
+            assert!(find(name).unwrap_err().message().contains("no such file"), "{name}");
+        }
+        let pasted = find("https://huggingface.co/google/gemma-2-2b").unwrap_err();
+        assert!(pasted.helps()[0].ends_with("`google/gemma-2-2b`"));
+    }
+}

@@ -1,21 +1,28 @@
 //! saerepl explains sparse-autoencoder (SAE) features of language models from their weights alone.
 //!
-//! The house, from the ground up; a room imports only from floors below its own:
+//! The house, from the ground up; a room imports only from floors below its own (a test reads this table):
 //!
 //! | floor | rooms | what they know |
 //! |---|---|---|
-//! | 9 | [`batch`], [`repl`] | a way in: turns input into cells, outcomes into what a person sees |
-//! | 8 | [`session`] | one engine, one scope; evaluates a cell and returns an outcome |
-//! | 7 | [`script`] | Rhai bindings and nothing else |
-//! | 6 | [`render`] | a table or figure → text, SVG, PNG |
-//! | 5 | [`analysis`] | the science |
-//! | 4 | [`dictionary`] | directions that read from and write to a place in a model |
-//! | 3 | [`hub`], [`model`] | names → files; canonical weights and token strings |
-//! | 2 | [`formats`] | file formats → named tensors |
-//! | 1 | [`compute`], [`stats`], [`table`], [`figure`] | products and reducers; statistics; what can be shown |
-//! | 0 | [`tensor`], [`error`], [`work`], [`provenance`], [`options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result; options as data; writing files whole; quantiles |
+//! | 13 | `cli` | arguments; one file a subcommand |
+//! | 12 | `batch`, `repl` | a way in: turns input into cells, outcomes into what a person sees |
+//! | 11 | [`session`] | one engine, one scope; evaluates a cell and returns an outcome |
+//! | 10 | [`script`] | Rhai bindings and nothing else |
+//! | 9 | [`render`] | a table or figure → text, SVG, PNG |
+//! | 8 | [`analysis`] | the science |
+//! | 7 | [`dictionary`] | directions that read from and write to a place in a model |
+//! | 6 | [`model`] | canonical weights and token strings |
+//! | 5 | [`hub`] | names → files |
+//! | 4 | [`formats`], [`compute`], [`stats`], [`table`], [`figure`] | files → named tensors; products and reducers; statistics; what can be shown |
+//! | 3 | [`options`] | the options of a call, declared once |
+//! | 2 | [`tensor`] | shape, strides, dtype and shared bytes |
+//! | 1 | [`work`], [`files`] | cancellation, progress, threads, seed; files written whole |
+//! | 0 | [`error`], [`provenance`], [`sample`] | the one error type; who made a result; sorted samples |
 
 pub mod analysis;
+pub mod batch;
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod compute;
 pub mod dictionary;
 pub mod error;
@@ -27,6 +34,8 @@ pub mod model;
 pub mod options;
 pub mod provenance;
 pub mod render;
+#[cfg(feature = "cli")]
+pub mod repl;
 pub mod sample;
 pub mod script;
 pub mod session;

@@ -1,1 +1,520 @@
-//! Language models in canonical form.
+//! A language model as canonical weights and token strings. Nothing here runs it.
+//!
+//! Weights come in TransformerLens's orientation (`W_Q [d_model, d_head]`, rows times matrix), as stored, norms not folded.
+//! Large matrices are views on mapped storage; a head's matrices are small and dense.
+//!
+//! * `architecture`: the families as data. * `config`: dimensions and conventions, held against the tensors.
+//! * `weights`: stored tensors under canonical names. * `rope`: rotary frequencies. * `vocabulary`: token strings.
+//! * `special`: tokens to keep out of top lists. * `demo`: the built-in model.
+
+mod architecture;
+mod config;
+mod demo;
+mod rope;
+mod special;
+mod vocabulary;
+mod weights;
+
+pub use config::{Act, Config, Norm};
+pub use rope::Rope;
+pub use special::SpecialMask;
+pub use vocabulary::{TokenKind, Vocabulary};
+
+use crate::error::{Error, Result, ResultExt, nearest};
+use crate::formats::gguf::{self, Gguf};
+use crate::formats::huggingface::{self, Checkpoint};
+use crate::formats::{FileKind, Folder, sniff, wrong_kind};
+use crate::hub::{self, Place};
+use crate::tensor::{Bytes, Tensor};
+use crate::work::Work;
+use architecture::Slot;
+use config::{Claims, Settled};
+use rope::RopeRule;
+use serde_json::{Value as Json, json};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use weights::Weights;
+
+crate::options! {
+    /// Options of `load_model`.
+    pub struct ModelOptions {
+        /// Branch, tag or commit of a repository on the hub; the same as `name@revision`.
+        revision: Option<String> = None,
+    }
+}
+
+/// A language model. Copies share everything.
+#[derive(Clone)]
+pub struct Model(Arc<Inner>);
+
+struct Inner {
+    name: String,
+    /// `GGUF` or `safetensors`, for `info`.
+    format: &'static str,
+    config: Config,
+    weights: Weights,
+    w_e: Tensor,
+    w_u: Tensor,
+    rope: RopeRule,
+    local_rope: Option<RopeRule>,
+    rotary_dims: usize,
+    sliding: Vec<bool>,
+    window: Option<usize>,
+    vocabulary: Vocabulary,
+    warnings: Vec<String>,
+    special: Mutex<Option<Arc<SpecialMask>>>,
+}
+
+/// The norms of a layer by the names that scripts use.
+const LAYER_NORMS: [(&str, Slot); 6] = [
+    ("ln1", Slot::Ln1),
+    ("ln1_post", Slot::Ln1Post),
+    ("ln2", Slot::Ln2),
+    ("ln2_post", Slot::Ln2Post),
+    ("attn.q_norm", Slot::QueryNorm),
+    ("attn.k_norm", Slot::KeyNorm),
+];
+
+impl Model {
+    // ---- loading ------------------------------------------------------------------------------------------------
+
+    /// Loads a model: a GGUF file, a Hugging Face directory (safetensors, sharded or not), a repository of the hub, or
+    /// `demo`.
+    ///
+    /// # Errors
+    /// There is no such file or repository, it is of another format, its architecture is not known, or its config
+    /// contradicts its tensors.
+    pub fn load(name: &str, options: &ModelOptions, work: &Work) -> Result<Self> {
+        let name = match &options.revision {
+            Some(revision) => format!("{name}@{revision}"),
+            None => name.to_string(),
+        };
+        match hub::resolve(&name, work)? {
+            Place::Demo => Self::demo(work),
+            Place::Folder(files) => Self::from_checkpoint(huggingface::read(files.as_ref())?),
+            Place::File(path) => Self::from_file(&path),
+        }
+        .context(|| format!("loading the model `{name}`"))
+    }
+
+    fn from_file(path: &Path) -> Result<Self> {
+        let bytes = Bytes::map(path)?;
+        match sniff(bytes.as_slice()) {
+            FileKind::Gguf => Self::from_gguf(gguf::read(bytes, path)?, path),
+            FileKind::Safetensors => {
+                let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                Self::from_checkpoint(huggingface::read(&Folder::new(folder)?)?)
+            }
+            _ => Err(wrong_kind(bytes.as_slice(), path, "a model (GGUF or safetensors)")),
+        }
+    }
+
+    /// A model from a Hugging Face checkpoint, read from files or made in memory.
+    ///
+    /// # Errors
+    /// Its architecture is not known, or its config contradicts its tensors.
+    pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
+        let Checkpoint { config, tensors, tokenizer, name } = checkpoint;
+        let text = config::text_config(&config);
+        let class = config["architectures"][0].as_str().map(|class| class.split("For").next().unwrap_or(class).to_lowercase());
+        let model_type = text["model_type"].as_str().or_else(|| config["model_type"].as_str()).or(class.as_deref());
+        let Some(model_type) = model_type else {
+            return Err(Error::format("config.json names neither `model_type` nor `architectures`").file(&tensors.source));
+        };
+        let architecture = architecture::by_model_type(model_type).in_file(&tensors.source)?;
+        let claims = Claims::from_json(&config, architecture);
+        let weights = Weights::new(tensors, architecture.huggingface);
+        let settled = config::settle(architecture, claims, &weights)?;
+        let size = settled.config.d_vocab;
+        let mut warnings = Vec::new();
+        let vocabulary = match &tokenizer {
+            Some(tokenizer) => Vocabulary::from_tokenizer(tokenizer, size)?,
+            None => {
+                warnings.push("there is no tokenizer.json: tokens have no text".to_string());
+                Vocabulary::unnamed(size)?
+            }
+        };
+        Self::assemble(name, "safetensors", weights, settled, vocabulary, warnings)
+    }
+
+    /// A model from a GGUF file.
+    ///
+    /// # Errors
+    /// Its architecture is not known, or its metadata contradicts its tensors.
+    pub fn from_gguf(gguf: Gguf, file: &Path) -> Result<Self> {
+        let Gguf { metadata, tensors } = gguf;
+        let text = |key: &str| metadata.get(key).and_then(gguf::Value::as_str);
+        let Some(name) = text("general.architecture") else {
+            return Err(Error::format("its metadata has no `general.architecture`").file(file));
+        };
+        let (architecture, layout) = architecture::by_gguf_name(name).in_file(file)?;
+        let claims = Claims::from_gguf(&metadata, architecture).in_file(file)?;
+        let weights = Weights::new(tensors, layout);
+        let settled = config::settle(architecture, claims, &weights).in_file(file)?;
+        let vocabulary = Vocabulary::from_gguf(&metadata, settled.config.d_vocab, file)?;
+        let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let name = stem.or_else(|| text("general.name").map(str::to_string)).unwrap_or_default();
+        Self::assemble(name, "GGUF", weights, settled, vocabulary, Vec::new())
+    }
+
+    /// The built-in model: small, seeded and random, and it says so.
+    ///
+    /// # Errors
+    /// The user's interruption.
+    pub fn demo(work: &Work) -> Result<Self> {
+        let model = Self::from_checkpoint(demo::checkpoint(work)?)?;
+        let Ok(mut inner) = Arc::try_unwrap(model.0) else { return Err(Error::internal("the demo is shared already")) };
+        inner.warnings.insert(0, demo::WARNING.to_string());
+        Ok(Model(Arc::new(inner)))
+    }
+
+    fn assemble(
+        name: String,
+        format: &'static str,
+        weights: Weights,
+        settled: Settled,
+        vocabulary: Vocabulary,
+        mut warnings: Vec<String>,
+    ) -> Result<Self> {
+        let Settled { config, rope, local_rope, rotary_dims, sliding, window, warnings: settled_warnings } = settled;
+        warnings.extend(settled_warnings);
+        if vocabulary.beyond() > 0 {
+            let (beyond, rows) = (vocabulary.beyond(), config.d_vocab);
+            warnings.push(format!("the tokenizer knows {beyond} tokens beyond the embedding's {rows} rows: they cannot be used"));
+        }
+        let w_e = weights.get(Slot::Embed, 0)?.clone();
+        let w_u = if config.tied { w_e.t() } else { weights.get(Slot::Unembed, 0)?.t() };
+        Ok(Model(Arc::new(Inner {
+            name,
+            format,
+            config,
+            weights,
+            w_e,
+            w_u,
+            rope,
+            local_rope,
+            rotary_dims,
+            sliding,
+            window,
+            vocabulary,
+            warnings,
+            special: Mutex::new(None),
+        })))
+    }
+
+    // ---- what it is ---------------------------------------------------------------------------------------------
+
+    /// Dimensions and conventions.
+    pub fn cfg(&self) -> &Config {
+        &self.0.config
+    }
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+    /// What a reader of results should know: quantised weights, disagreements that were settled, a random demo.
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
+    }
+    /// The tokens.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.0.vocabulary
+    }
+    /// True when both are one model in memory.
+    pub fn is(&self, other: &Model) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What provenance records of it.
+    pub fn id(&self) -> Json {
+        let config = self.cfg();
+        json!({
+            "name": self.name(),
+            "source": self.0.weights.tensors.source.display().to_string(),
+            "arch": config.arch,
+            "quantised": config.quantised,
+        })
+    }
+
+    /// Facts for `info`, as (what, value).
+    pub fn describe(&self) -> Vec<(String, String)> {
+        let config = self.cfg();
+        let mut dtypes: Vec<(String, usize)> = Vec::new();
+        for (_, tensor) in self.0.weights.tensors.iter() {
+            let name = tensor.dtype().name();
+            match dtypes.iter_mut().find(|(known, _)| known == name) {
+                Some((_, count)) => *count += 1,
+                None => dtypes.push((name.to_string(), 1)),
+            }
+        }
+        let dtypes: Vec<_> = dtypes.into_iter().map(|(name, count)| format!("{name} × {count}")).collect();
+        let cap = |cap: Option<f64>| cap.map_or("none".to_string(), |cap| cap.to_string());
+        let full: Vec<_> = (0..config.n_layers).filter(|layer| !self.0.sliding[*layer]).map(|layer| layer.to_string()).collect();
+        let window = match self.0.window {
+            Some(window) if full.len() < config.n_layers => {
+                format!(
+                    "{window} positions; layers with full attention: {}",
+                    if full.is_empty() { "none".into() } else { full.join(", ") }
+                )
+            }
+            _ => "none".into(),
+        };
+        let theta = match &self.0.local_rope {
+            Some(local) => format!("{} (layers with a sliding window: {})", config.rope_theta, local.base),
+            None => config.rope_theta.to_string(),
+        };
+        let norm = format!(
+            "{}{}, eps {:e}{}",
+            config.norm.name(),
+            if config.norm_offset { ", multiplies by 1 + w" } else { "" },
+            config.eps,
+            if config.qk_norm { ", queries and keys normalised" } else { "" }
+        );
+        let heads = format!("{} query, {} key and value, of {}", config.n_heads, config.n_kv_heads, config.d_head);
+        let mut facts = vec![
+            ("model", self.name().to_string()),
+            ("format", format!("{}, {} tensors ({})", self.0.format, self.0.weights.tensors.len(), dtypes.join(", "))),
+            ("architecture", config.arch.to_string()),
+            ("layers", config.n_layers.to_string()),
+            ("d_model", config.d_model.to_string()),
+            ("heads", heads),
+            ("d_mlp", format!("{}, {}", config.d_mlp, config.act.name())),
+            ("vocabulary", format!("{}, unembedding {}", config.d_vocab, if config.tied { "tied" } else { "of its own" })),
+            ("norm", norm),
+            ("rotary base", theta),
+            ("sliding window", window),
+            ("attention scale", config.attn_scale.to_string()),
+            ("softcaps", format!("attention {}, final {}", cap(config.attn_softcap), cap(config.final_softcap))),
+            ("embedding scale", config.embed_scale.to_string()),
+        ];
+        facts.extend(self.warnings().iter().map(|warning| ("warning", warning.clone())));
+        facts.into_iter().map(|(what, value)| (what.to_string(), value)).collect()
+    }
+
+    /// Fails when there is no layer `layer`.
+    ///
+    /// # Errors
+    /// `layer` lies beyond the last.
+    pub fn check_layer(&self, layer: usize) -> Result<()> {
+        let n = self.cfg().n_layers;
+        if layer < n {
+            return Ok(());
+        }
+        Err(Error::input(format!("layer {layer} is out of range: {} has {n} layers, numbered from 0", self.name())))
+    }
+
+    /// Fails when there is no query head `head`.
+    ///
+    /// # Errors
+    /// `head` lies beyond the last.
+    pub fn check_head(&self, head: usize) -> Result<()> {
+        let n = self.cfg().n_heads;
+        if head < n {
+            return Ok(());
+        }
+        Err(Error::input(format!("head {head} is out of range: {} has {n} heads a layer, numbered from 0", self.name())))
+    }
+
+    // ---- weights ------------------------------------------------------------------------------------------------
+
+    /// W_E `[d_vocab, d_model]`, a view, as stored: the model multiplies it by `cfg().embed_scale`.
+    pub fn w_e(&self) -> Tensor {
+        self.0.w_e.clone()
+    }
+
+    /// W_U `[d_model, d_vocab]`, a view; W_E transposed where the model ties them.
+    pub fn w_u(&self) -> Tensor {
+        self.0.w_u.clone()
+    }
+
+    /// W_Q of query head `head`, `[d_model, d_head]`, dense f32.
+    ///
+    /// # Errors
+    /// The layer or head is out of range.
+    pub fn w_q(&self, layer: usize, head: usize) -> Result<Tensor> {
+        self.check_head(head)?;
+        self.head_input(Slot::Query, layer, head)
+    }
+
+    /// W_K of the kv head that query head `head` uses, `[d_model, d_head]`, dense f32.
+    ///
+    /// # Errors
+    /// The layer or head is out of range.
+    pub fn w_k(&self, layer: usize, head: usize) -> Result<Tensor> {
+        self.head_input(Slot::Key, layer, self.kv_head(head)?)
+    }
+
+    /// W_V of the kv head that query head `head` uses, `[d_model, d_head]`, dense f32.
+    ///
+    /// # Errors
+    /// The layer or head is out of range.
+    pub fn w_v(&self, layer: usize, head: usize) -> Result<Tensor> {
+        self.head_input(Slot::Value, layer, self.kv_head(head)?)
+    }
+
+    /// W_O of query head `head`, `[d_head, d_model]`, dense f32.
+    ///
+    /// # Errors
+    /// The layer or head is out of range.
+    pub fn w_o(&self, layer: usize, head: usize) -> Result<Tensor> {
+        self.check_layer(layer)?;
+        self.check_head(head)?;
+        let d_head = self.cfg().d_head;
+        let columns = self.0.weights.get(Slot::Output, layer)?.narrow(1, head * d_head..(head + 1) * d_head)?;
+        dense_transpose(&columns)
+    }
+
+    /// W_O of all heads together, `[n_heads · d_head, d_model]`, a view: what reads z, heads one after another.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn w_o_all(&self, layer: usize) -> Result<Tensor> {
+        self.check_layer(layer)?;
+        Ok(self.0.weights.get(Slot::Output, layer)?.t())
+    }
+
+    /// W_in `[d_model, d_mlp]`, a view: the MLP's linear (not gated) input.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn w_in(&self, layer: usize) -> Result<Tensor> {
+        self.check_layer(layer)?;
+        Ok(self.0.weights.get(Slot::In, layer)?.t())
+    }
+
+    /// W_gate `[d_model, d_mlp]`, a view; `None` where the MLP has no gate.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn w_gate(&self, layer: usize) -> Result<Option<Tensor>> {
+        self.check_layer(layer)?;
+        Ok(self.0.weights.find(Slot::Gate, layer).map(Tensor::t))
+    }
+
+    /// W_out `[d_mlp, d_model]`, a view.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn w_out(&self, layer: usize) -> Result<Tensor> {
+        self.check_layer(layer)?;
+        Ok(self.0.weights.get(Slot::Out, layer)?.t())
+    }
+
+    /// The gain of a norm, 1-D f32, ready to multiply with (1 + w where the architecture says so): `ln_final`,
+    /// `blocks.3.ln1`, `ln1_post` (on the attention's output), `ln2`, `ln2_post` (on the MLP's output), `attn.q_norm`,
+    /// `attn.k_norm`.
+    ///
+    /// # Errors
+    /// No norm has that name, the layer is out of range, or this architecture has no such norm.
+    pub fn gain(&self, name: &str) -> Result<Tensor> {
+        self.find_gain(name)?.ok_or_else(|| {
+            let has = LAYER_NORMS.iter().filter(|(_, slot)| self.0.weights.layout.name_of(*slot, 0).is_some());
+            let has: Vec<_> = has.map(|(name, _)| *name).collect();
+            Error::input(format!("{} ({}) has no norm `{name}`", self.name(), self.cfg().arch))
+                .help(format!("each of its layers has: {}", has.join(", ")))
+        })
+    }
+
+    /// The gain of a norm as [`Model::gain`] gives it; `None` where this architecture has no such norm.
+    ///
+    /// # Errors
+    /// No norm has that name, or the layer is out of range.
+    pub fn find_gain(&self, name: &str) -> Result<Option<Tensor>> {
+        let (slot, layer) = self.norm_slot(name)?;
+        let Some(stored) = self.0.weights.find(slot, layer) else { return Ok(None) };
+        let mut gain = stored.to_f32();
+        if self.0.weights.layout.norm_offset {
+            gain.iter_mut().for_each(|g| *g += 1.0);
+        }
+        Ok(Some(Tensor::vector(gain)))
+    }
+
+    fn norm_slot(&self, name: &str) -> Result<(Slot, usize)> {
+        if name == "ln_final" {
+            return Ok((Slot::LnFinal, 0));
+        }
+        let in_layer = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
+        let parsed = in_layer.and_then(|(layer, norm)| Some((layer.parse::<usize>().ok()?, norm)));
+        let slot = parsed.and_then(|(_, norm)| LAYER_NORMS.iter().find(|(known, _)| *known == norm));
+        if let (Some((layer, _)), Some((_, slot))) = (parsed, slot) {
+            self.check_layer(layer)?;
+            return Ok((*slot, layer));
+        }
+        let norms = LAYER_NORMS.map(|(norm, _)| format!("blocks.{}.{norm}", parsed.map_or(0, |(layer, _)| layer)));
+        let error = Error::input(format!("no norm is called `{name}`"));
+        let error = match nearest(name, norms.iter().map(String::as_str).chain(["ln_final"])) {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error,
+        };
+        Err(error.help(format!("norms are called: ln_final, {}", norms.join(", "))))
+    }
+
+    /// The rotation of a layer.
+    ///
+    /// # Errors
+    /// The layer is out of range, or the file scales frequencies in a way that is not known.
+    pub fn rope(&self, layer: usize) -> Result<Rope> {
+        self.check_layer(layer)?;
+        let rule = self.0.local_rope.as_ref().filter(|_| self.0.sliding[layer]).unwrap_or(&self.0.rope);
+        rule.rope(self.0.rotary_dims)
+    }
+
+    /// Positions that a layer's attention reaches back, itself included; `None` for all.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn window(&self, layer: usize) -> Result<Option<usize>> {
+        self.check_layer(layer)?;
+        Ok(self.0.window.filter(|_| self.0.sliding[layer]))
+    }
+
+    /// Tokens to keep out of top lists: control, unknown, unused, byte-fallback, padded and never-trained ones. Found on
+    /// first use (it reads W_E twice), then shared.
+    ///
+    /// # Errors
+    /// The user's interruption.
+    pub fn special_mask(&self, work: &Work) -> Result<Arc<SpecialMask>> {
+        let mut place = self.0.special.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mask) = &*place {
+            return Ok(Arc::clone(mask));
+        }
+        let mask = Arc::new(SpecialMask::of(&self.0.w_e, self.vocabulary(), work)?);
+        *place = Some(Arc::clone(&mask));
+        Ok(mask)
+    }
+
+    fn kv_head(&self, head: usize) -> Result<usize> {
+        self.check_head(head)?;
+        Ok(head / (self.cfg().n_heads / self.cfg().n_kv_heads))
+    }
+
+    /// The rows of one head of q, k or v, transposed.
+    fn head_input(&self, slot: Slot, layer: usize, head: usize) -> Result<Tensor> {
+        self.check_layer(layer)?;
+        let Config { d_head, d_model, .. } = *self.cfg();
+        let rows = self.0.weights.get(slot, layer)?.narrow(0, head * d_head..(head + 1) * d_head)?;
+        if self.0.weights.layout.interleaved_rotary && matches!(slot, Slot::Query | Slot::Key) {
+            let halves = rows.reshape(&[d_head / 2, 2, d_model])?.permute(&[1, 0, 2])?;
+            return dense_transpose(&Tensor::from_f32(halves.to_f32(), &[d_head, d_model])?);
+        }
+        dense_transpose(&rows)
+    }
+}
+
+/// A transposed copy as f32. Rows are widened before they are turned, for quantised storage.
+fn dense_transpose(matrix: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::from_f32(matrix.to_f32(), matrix.shape())?.t().contiguous())
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::fmt::Display for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let c = self.cfg();
+        write!(f, "Model {} ({}, {} layers, d_model {}, {} tokens)", self.name(), c.arch, c.n_layers, c.d_model, c.d_vocab)
+    }
+}

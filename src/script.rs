@@ -1,13 +1,20 @@
 //! Rhai bindings and nothing else: a binding checks its arguments, calls a room below, and wraps the result.
 //!
-//! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values.
+//! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values. * `display`: how a value is
+//!   shown. * `scan`: the outline of a text without parsing it. * `param`: a script's parameters.
 //! * one file a topic: what a script can call.
 
 pub mod convert;
 pub mod declare;
+pub mod display;
+pub mod param;
+pub mod scan;
 
 mod basics;
+mod models;
 mod tensor;
+
+pub(crate) use tensor::token_watch;
 
 use crate::error::{Error, Kind};
 use crate::work::Work;
@@ -16,7 +23,7 @@ use declare::Entry;
 use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, Position};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 /// What bindings may reach: the session's work handle and where its results go. Cheap to copy.
 #[derive(Clone)]
@@ -27,9 +34,28 @@ pub struct Host {
     pub out_dir: Arc<PathBuf>,
     /// Values given for the script's parameters, by name, as text.
     pub parameters: Arc<BTreeMap<String, String>>,
+    /// Columns in which values are shown.
+    pub width: usize,
+    /// The status that `exit` asked for.
+    exit: Arc<Mutex<Option<u8>>>,
 }
 
 impl Host {
+    /// A host without parameters, whose results go to the current folder.
+    pub fn new(work: Work) -> Self {
+        Host { work, out_dir: Arc::new(".".into()), parameters: Arc::default(), width: 80, exit: Arc::default() }
+    }
+
+    /// Notes the status that `exit` asked for.
+    pub(crate) fn request_exit(&self, status: u8) {
+        *self.exit.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    }
+
+    /// The status that `exit` asked for since this was last called.
+    pub fn take_exit(&self) -> Option<u8> {
+        self.exit.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// The host of the session in which a call runs.
     pub fn of(call: &NativeCallContext) -> Result<Host, Box<EvalAltResult>> {
         let host = call.tag().and_then(|tag| tag.read_lock::<Host>().map(|host| host.clone()));
@@ -39,7 +65,8 @@ impl Host {
 
 /// Every function, method, property and operator that scripts can use beside Rhai's own.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| [basics::entries(), tensor::entries()].concat());
+    static ENTRIES: LazyLock<Vec<Entry>> =
+        LazyLock::new(|| [basics::entries(), param::entries(), models::entries(), tensor::entries()].concat());
     &ENTRIES
 }
 
@@ -47,7 +74,8 @@ pub fn entries() -> &'static [Entry] {
 pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
-    tensor::register(engine);
+    display::install(engine);
+    tensor::install(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());
     for entry in entries() {
         match entry.namespace {

@@ -1,1 +1,393 @@
-//! One engine, one scope: evaluates a cell and returns an outcome.
+//! One engine, one scope: evaluates a cell and returns its outcome or a report of what went wrong.
+//!
+//! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `report`: any error → source line,
+//! caret, chain of calls, help. `suggest`: the nearest names. `modules`: what `import` finds. `stack`: deep scripts end
+//! with an error, not with the process.
+
+mod modules;
+mod report;
+mod stack;
+mod stdlib;
+mod suggest;
+
+pub use report::{Frame, Report};
+
+use crate::error::Error;
+use crate::script::convert::FromScript;
+use crate::script::param::{self, Declaration};
+use crate::script::scan::{self, outline};
+use crate::script::{self, Host, display};
+use crate::work::Work;
+use modules::{Modules, Sources};
+use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, GlobalRuntimeState, OptimizationLevel, ParseErrorType, Position, Scope};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Exit statuses of the program.
+pub mod status {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// The script failed.
+    pub const FAILED: u8 = 1;
+    /// Wrong usage.
+    pub const USAGE: u8 = 2;
+    /// The user interrupted.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Nested script calls that are let through. Beyond it a script is taken to call itself without end.
+const CALL_LEVELS: usize = 1000;
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Where `save` writes and what `out_dir()` gives.
+    pub out_dir: PathBuf,
+    /// Values for the script's parameters, by name, as given.
+    pub parameters: BTreeMap<String, String>,
+    /// The folder where `import "name"` looks for `name.rhai`, unless a script in another folder imports it.
+    pub folder: PathBuf,
+    /// Columns in which values are shown.
+    pub width: usize,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), folder: PathBuf::new(), width: 80 }
+    }
+}
+
+/// What a cell came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Its value; none for `()`.
+    pub value: Option<Dynamic>,
+    /// A `;` at the end asks not to show the value.
+    pub muted: bool,
+    /// The status that the script's `exit(n)` asked for.
+    pub exit: Option<u8>,
+}
+
+/// One engine with its variables, functions and imports.
+pub struct Session {
+    engine: Engine,
+    scope: Scope<'static>,
+    /// Imports, functions and constants of the cells so far.
+    global: GlobalRuntimeState,
+    host: Host,
+    sources: Sources,
+}
+
+impl Session {
+    /// A session whose calls run for `work`.
+    pub fn new(work: Work, options: SessionOptions) -> Self {
+        let mut host = Host::new(work.clone());
+        (host.out_dir, host.parameters) = (Arc::new(options.out_dir), Arc::new(options.parameters));
+        host.width = options.width;
+        let mut engine = Engine::new();
+        // Positions and side effects stay as written, and declarations can be read from the tree.
+        engine.set_optimization_level(OptimizationLevel::None);
+        engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(0, 0);
+        engine.set_fail_on_invalid_map_property(true);
+        let (out, err) = (work.clone(), work.clone());
+        engine.on_print(move |text| out.print(text));
+        engine.on_debug(move |text, source, position| {
+            let place = [source.map(String::from), position.line().map(|line| line.to_string())];
+            err.note(&format!("{}: {text}", place.into_iter().flatten().collect::<Vec<_>>().join(":")));
+        });
+        let sources = Sources::default();
+        engine.set_module_resolver(Modules::new(options.folder, sources.clone()));
+        script::install(&mut engine, host.clone());
+        stack::guard(&mut engine, work);
+        let global = engine.new_global_runtime_state();
+        Session { engine, scope: Scope::new(), global, host, sources }
+    }
+
+    /// Evaluates a cell. `name` stands for it in reports: a file's path, or `In[3]`. Variables, functions and imports stay
+    /// for the cells that follow, also those made before an error or an interruption.
+    ///
+    /// # Errors
+    /// A report of the syntax error or the failure, or of the interruption.
+    pub fn eval(&mut self, text: &str, name: &str) -> Result<Outcome, Box<Report>> {
+        self.eval_part(text, 0..text.len(), name)
+    }
+
+    /// As [`Session::eval`], of a part of a text whose lines keep their numbers: a cell of a piped script.
+    ///
+    /// # Errors
+    /// As [`Session::eval`].
+    pub fn eval_part(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<Outcome, Box<Report>> {
+        stack::on_large(|| {
+            let (ast, cell) = self.compile(text, part, name)?;
+            self.run(&ast, &cell, name)
+        })
+    }
+
+    /// The parameters that a script declares, without running it.
+    ///
+    /// # Errors
+    /// A syntax error, or a declaration that cannot be read.
+    pub fn declarations(&mut self, text: &str, name: &str) -> Result<Vec<Declaration>, Box<Report>> {
+        stack::on_large(|| {
+            let (ast, cell) = self.compile(text, 0..text.len(), name)?;
+            param::declarations(&cell, &ast).map_err(|(error, position)| {
+                let error = script::raise(error, position);
+                Box::new(self.report(*error, name))
+            })
+        })
+    }
+
+    /// True when `text` is the beginning of a cell that goes on: an open bracket, string or comment, or an expression
+    /// without its end.
+    pub fn is_incomplete(&self, text: &str) -> bool {
+        if outline(text).open {
+            return true;
+        }
+        stack::on_large(|| match self.engine.compile(text) {
+            Ok(_) => false,
+            Err(error) => *error.err_type() == ParseErrorType::UnexpectedEOF || is_past(text, error.position()),
+        })
+    }
+
+    /// A value as the session shows it.
+    pub fn display(&self, value: &Dynamic) -> String {
+        stack::on_large(|| display::display(&self.engine, value, self.host.width))
+    }
+
+    /// Changes the number of columns in which values are shown.
+    pub fn set_width(&mut self, width: usize) {
+        self.host.width = width;
+        self.engine.set_default_tag(Dynamic::from(self.host.clone()));
+        self.global.tag = Dynamic::from(self.host.clone());
+    }
+
+    /// Sets a variable of the session.
+    pub fn set(&mut self, name: &str, value: Dynamic) {
+        self.scope.set_value(name.to_string(), value);
+    }
+
+    /// The value of a variable.
+    pub fn get<T: FromScript>(&self, name: &str) -> Option<T> {
+        self.scope.get(name).and_then(T::from_script)
+    }
+
+    /// Names of the variables, the newest first.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.scope.iter_raw().map(|(name, _, _)| name)
+    }
+
+    /// The session's work handle.
+    pub fn work(&self) -> &Work {
+        &self.host.work
+    }
+
+    /// Compiles a part of a text; the cell's own text has the same lines as the whole.
+    fn compile(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
+        self.sources.insert(name, text);
+        let lines_above = text.get(..part.start).map_or(0, |above| above.matches('\n').count());
+        let cell = without_shebang("\n".repeat(lines_above) + text.get(part).unwrap_or_default());
+        let compiled = self.engine.compile_with_scope(&self.scope, &cell).map_err(EvalAltResult::from);
+        match compiled.and_then(|ast| closed(&cell).map(|()| ast)) {
+            Ok(mut ast) => {
+                ast.set_source(name);
+                Ok((ast, cell))
+            }
+            Err(error) => Err(Box::new(self.report(error, name))),
+        }
+    }
+
+    fn run(&mut self, ast: &AST, cell: &str, name: &str) -> Result<Outcome, Box<Report>> {
+        if ast.has_functions() {
+            self.global.lib.push(ast.shared_lib().clone());
+        }
+        self.global.source = Some(name.into());
+        (self.global.level, self.global.scope_level) = (0, 0);
+        // Rhai offers no other call that keeps imports from one evaluation to the next.
+        #[allow(deprecated)]
+        let result = self.engine.eval_statements_raw(&mut self.global, &mut Caches::new(), &mut self.scope, ast.statements());
+        self.drop_shadowed();
+        if let Some(status) = self.host.take_exit() {
+            return Ok(Outcome { exit: Some(status), ..Outcome::default() });
+        }
+        match result {
+            Ok(value) => {
+                let muted = outline(cell).last() == Some(scan::Kind::Semicolon);
+                Ok(Outcome { value: Some(value).filter(|v| !v.is_unit()), muted, exit: None })
+            }
+            Err(error) => Err(Box::new(self.report(*error, name))),
+        }
+    }
+
+    /// A variable declared again leaves its old value, perhaps a whole model, in Rhai's scope: it is let go here.
+    fn drop_shadowed(&mut self) {
+        let mut seen = BTreeSet::new();
+        let newest_first: Vec<bool> = self.variables().map(|name| seen.insert(name.to_string())).collect();
+        if newest_first.iter().all(|newest| *newest) {
+            return;
+        }
+        for ((name, value, _), newest) in std::mem::take(&mut self.scope).into_iter().zip(newest_first.into_iter().rev()) {
+            if newest {
+                self.scope.push_dynamic(name, value);
+            }
+        }
+    }
+
+    fn report(&self, error: EvalAltResult, name: &str) -> Report {
+        let known =
+            suggest::Known { engine: &self.engine, scope: &self.scope, functions: &self.global.lib, sources: &self.sources };
+        report::of(error, name, &known)
+    }
+}
+
+impl Drop for Session {
+    /// Values and functions may be nested deeper than the caller's stack can take apart.
+    fn drop(&mut self) {
+        let (scope, lib) = (std::mem::take(&mut self.scope), std::mem::take(&mut self.global.lib));
+        stack::on_large(|| drop((scope, lib)));
+    }
+}
+
+/// The text with a first line `#!…`, which makes a script executable, as a comment.
+fn without_shebang(text: String) -> String {
+    if text.starts_with("#!") { format!("// {text}") } else { text }
+}
+
+/// Refuses a text that ends inside a block comment, which Rhai lets pass.
+fn closed(text: &str) -> Result<(), EvalAltResult> {
+    let outline = outline(text);
+    match outline.pieces.last() {
+        Some((scan::Kind::Comment, range)) if outline.open => {
+            let position = scan::position_of(text, range.start);
+            Err(*script::raise(Error::input("the comment is not closed"), position))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A position behind the last character of a text.
+fn is_past(text: &str, position: Position) -> bool {
+    let text = text.trim_end();
+    let (lines, last) = (text.lines().count().max(1), text.lines().last().unwrap_or_default().chars().count());
+    match (position.line(), position.position()) {
+        (Some(line), Some(column)) => line > lines || (line == lines && column > last),
+        (Some(line), None) => line > lines,
+        (None, _) => false,
+    }
+}
+
+/// An error that is no script's fault, as a report without a place.
+impl From<Error> for Box<Report> {
+    fn from(error: Error) -> Self {
+        Box::new(Report::of_error(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Session {
+        Session::new(Work::silent(1).unwrap(), SessionOptions::default())
+    }
+
+    fn value(session: &mut Session, text: &str) -> String {
+        let outcome = session.eval(text, "In[1]").unwrap_or_else(|report| panic!("{report}"));
+        outcome.value.map_or_else(String::new, |v| session.display(&v))
+    }
+
+    #[test]
+    fn cells_share_variables_functions_imports_and_closures() {
+        let mut session = session();
+        value(&mut session, "let x = 1; const C = 5; fn f(a) { a + global::C } let g = |a| a + x;");
+        value(&mut session, "import \"std/experiments\" as exp; x = 2;");
+        assert_eq!(value(&mut session, "f(x)"), "7");
+        assert_eq!(value(&mut session, "g.call(1)"), "3");
+        value(&mut session, "fn f(a) { a * 10 }");
+        assert_eq!(value(&mut session, "f(x)"), "20");
+        assert_eq!(value(&mut session, "exp::indices(1, 3, \"layer\")"), "[1]");
+    }
+
+    #[test]
+    fn what_was_done_before_an_error_stays_and_what_is_shadowed_goes() {
+        let mut session = session();
+        assert!(session.eval("let a = 1; let b = a + nothing;", "In[1]").is_err());
+        assert_eq!(value(&mut session, "let a = a + 1; let c = 3; let a = a + 1; a"), "3");
+        assert_eq!(session.variables().collect::<Vec<_>>(), ["c", "a"]);
+    }
+
+    #[test]
+    fn a_function_fails_in_the_cell_that_defined_it() {
+        let mut session = session();
+        session.eval("let pad = 1;\nfn f(a) {\n  a.nothing\n}", "In[1]").unwrap();
+        let report = session.eval("f(1)", "In[2]").unwrap_err();
+        let places: Vec<_> = report.frames.iter().map(|f| (f.source.as_str(), f.line, f.column)).collect();
+        assert_eq!(places, [("In[1]", 3, 5), ("In[2]", 1, 1)]);
+    }
+
+    #[test]
+    fn a_trailing_semicolon_mutes_and_a_comment_after_it_changes_nothing() {
+        let mut session = session();
+        for (text, muted) in [("1 + 1", false), ("1 + 1;", true), ("1 + 1; // note", true), ("\"a;\"", false)] {
+            let outcome = session.eval(text, "In[1]").unwrap();
+            assert!(outcome.value.is_some());
+            assert_eq!(outcome.muted, muted, "{text}");
+        }
+    }
+
+    #[test]
+    fn unfinished_text_is_told_from_wrong_text() {
+        let session = session();
+        for text in
+            ["f(", "let x =", "1 +", "fn f() {", "if true {", "/* a", "`a", "#{a: 1,", "let x = [1,\n2,", "x.", "1 + // more"]
+        {
+            assert!(session.is_incomplete(text), "{text}");
+        }
+        for text in ["foo)", "let 5", "1", "let x = 1;", "fn f() { }", "\"open", "", "// comment", "x y"] {
+            assert!(!session.is_incomplete(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_interruption_is_no_fault_and_the_session_goes_on() {
+        let mut session = session();
+        let flag = session.work().cancel_flag();
+        let report = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                flag.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+            session.eval("let kept = 1; loop { try { throw 1; } catch { kept += 1; } }", "In[1]").unwrap_err()
+        });
+        assert!(report.is_interrupted());
+        session.work().reset_cancel();
+        assert_eq!(value(&mut session, "kept > 1"), "true");
+    }
+
+    #[test]
+    fn reports_name_what_was_meant() {
+        let mut session = session();
+        session.eval("let m = #{alpha: 1};", "In[1]").unwrap();
+        for (text, message, help) in [
+            ("[1].pusj(2)", "array has no method `pusj`", "did you mean `push`?"),
+            ("m.alhpa", "the map has no key `alhpa`", "did you mean `alpha`?"),
+            ("asert(true)", "unknown function `asert`", "did you mean `assert`?"),
+            (
+                "assert()",
+                "`assert` cannot be called without arguments",
+                "it is called as `assert(condition: bool, [message: string]) -> ()`",
+            ),
+            ("m + 1", "`+` is not defined between map and integer", ""),
+            ("let f = |x| x; f(1)", "`f` is a variable, not a function", "a closure in a variable is called with `f.call(…)`"),
+            ("fn g() { m } g()", "unknown variable `m`", "a function does not see the variables of the script"),
+            ("const K = 1; fn h() { K } h()", "unknown variable `K`", "in a function the constant is `global::K`"),
+            ("import \"std/experiment\" as e;", "there is no `std/experiment` in the library", "did you mean `std/experiments`?"),
+        ] {
+            let report = session.eval(text, "In[2]").unwrap_err();
+            assert_eq!(report.message, message, "{text}");
+            let first = report.help.first().map_or("", String::as_str);
+            assert!(first.starts_with(help), "{text}: {:?}", report.help);
+        }
+    }
+}

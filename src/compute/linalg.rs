@@ -121,7 +121,7 @@ pub fn solve(a: &Tensor, b: &Tensor, work: &Work) -> Result<Tensor> {
         let lu = m[0].partial_piv_lu();
         let pivots = (0..n).map(|i| lu.U()[(i, i)].abs());
         let (least, greatest) = pivots.fold((f64::INFINITY, 0f64), |(lo, hi), p| (lo.min(p), hi.max(p)));
-        if !(least > greatest * f64::EPSILON) {
+        if least <= greatest * f64::EPSILON {
             return Err(Error::input("solve: the matrix is singular").help("lstsq(a, b) or pinv(a) take singular matrices"));
         }
         tensor(lu.solve(&m[1]).as_ref(), class)?.reshape(&shape)

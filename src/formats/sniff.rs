@@ -68,10 +68,10 @@ pub fn sniff(bytes: &[u8]) -> FileKind {
 pub fn wrong_kind(bytes: &[u8], file: &Path, wanted: &str) -> Error {
     let error = |what: &str| Error::format(format!("{what}, not {wanted}")).file(file);
     match sniff(bytes) {
-        FileKind::Gguf => error("is a GGUF file").help("give it a name that ends in `.gguf`"),
-        FileKind::Safetensors => error("is a safetensors file").help("give it a name that ends in `.safetensors`"),
-        FileKind::Npz => error("is a NumPy archive").help("give it a name that ends in `.npz`"),
-        FileKind::Npy => error("is a NumPy array").help("give it a name that ends in `.npy`"),
+        FileKind::Gguf => error("is a GGUF file").help("files of this kind are opened as `.gguf`"),
+        FileKind::Safetensors => error("is a safetensors file").help("files of this kind are opened as `.safetensors`"),
+        FileKind::Npz => error("is a NumPy archive").help("files of this kind are opened as `.npz`"),
+        FileKind::Npy => error("is a NumPy array").help("files of this kind are opened as `.npy`"),
         FileKind::Pickle => error("is a PyTorch checkpoint (pickle)")
             .help("a pickle can run code; in Python, save its tensors again with `safetensors.torch.save_file`"),
         FileKind::Zip => error("is a zip archive").help("unpack it, and name the weights inside"),

@@ -1,8 +1,10 @@
-//! Errors as values, and what every script needs whatever its topic.
+//! Errors as values, output, and what every script needs whatever its topic.
 
 use crate::entry;
-use crate::script::ScriptError;
-use crate::script::declare::Entry;
+use crate::error::Error;
+use crate::script::declare::{Call, Entry};
+use crate::script::{ScriptError, display};
+use rhai::Dynamic;
 
 pub(super) fn entries() -> Vec<Entry> {
     vec![
@@ -57,7 +59,7 @@ pub(super) fn entries() -> Vec<Entry> {
                 if condition {
                     return Ok(());
                 }
-                Err(crate::Error::input(message.unwrap_or_else(|| "assertion failed".into())))
+                Err(Error::input(message.unwrap_or_else(|| "assertion failed".into())))
             }
         },
         entry! {
@@ -71,7 +73,66 @@ pub(super) fn entries() -> Vec<Entry> {
                 Ok(())
             }
         },
+        entry! {
+            /// Prints a value to standard output: text as it is, anything else as a session shows it.
+            ///
+            /// ```rhai
+            /// print("scores:");
+            /// print([1, 2, 3]);
+            /// ```
+            fn print(call, value: Option<Dynamic>) -> String { Ok(text(call, value)) }
+        },
+        entry! {
+            /// Prints a value to standard error.
+            ///
+            /// ```rhai
+            /// eprint("layer 3 was skipped");
+            /// ```
+            fn eprint(call, value: Option<Dynamic>) -> () {
+                call.work().note(&text(call, value));
+                Ok(())
+            }
+        },
+        entry! {
+            /// Shows a value as the session shows a result: text in quotes, a table with its columns, a figure as a figure.
+            ///
+            /// ```rhai
+            /// show(#{layer: 3, share: 0.25});
+            /// ```
+            fn show(call, value: Dynamic) -> () {
+                call.work().print(&display::display(call.native.engine(), &value, call.host.width));
+                Ok(())
+            }
+        },
+        entry! {
+            /// Clears the output of the cell where outputs can be cleared (a notebook); elsewhere it does nothing.
+            ///
+            /// ```rhai
+            /// clear_output();
+            /// ```
+            fn clear_output(call) -> () { Ok(()) }
+        },
+        entry! {
+            /// Ends the run with `status` (0 if absent); results written so far stay. Errors: a status outside 0..=255.
+            ///
+            /// ```rhai
+            /// if out_dir() == "" { exit(1); }
+            /// ```
+            fn exit(call, status: Option<usize>) -> () {
+                let status = status.unwrap_or(0);
+                let Ok(status) = u8::try_from(status) else {
+                    return Err(Error::input(format!("exit: `status` must be an integer from 0 to 255, not {status}")));
+                };
+                call.host.request_exit(status);
+                // Ends the script as an interruption does, which no `catch` can hold; the session reads the status.
+                Err(Error::interrupted())
+            }
+        },
     ]
+}
+
+fn text(call: &Call<'_>, value: Option<Dynamic>) -> String {
+    value.map_or_else(String::new, |value| display::text(call.native.engine(), &value, call.host.width))
 }
 
 #[cfg(test)]
@@ -79,12 +140,11 @@ mod tests {
     use crate::script::{Host, entries, install};
     use crate::work::Work;
     use rhai::Engine;
-    use std::sync::Arc;
 
     fn engine() -> Engine {
         let mut engine = Engine::new();
         let work = Work::silent(1).unwrap();
-        install(&mut engine, Host { work, out_dir: Arc::default(), parameters: Arc::default() });
+        install(&mut engine, Host::new(work));
         engine
     }
 

@@ -271,34 +271,27 @@ pub fn option_map(value: &Dynamic) -> Option<OptionMap> {
 
 /// The short name of a value's type, as signatures write it.
 pub fn type_name(value: &Dynamic) -> String {
-    let name = value.type_name();
-    match name {
-        "i64" => "integer".into(),
-        "f64" => "number".into(),
-        "()" => "()".into(),
-        _ => {
-            let outer = name.split('<').next().unwrap_or(name);
-            outer.rsplit("::").next().unwrap_or(outer).to_lowercase_if_builtin()
-        }
-    }
+    short_type_name(value.type_name())
 }
 
-trait Builtin {
-    fn to_lowercase_if_builtin(&self) -> String;
-}
-
-impl Builtin for str {
-    /// Rhai's own types are written small (`string`, `array`, `map`), ours as they are named.
-    fn to_lowercase_if_builtin(&self) -> String {
-        match self {
-            "ImmutableString" | "String" => "string".into(),
-            "Vec" | "Array" => "array".into(),
-            "BTreeMap" | "Map" => "map".into(),
-            "FnPtr" | "Fn" => "function".into(),
-            "Range" | "RangeInclusive" => "range".into(),
-            other => other.into(),
-        }
+/// The name of a type as signatures write it: Rhai's own types small (`string`, `array`, `map`), ours as they are named.
+pub fn short_type_name(name: &str) -> String {
+    // Rhai's word for whatever is text.
+    if name.contains("ImmutableString") {
+        return "string".into();
     }
+    let outer = name.trim_start_matches("&mut ").trim_start_matches('&').split('<').next().unwrap_or(name);
+    let short = match outer.rsplit("::").next().unwrap_or(outer) {
+        "i64" | "INT" => "integer",
+        "f64" | "FLOAT" => "number",
+        "ImmutableString" | "String" | "str" => "string",
+        "Vec" | "Array" => "array",
+        "BTreeMap" | "Map" => "map",
+        "FnPtr" | "Fn" => "function",
+        "Range" | "RangeInclusive" => "range",
+        other => other,
+    };
+    short.into()
 }
 
 /// A value in the words of a message: small ones as they are, others by their type.

@@ -44,8 +44,7 @@ impl Table {
             return load_one(path, work);
         }
         let found = glob::glob(name).map_err(|e| Error::input(format!("the pattern \"{name}\" is wrong: {}", e.msg)))?;
-        let paths: Vec<PathBuf> =
-            found.collect::<std::result::Result<_, _>>().map_err(|e| Error::io(e.error(), e.path()))?;
+        let paths: Vec<PathBuf> = found.collect::<std::result::Result<_, _>>().map_err(|e| Error::io(e.error(), e.path()))?;
         if paths.is_empty() {
             return Err(Error::input(format!("no file matches \"{name}\"")));
         }

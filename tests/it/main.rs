@@ -1,4 +1,12 @@
 //! The one integration-test binary: what the crate promises, through its public API and the program it builds.
 
+// Helpers of tests are tests too; clippy.toml's allowance reaches only functions marked #[test].
+#![allow(clippy::unwrap_used)]
+
+mod analyses;
+mod formats;
 mod house;
+mod models;
+mod program;
+mod support;
 mod tensor;

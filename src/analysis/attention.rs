@@ -1,0 +1,614 @@
+//! Directions as queries and keys of an attention head: the bilinear scores of every query feature with every key
+//! feature, before and after the softmax.
+
+use super::common::{Side, check_quantiles, ids, moment_column, provenance, with_labels, with_quantiles};
+use super::heads::{InputNorm, Scaling, Temperature, lengths};
+use super::product::{col_quantiles, concentration_columns, pair_table, summary};
+use crate::compute::product::{Histogram, Outcome, Product};
+use crate::dictionary::Dictionary;
+use crate::error::{Error, Result};
+use crate::model::{Model, Rope};
+use crate::options::{Ids, Json, JsonMap, OptionValue, Options, Value};
+use crate::provenance::Provenance;
+use crate::random::Random;
+use crate::stats::choose;
+use crate::table::Table;
+use crate::tensor::Tensor;
+use crate::work::Work;
+use serde_json::json;
+
+crate::choice! {
+    /// How queries and keys are normalised in models that do so head by head (Gemma-3, Qwen3).
+    pub enum QkNorm {
+        /// The gain, and one scalar a head and side: 1/RMS over all head vectors of the whole dictionary.
+        #[default] Linear = "linear",
+        /// The gain, and every head vector divided by its own RMS.
+        Each = "each",
+        /// Neither.
+        None = "none",
+    }
+}
+
+crate::options! {
+    /// Options of [`attention_scores`] and [`attention_matrix`].
+    pub struct AttentionOptions {
+        /// Fold the gain (and centring) of the norm before attention. [CODE of the Gemma-2 weight map]
+        fold_norm: bool = true,
+        /// The norm to which each direction is scaled before the gain: `"sqrt_d"` (√d_model, that of a normed residual), a number, `"typical"` (√d_model × the feature's mean share), `"none"`, or `#{query, key}` of these. Post-softmax results depend on it. [CODE of the Gemma-2 weight map] for `"sqrt_d"`, the others [INFER]
+        temperature: Temperature = Temperature { query: Scaling::SqrtD, key: Scaling::SqrtD },
+        /// Apply the model's softcap to the scores, where it has one. [FIELD]
+        softcap: bool = true,
+        /// Query and key norms, where the model has them: `"linear"`: the gain and one scalar a head and side; `"each"`: every head vector alone, so that `temperature` has no effect; `"none"`. [INFER]
+        qk_norm: QkNorm = QkNorm::default(),
+        /// Positions from key to query, one or several (a range, an array); 0 is content only, every rotary plane in phase. [INFER]
+        distance: Distances = Distances(vec![0]),
+        /// Average the scores of several distances before the statistics; otherwise tables get a `distance` column. [INFER]
+        average: bool = true,
+        /// Quantiles of each row and column, one column each (`median`, `p75`, `p95`). Mean, median and P75 are the paper's [3RD]
+        quantiles: Vec<f64> = vec![0.5, 0.75],
+        /// Statistics and pairs by |score|; the softmax stays signed. By default true where a dictionary is signed. [INFER]
+        absolute: Option<bool> = None,
+        /// Adds `base_score`: each key's score with the constant query, each query's with the constant key. The constant is made of the biases (`"bias"`), of them and b_dec (`"b_dec"`), or of them and a mean residual `[d_model]`. [INFER]
+        base: Base = Base::None,
+        /// Number of highest-scoring pairs kept. [CODE of the Gemma-2 weight map keeps 50]
+        top_pairs: usize = 100,
+        /// The softmax over keys and its columns. [3RD]: the paper has pre- and post-softmax attention
+        softmax: bool = true,
+        /// Draw this many keys by `seed`; comparisons between dictionaries of different width need it. [INFER]
+        n_keys: Option<usize> = None,
+        /// Ids of the query features; all when absent.
+        query_features: Option<Ids> = None,
+        /// Ids of the key features; all when absent.
+        key_features: Option<Ids> = None,
+        /// Seed of the key sample; the session's when absent.
+        seed: Option<u64> = None,
+    }
+}
+
+/// Distances from key to query, in positions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Distances(pub Vec<usize>);
+
+impl OptionValue for Distances {
+    fn kind() -> String {
+        "a whole number from 0, or a range or an array of these".into()
+    }
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Range(a, Some(b)) => (*a..*b).map(|v| usize::try_from(v).ok()).collect(),
+            Value::Range(_, None) => None,
+            other => Vec::read(other),
+        }
+        .filter(|list: &Vec<usize>| !list.is_empty())
+        .map(Distances)
+    }
+    fn canonical(&self) -> Json {
+        json!(self.0)
+    }
+}
+
+/// The constant query and key beside which features are scored.
+#[derive(Clone, Debug)]
+pub enum Base {
+    /// None: no column is added.
+    None,
+    /// The biases of the norm, of W_Q and of W_K.
+    Bias,
+    /// The biases and the dictionary's own b_dec.
+    BDec,
+    /// The biases and a mean residual, `[d_model]`.
+    Residual(Tensor),
+}
+
+impl OptionValue for Base {
+    fn kind() -> String {
+        "\"none\" | \"bias\" | \"b_dec\" | a tensor [d_model]".into()
+    }
+    fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Text(text) => match text.as_str() {
+                "none" => Some(Base::None),
+                "bias" => Some(Base::Bias),
+                "b_dec" => Some(Base::BDec),
+                _ => None,
+            },
+            other => Tensor::read(other).map(Base::Residual),
+        }
+    }
+    fn canonical(&self) -> Json {
+        match self {
+            Base::None => json!("none"),
+            Base::Bias => json!("bias"),
+            Base::BDec => json!("b_dec"),
+            Base::Residual(mean) => mean.canonical(),
+        }
+    }
+}
+
+/// What [`attention_scores`] found. Copies share.
+#[derive(Clone, Debug)]
+pub struct AttentionScores {
+    /// One row for each query feature (and distance): `feature strength mean std <quantiles> max`, and post-softmax `top1
+    /// top5 entropy entropy_deficit` of its row (nats).
+    pub query: Side,
+    /// One row for each key feature (and distance): `feature strength mean std <quantiles> max`, and post-softmax
+    /// `mean_weight mean_weight_rel max_weight` of its column.
+    pub key: Side,
+    pairs: Table,
+    summary: JsonMap<String, Json>,
+    parts: Vec<(Product, (f64, f64))>,
+    warnings: Vec<String>,
+}
+
+impl AttentionScores {
+    /// The highest-scoring pairs: `query key score` (after `distance` where distances are apart), falling; with `absolute`
+    /// by |score|, the score itself signed.
+    pub fn pairs(&self) -> Table {
+        self.pairs.clone()
+    }
+
+    /// Over all pairs: `n mean std <quantiles> min max`; lists, one entry a distance, where distances are apart.
+    pub fn summary(&self) -> JsonMap<String, Json> {
+        self.summary.clone()
+    }
+
+    /// What a reader should know: a temperature without effect, a dictionary from elsewhere in the model.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Histogram of all scores (of |score| with `absolute`), `bins` bins from the least to the largest.
+    ///
+    /// # Errors
+    /// No bins, or the user's interruption.
+    pub fn histogram(&self, bins: usize, work: &Work) -> Result<Histogram> {
+        let low = self.parts.iter().map(|(_, range)| range.0).fold(f64::INFINITY, f64::min);
+        let high = self.parts.iter().map(|(_, range)| range.1).fold(f64::NEG_INFINITY, f64::max);
+        let mut total: Option<Histogram> = None;
+        for (product, _) in &self.parts {
+            let part = product.histogram(bins, low, high, work)?;
+            match &mut total {
+                Some(total) => total.counts.iter_mut().zip(part.counts).for_each(|(sum, count)| *sum += count),
+                None => total = Some(part),
+            }
+        }
+        total.ok_or_else(|| Error::internal("attention scores without a distance"))
+    }
+}
+
+/// Scores of every query feature with every key feature in one head: `A_ij = q_i · k_j × attn_scale`, softcapped, with
+/// `q_i = W_Qᵀ (g ∘ c d_i)`, `k_j = W_Kᵀ (g ∘ c d_j)`, d the write directions, g the gain of the norm before attention and c
+/// the temperature (METHODS.md 1.3, experiment 2; 3.5). Never stored: n_query × n_key scores are folded into statistics.
+///
+/// `strength` = ‖W_Qᵀ (g ∘ c d)‖ or ‖W_Kᵀ (g ∘ c d)‖ before any query or key norm. Layer ℓ is read with the dictionary of
+/// the residual that enters it; layer 0 with the token basis.
+///
+/// # Errors
+/// A layer, head, feature or distance out of range; a distance beyond the layer's sliding window; `"typical"` without
+/// activation statistics; a `base` that the model or dictionary lacks.
+pub fn attention_scores(
+    query: &Dictionary,
+    key: &Dictionary,
+    model: &Model,
+    layer: usize,
+    head: usize,
+    options: &AttentionOptions,
+    work: &Work,
+) -> Result<AttentionScores> {
+    check_quantiles(&options.quantiles)?;
+    let setup = Setup::new(query, key, model, layer, head, options, work)?;
+    let absolute = options.absolute.unwrap_or(query.signed() || key.signed());
+    let record = setup.provenance("attention_scores", absolute);
+    let apart = setup.apart();
+    let (mut queries, mut keys, mut pairs, mut summaries, mut parts) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for distances in &setup.groups {
+        let (key_operands, bases) = (setup.key_operands(distances)?, setup.base_scores(distances, work)?);
+        let product = Product {
+            absolute,
+            row_quantiles: options.quantiles.clone(),
+            col_quantiles: options.quantiles.clone(),
+            all_quantiles: options.quantiles.clone(),
+            cols: true,
+            softmax: options.softmax,
+            pairs: options.top_pairs,
+            ..setup.product(&setup.queries.chosen()?, key_operands)
+        };
+        let outcome = product.run(work)?;
+        let distance = apart.then(|| distances[0]);
+        queries.push(query_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.0.as_slice()), &record)?);
+        keys.push(key_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.1.as_slice()), &record)?);
+        let (q, k) = (&setup.queries, &setup.keys);
+        let table = pair_table(record.clone(), ("query", "key"), &product, &outcome, (|i| q.id(i), |j| k.id(j)), work)?;
+        pairs.push(match distance {
+            Some(distance) => table.clone().with("distance", vec![distance; table.len()])?,
+            None => table,
+        });
+        summaries.push(summary(&outcome, &options.quantiles));
+        parts.push((product, (outcome.all.moments.min, outcome.all.moments.max)));
+    }
+    for warning in &setup.warnings {
+        work.note(&format!("attention_scores: {warning}"));
+    }
+    Ok(AttentionScores {
+        query: Side(Table::concat(&queries)?),
+        key: Side(Table::concat(&keys)?),
+        pairs: Table::concat(&pairs)?,
+        summary: if apart { by_distance(&setup.groups, &summaries) } else { summaries.swap_remove(0) },
+        parts,
+        warnings: setup.warnings,
+    })
+}
+
+/// The scores themselves, `[n_query, n_key]` f32, of the chosen features in the order given: for small sets.
+///
+/// # Errors
+/// As [`attention_scores`]; more than 2^26 scores; distances that are not averaged.
+pub fn attention_matrix(
+    query: &Dictionary,
+    key: &Dictionary,
+    model: &Model,
+    layer: usize,
+    head: usize,
+    options: &AttentionOptions,
+    work: &Work,
+) -> Result<Tensor> {
+    let setup = Setup::new(query, key, model, layer, head, options, work)?;
+    if setup.apart() {
+        return Err(Error::input("attention_matrix gives one matrix: pass one distance, or average: true"));
+    }
+    let (n, m) = (setup.queries.positions.len(), setup.keys.positions.len());
+    if n.saturating_mul(m) > 1 << 26 {
+        return Err(Error::limit(format!("{n} × {m} scores are too many for one matrix"))
+            .help("choose features by `query_features` and `key_features`; attention_scores never stores the scores"));
+    }
+    setup.product(&setup.queries.chosen()?, setup.key_operands(&setup.groups[0])?).matrix(work)
+}
+
+/// One side's head vectors: all of the dictionary, and which of them take part.
+struct HeadSide<'a> {
+    dictionary: &'a Dictionary,
+    positions: Vec<usize>,
+    /// `[n, d_head]`, after the query or key norm, one row for each feature of the dictionary.
+    vectors: Vec<f32>,
+    /// Before the query or key norm.
+    strengths: Vec<f64>,
+    d_head: usize,
+    /// The constant vector, after the norm.
+    base: Option<Vec<f32>>,
+}
+
+impl HeadSide<'_> {
+    fn id(&self, i: usize) -> usize {
+        self.dictionary.id_of(self.positions[i])
+    }
+
+    /// The vectors that take part, `[n, d_head]`.
+    fn chosen(&self) -> Result<Tensor> {
+        let row = |p: &usize| &self.vectors[p * self.d_head..(p + 1) * self.d_head];
+        let data: Vec<f32> = self.positions.iter().flat_map(row).copied().collect();
+        Tensor::from_f32(data, &[self.positions.len(), self.d_head])
+    }
+}
+
+/// Everything between the arguments and the product.
+struct Setup<'a> {
+    model: &'a Model,
+    layer: usize,
+    head: usize,
+    options: &'a AttentionOptions,
+    queries: HeadSide<'a>,
+    keys: HeadSide<'a>,
+    /// Absent where keys need no turning: content-only scores work under any rotary scaling.
+    rope: Option<Rope>,
+    softcap: Option<f64>,
+    /// Distances that are averaged together, one group a table.
+    groups: Vec<Vec<usize>>,
+    /// 1/RMS of both sides under the linear query and key norm.
+    qk_scalars: Option<(f64, f64)>,
+    seed: u64,
+    warnings: Vec<String>,
+}
+
+impl<'a> Setup<'a> {
+    fn new(
+        query: &'a Dictionary,
+        key: &'a Dictionary,
+        model: &'a Model,
+        layer: usize,
+        head: usize,
+        options: &'a AttentionOptions,
+        work: &Work,
+    ) -> Result<Self> {
+        model.check_layer(layer)?;
+        model.check_head(head)?;
+        let cfg = model.cfg();
+        let norm = InputNorm::of_attention(model, layer, options.fold_norm)?;
+        let qk_norm = if cfg.qk_norm { options.qk_norm } else { QkNorm::None };
+        let mut warnings = Vec::new();
+        if qk_norm == QkNorm::Each {
+            warnings.push("qk_norm \"each\" normalises every head vector alone: `temperature` has no effect".to_string());
+        }
+        for (dictionary, side) in [(query, "query"), (key, "key")] {
+            if let Some(warning) = misplaced(dictionary, model, layer) {
+                warnings.push(format!("the {side} dictionary {warning}"));
+            }
+        }
+        if let Some(window) = model.window(layer)?
+            && let Some(distance) = options.distance.0.iter().find(|d| **d >= window)
+        {
+            return Err(Error::input(format!(
+                "distance {distance} lies beyond the sliding window of layer {layer}, {window} tokens"
+            ))
+            .help(format!("distances up to {} are seen there", window.saturating_sub(1))));
+        }
+        let seed = options.seed.unwrap_or(work.seed());
+        let side =
+            |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions| -> Result<(HeadSide<'a>, Option<f64>)> {
+                let directions = dictionary.write(model)?;
+                let factors = norm.factors(scaling, dictionary, &directions, work)?;
+                let mut vectors = norm.project(&directions, &factors, &w, work)?;
+                let strengths = lengths(&vectors, cfg.d_head);
+                let mut base = constant_vector(&options.base, dictionary, &norm, scaling, &w, model)?;
+                let gain = model.find_gain(&format!("blocks.{layer}.attn.{gain}"))?.map(|g| g.to_f32());
+                let scalar = head_norm(qk_norm, &mut vectors, base.as_deref_mut(), gain.as_deref(), cfg.d_head, cfg.eps);
+                Ok((HeadSide { dictionary, positions, vectors, strengths, d_head: cfg.d_head, base }, scalar))
+            };
+        let query_positions = query.positions(&options.query_features)?;
+        let key_positions = sample(key.positions(&options.key_features)?, options.n_keys, seed);
+        let (queries, query_scalar) = side(query, model.w_q(layer, head)?, options.temperature.query, "q_norm", query_positions)?;
+        let (keys, key_scalar) = side(key, model.w_k(layer, head)?, options.temperature.key, "k_norm", key_positions)?;
+        let distances = options.distance.0.clone();
+        Ok(Setup {
+            model,
+            layer,
+            head,
+            options,
+            queries,
+            keys,
+            rope: if distances == [0] { None } else { Some(model.rope(layer)?) },
+            softcap: cfg.attn_softcap.filter(|_| options.softcap),
+            groups: if options.average { vec![distances] } else { distances.into_iter().map(|d| vec![d]).collect() },
+            qk_scalars: query_scalar.zip(key_scalar),
+            seed,
+            warnings,
+        })
+    }
+
+    /// Distances have tables of their own.
+    fn apart(&self) -> bool {
+        !self.options.average
+    }
+
+    fn product(&self, queries: &Tensor, keys: Vec<Tensor>) -> Product {
+        Product {
+            factor: self.model.cfg().attn_scale as f32,
+            softcap: self.softcap.map(|c| c as f32),
+            label: format!("attention {}.{}", self.layer, self.head),
+            ..Product::averaged(queries.clone(), keys)
+        }
+    }
+
+    /// The right operands `[d_head, n_key]`: keys rotated back by the distances. The mean over distances is a mean of keys
+    /// where nothing bends the scores; under a softcap each distance is an operand of its own.
+    fn key_operands(&self, distances: &[usize]) -> Result<Vec<Tensor>> {
+        let keys = self.keys.chosen()?;
+        let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
+        groups.into_iter().map(|group| Ok(rotated_back(&keys, self.rope.as_ref(), group)?.t())).collect()
+    }
+
+    /// `base_score` of the chosen queries and keys, in this order.
+    fn base_scores(&self, distances: &[usize], work: &Work) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
+        let (Some(query), Some(key)) = (&self.queries.base, &self.keys.base) else { return Ok(None) };
+        let d_head = self.queries.d_head;
+        let constant_query = Tensor::from_f32(query.clone(), &[1, d_head])?;
+        let of_keys = self.product(&constant_query, self.key_operands(distances)?).matrix(work)?.to_f64();
+        let constant_key = Tensor::from_f32(key.clone(), &[1, d_head])?;
+        let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
+        let operands =
+            groups.into_iter().map(|g| Ok(rotated_back(&constant_key, self.rope.as_ref(), g)?.t())).collect::<Result<_>>()?;
+        let of_queries = self.product(&self.queries.chosen()?, operands).matrix(work)?.to_f64();
+        Ok(Some((of_queries, of_keys)))
+    }
+
+    fn provenance(&self, call: &str, absolute: bool) -> Provenance {
+        let dictionaries = [("query_dictionary", self.queries.dictionary), ("key_dictionary", self.keys.dictionary)];
+        let mut record = provenance(call, self.model, &dictionaries, self.options.canonical())
+            .with("layer", self.layer)
+            .with("head", self.head)
+            .with("absolute", absolute);
+        if let Some((query, key)) = self.qk_scalars {
+            record = record.with("qk_scalars", json!([query, key]));
+        }
+        if self.options.n_keys.is_some() {
+            record = record.with("seed", self.seed);
+        }
+        if self.layer == 0 {
+            record = record.with("basis", "layer 0 reads the token embedding itself");
+        }
+        if !self.warnings.is_empty() {
+            record = record.with("warnings", self.warnings.clone());
+        }
+        record
+    }
+}
+
+/// Says what is odd about reading `layer` with this dictionary: directions that are written after the layer has read, or
+/// layer 0 with anything but what enters it.
+fn misplaced(dictionary: &Dictionary, model: &Model, layer: usize) -> Option<String> {
+    let hook = dictionary.hook();
+    (!dictionary.written_before_attention(layer, model)).then(|| format!("({hook}) is written after layer {layer} has read"))
+}
+
+/// The head vector of the constant part of the residual: `Wᵀ (g ∘ P c r)` for the residual r, scaled as directions are.
+fn constant_vector(
+    base: &Base,
+    dictionary: &Dictionary,
+    norm: &InputNorm,
+    scaling: Scaling,
+    w: &Tensor,
+    model: &Model,
+) -> Result<Option<Vec<f32>>> {
+    let d = model.cfg().d_model;
+    let residual = match base {
+        Base::None => return Ok(None),
+        Base::Bias => {
+            return Err(Error::input(format!("base \"bias\": {} has no LayerNorm bias, b_Q or b_K", model.name()))
+                .help("use \"b_dec\" or a mean residual [d_model]"));
+        }
+        Base::BDec => dictionary.residual_bias(model)?.ok_or_else(|| {
+            Error::input(format!("base \"b_dec\": {} has no decoder bias in the residual stream", dictionary.name()))
+                .help("pass a mean residual [d_model] instead")
+        })?,
+        Base::Residual(mean) => mean.clone(),
+    };
+    if residual.shape() != [d] {
+        return Err(Error::shape(format!("option `base` must have shape [{d}], not {:?}", residual.shape())));
+    }
+    let residual = residual.to_f64();
+    let mean = if norm.centers() { residual.iter().sum::<f64>() / d as f64 } else { 0.0 };
+    let length = residual.iter().map(|v| (v - mean).powi(2)).sum::<f64>().sqrt();
+    let factor = match scaling {
+        Scaling::None => 1.0,
+        _ if length == 0.0 => 0.0,
+        // A constant has no share of its own: it is the residual when nothing else is.
+        Scaling::SqrtD | Scaling::Typical => (d as f64).sqrt() / length,
+        Scaling::Norm(norm) => norm / length,
+    };
+    let folded = norm.fold(w)?;
+    let (_, k) = folded.matrix_shape("a head's weight")?;
+    let mut out = vec![0f64; k];
+    for (row, value) in folded.f32_cow().chunks_exact(k.max(1)).zip(&residual) {
+        out.iter_mut().zip(row).for_each(|(sum, w)| *sum += factor * value * f64::from(*w));
+    }
+    Ok(Some(out.into_iter().map(|v| v as f32).collect()))
+}
+
+/// Applies the query or key norm in place, to the constant vector as to the others; gives the scalar of the linear form.
+fn head_norm(
+    kind: QkNorm,
+    vectors: &mut [f32],
+    base: Option<&mut [f32]>,
+    gain: Option<&[f32]>,
+    d_head: usize,
+    eps: f64,
+) -> Option<f64> {
+    let mean_square = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / values.len().max(1) as f64;
+    let all = mean_square(vectors);
+    let scalar = if all > 0.0 { all.sqrt().recip() } else { 0.0 };
+    for row in vectors.chunks_exact_mut(d_head.max(1)).chain(base) {
+        let factor = match kind {
+            QkNorm::None => return None,
+            QkNorm::Linear => scalar,
+            QkNorm::Each => (mean_square(row) + eps).sqrt().recip(),
+        };
+        for (i, value) in row.iter_mut().enumerate() {
+            *value = (f64::from(*value) * factor * gain.map_or(1.0, |g| f64::from(g[i]))) as f32;
+        }
+    }
+    (kind == QkNorm::Linear).then_some(scalar)
+}
+
+/// Keys as a query sees them the given numbers of positions later, averaged: q · R(−Δ) k (FORMATS.md 3.2).
+fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize]) -> Result<Tensor> {
+    let Some(rope) = rope else { return Ok(keys.clone()) };
+    let half = rope.rotary_dims / 2;
+    // The mean of rotations of a plane is one matrix [[c, s], [−s, c]] with the mean cosine and sine.
+    let mean = |f: fn(f64) -> f64, frequency: f64| {
+        distances.iter().map(|d| f(*d as f64 * frequency)).sum::<f64>() / distances.len() as f64
+    };
+    let turns: Vec<(f64, f64)> = rope.inverse_frequencies.iter().map(|f| (mean(f64::cos, *f), mean(f64::sin, *f))).collect();
+    let mut out = keys.clone();
+    let (_, d_head) = keys.matrix_shape("the keys")?;
+    for row in out.make_mut_f32().chunks_exact_mut(d_head.max(1)) {
+        for (i, (cos, sin)) in turns.iter().enumerate() {
+            let (x, y) = (f64::from(row[i]), f64::from(row[i + half]));
+            row[i] = (x * cos + y * sin) as f32;
+            row[i + half] = (y * cos - x * sin) as f32;
+        }
+    }
+    Ok(out)
+}
+
+/// `n` of the positions, drawn without replacement, in their order.
+fn sample(positions: Vec<usize>, n: Option<usize>, seed: u64) -> Vec<usize> {
+    match n {
+        Some(n) => choose(positions.len(), n, &mut Random::new(seed)).into_iter().map(|i| positions[i]).collect(),
+        None => positions,
+    }
+}
+
+fn side_table(side: &HeadSide, distance: Option<usize>, record: &Provenance) -> Result<Table> {
+    let table = Table::new(record.clone());
+    let table = match distance {
+        Some(distance) => table.with("distance", vec![distance; side.positions.len()])?,
+        None => table,
+    };
+    let table = table.with("feature", ids(side.dictionary, &side.positions))?;
+    with_labels(table, side.dictionary, &side.positions)?
+        .with("strength", side.positions.iter().map(|p| side.strengths[*p]).collect::<Vec<f64>>())
+}
+
+fn query_table(
+    setup: &Setup,
+    outcome: &Outcome,
+    distance: Option<usize>,
+    base: Option<&[f64]>,
+    record: &Provenance,
+) -> Result<Table> {
+    let rows = &outcome.rows;
+    let table = side_table(&setup.queries, distance, record)?
+        .with("mean", moment_column(rows.iter().map(|r| &r.moments), |m| m.mean))?
+        .with("std", moment_column(rows.iter().map(|r| &r.moments), |m| m.std))?;
+    let values: Vec<&[f64]> = rows.iter().map(|r| r.quantiles.as_slice()).collect();
+    let table = with_quantiles(table, &setup.options.quantiles, &values)?
+        .with("max", moment_column(rows.iter().map(|r| &r.moments), |m| m.max))?;
+    let mut table = concentration_columns(table, rows)?;
+    if setup.options.softmax {
+        let log_keys = (outcome.m as f64).ln();
+        let deficit = rows.iter().map(|r| log_keys - r.softmax.map_or(f64::NAN, |s| s.entropy)).collect::<Vec<f64>>();
+        table = table.with("entropy_deficit", deficit)?;
+    }
+    with_base(table, base)
+}
+
+fn key_table(
+    setup: &Setup,
+    outcome: &Outcome,
+    distance: Option<usize>,
+    base: Option<&[f64]>,
+    record: &Provenance,
+) -> Result<Table> {
+    let cols = &outcome.cols;
+    let table = side_table(&setup.keys, distance, record)?
+        .with("mean", moment_column(cols.iter().map(|c| &c.moments), |m| m.mean))?
+        .with("std", moment_column(cols.iter().map(|c| &c.moments), |m| m.std))?;
+    let mut table = with_quantiles(table, &setup.options.quantiles, &col_quantiles(cols))?
+        .with("max", moment_column(cols.iter().map(|c| &c.moments), |m| m.max))?;
+    if setup.options.softmax {
+        let weights: Vec<(f64, f64)> =
+            cols.iter().map(|c| c.softmax.map_or((f64::NAN, f64::NAN), |s| (s.mean_weight, s.max_weight))).collect();
+        table = table
+            .with("mean_weight", weights.iter().map(|w| w.0).collect::<Vec<f64>>())?
+            .with("mean_weight_rel", weights.iter().map(|w| w.0 * outcome.m as f64).collect::<Vec<f64>>())?
+            .with("max_weight", weights.iter().map(|w| w.1).collect::<Vec<f64>>())?;
+    }
+    with_base(table, base)
+}
+
+fn with_base(table: Table, base: Option<&[f64]>) -> Result<Table> {
+    match base {
+        Some(base) => table.with("base_score", base.to_vec()),
+        None => Ok(table),
+    }
+}
+
+/// The summaries of distances side by side: each value a list, beside the list of distances.
+fn by_distance(groups: &[Vec<usize>], summaries: &[JsonMap<String, Json>]) -> JsonMap<String, Json> {
+    let mut out = JsonMap::new();
+    out.insert("distance".into(), json!(groups.iter().flatten().collect::<Vec<_>>()));
+    for name in summaries.first().into_iter().flat_map(|s| s.keys()) {
+        out.insert(name.clone(), summaries.iter().map(|s| s[name].clone()).collect());
+    }
+    out
+}

@@ -1,0 +1,408 @@
+//! Directions against the vocabulary: which tokens a feature promotes (its write direction and W_U), and which tokens it
+//! reads (W_E and its read direction).
+
+use super::common::{ids, moment_column, provenance, times, with_labels};
+use super::heads::dense;
+use super::product::{Columns, Scale, scored_ids, scores};
+use crate::compute::product::{Histogram, Moments, Product, Scored};
+use crate::compute::{mean_row, project, row_norms};
+use crate::dictionary::{Dictionary, Directions};
+use crate::error::{Error, Result};
+use crate::model::{Model, Norm, SpecialMask};
+use crate::options::{Ids, Json, JsonMap, Options};
+use crate::provenance::Provenance;
+use crate::table::Table;
+use crate::tensor::Tensor;
+use crate::work::Work;
+use std::sync::{Arc, OnceLock};
+
+crate::choice! {
+    /// What stands between the residual stream and the unembedding.
+    pub enum Lens {
+        /// The final norm: its gain, and its centring for LayerNorm.
+        #[default] Gain = "gain",
+        /// Nothing, as Neuronpedia and SAEDashboard do it.
+        Neuronpedia = "neuronpedia",
+    }
+}
+
+crate::options! {
+    /// Options of [`unembed`] and [`embed`].
+    pub struct TokenOptions {
+        /// Length of the top and bottom lists. Neuronpedia shows 10, Query Lens uses 25. [INFER]
+        k: usize = 10,
+        /// Ids of the features; all when absent.
+        features: Option<Ids> = None,
+        /// Fold the final norm's gain into the scores of `unembed`; `embed` has no norm to fold. [INFER], as in [FIELD]
+        fold_norm: bool = true,
+        /// Subtract the vocabulary's mean from each token vector. [INFER]
+        center: bool = false,
+        /// `"raw"`; `"cosine"`: divided by both norms (after gain and centring); `"zscore"`: standardised over the unmasked vocabulary. [INFER]
+        scale: Scale = Scale::default(),
+        /// Keep control, unknown, unused, byte-fallback, padded and never-trained tokens out of the lists; moments are over the whole vocabulary either way. [INFER]
+        mask_special: bool = true,
+        /// `"gain"`: through the final norm; `"neuronpedia"`: without its gain and centring. [CODE of SAEDashboard]
+        lens: Lens = Lens::default(),
+        /// `[d_model, d_model]`, goes between: `write @ through` for `unembed` (tuned lens, mean Jacobian), `W_E @ through` for `embed`. [INFER]
+        through: Option<Tensor> = None,
+    }
+}
+
+/// Which end of a feature meets the vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Write directions and W_U: decoder–unembedding.
+    Unembed,
+    /// Read directions and W_E: encoder–embedding.
+    Embed,
+}
+
+impl Phase {
+    /// The name of the function.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Unembed => "unembed",
+            Phase::Embed => "embed",
+        }
+    }
+
+    /// The directions of a dictionary on this side.
+    pub(super) fn directions(self, dictionary: &Dictionary, model: &Model) -> Result<Directions> {
+        match self {
+            Phase::Unembed => dictionary.write(model),
+            Phase::Embed => dictionary.read(model),
+        }
+    }
+}
+
+/// A token with its score.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenScore {
+    /// Token id.
+    pub id: usize,
+    /// Decoded text.
+    pub token: String,
+    /// Score in the unit of the call's `scale`.
+    pub score: f64,
+}
+
+/// Scores of features against every token: what [`unembed`] and [`embed`] give. Copies share.
+#[derive(Clone)]
+pub struct TokenScores(Arc<Inner>);
+
+struct Inner {
+    view: TokenView,
+    dictionary: Dictionary,
+    positions: Vec<usize>,
+    moments: Vec<Moments>,
+    top: Vec<Vec<Scored>>,
+    bottom: Vec<Vec<Scored>>,
+    provenance: Provenance,
+}
+
+/// Decoder–unembedding: the tokens that each feature's write direction promotes.
+///
+/// Scores are `W_Uᵀ (g_final ∘ P d)`, before any softcap and without bias terms; d is the write direction `[d_model]` in the
+/// residual stream, P centres over d_model for LayerNorm models and is the identity for RMSNorm (logit lens, FORMATS.md 5;
+/// moments as in Gurnee et al. 2024, METHODS.md 4).
+///
+/// # Errors
+/// A feature id that the dictionary does not have; a `through` of another shape; a width that is not the model's.
+pub fn unembed(dictionary: &Dictionary, model: &Model, options: &TokenOptions, work: &Work) -> Result<TokenScores> {
+    token_scores(Phase::Unembed, dictionary, model, options, work)
+}
+
+/// Encoder–embedding: the tokens whose embeddings each feature's read direction picks up.
+///
+/// Scores are `W_E e`, with W_E as stored and e the read direction `[d_model]` in the residual stream, norm gain included. A
+/// weak detector of what a feature fires on above the first layers (Query Lens, METHODS.md 4): read it beside its null.
+///
+/// # Errors
+/// As [`unembed`]; a dictionary without read directions.
+pub fn embed(dictionary: &Dictionary, model: &Model, options: &TokenOptions, work: &Work) -> Result<TokenScores> {
+    token_scores(Phase::Embed, dictionary, model, options, work)
+}
+
+fn token_scores(
+    phase: Phase,
+    dictionary: &Dictionary,
+    model: &Model,
+    options: &TokenOptions,
+    work: &Work,
+) -> Result<TokenScores> {
+    let view = TokenView::new(phase, model, options, work)?;
+    let positions = dictionary.positions(&options.features)?;
+    let directions = phase.directions(dictionary, model)?;
+    let k = options.k.min(view.n_tokens());
+    let product = Product { top: k, bottom: k, label: phase.name().into(), ..view.product(&directions, &positions, work)? };
+    let outcome = product.run(work)?;
+    let (mut moments, mut top, mut bottom) = (Vec::new(), Vec::new(), Vec::new());
+    for row in outcome.rows {
+        moments.push(row.moments);
+        top.push(row.top);
+        bottom.push(row.bottom);
+    }
+    let provenance = provenance(phase.name(), model, &[("dictionary", dictionary)], options.canonical())
+        .with("masked_tokens", view.masked_counts().collect::<JsonMap<String, Json>>());
+    Ok(TokenScores(Arc::new(Inner { view, dictionary: dictionary.clone(), positions, moments, top, bottom, provenance })))
+}
+
+impl TokenScores {
+    /// One row for each feature: `feature mean std skewness kurtosis min max top_ids top_tokens top_scores bottom_ids
+    /// bottom_tokens bottom_scores`. Moments are over the whole vocabulary; kurtosis is 3 for a normal.
+    ///
+    /// # Errors
+    /// None in practice; the columns are made equally long.
+    pub fn table(&self) -> Result<Table> {
+        let inner = &*self.0;
+        let texts = |lists: &[Vec<Scored>]| -> Vec<Vec<String>> {
+            lists.iter().map(|list| list.iter().map(|s| inner.view.model.vocabulary().token(s.id)).collect()).collect()
+        };
+        let table = Table::new(inner.provenance.clone()).with("feature", ids(&inner.dictionary, &inner.positions))?;
+        with_labels(table, &inner.dictionary, &inner.positions)?
+            .with("mean", moment_column(&inner.moments, |m| m.mean))?
+            .with("std", moment_column(&inner.moments, |m| m.std))?
+            .with("skewness", moment_column(&inner.moments, |m| m.skewness))?
+            .with("kurtosis", moment_column(&inner.moments, |m| m.kurtosis))?
+            .with("min", moment_column(&inner.moments, |m| m.min))?
+            .with("max", moment_column(&inner.moments, |m| m.max))?
+            .with("top_ids", inner.top.iter().map(|list| scored_ids(list)).collect::<Vec<_>>())?
+            .with("top_tokens", texts(&inner.top))?
+            .with("top_scores", inner.top.iter().map(|list| scores(list)).collect::<Vec<_>>())?
+            .with("bottom_ids", inner.bottom.iter().map(|list| scored_ids(list)).collect::<Vec<_>>())?
+            .with("bottom_tokens", texts(&inner.bottom))?
+            .with("bottom_scores", inner.bottom.iter().map(|list| scores(list)).collect::<Vec<_>>())
+    }
+
+    /// The tokens with the highest scores of one feature, falling; `feature` is the dictionary's own id.
+    ///
+    /// # Errors
+    /// The feature was not scored.
+    pub fn top(&self, feature: usize) -> Result<Vec<TokenScore>> {
+        let row = self.row(feature)?;
+        Ok(self.0.view.texts(&self.0.top[row]))
+    }
+
+    /// The tokens with the lowest scores of one feature, rising.
+    ///
+    /// # Errors
+    /// The feature was not scored.
+    pub fn bottom(&self, feature: usize) -> Result<Vec<TokenScore>> {
+        let row = self.row(feature)?;
+        Ok(self.0.view.texts(&self.0.bottom[row]))
+    }
+
+    /// All scores of one feature, `[d_vocab]`, in the unit of the call's `scale`.
+    ///
+    /// # Errors
+    /// The feature was not scored, or the user's interruption.
+    pub fn scores(&self, feature: usize, work: &Work) -> Result<Tensor> {
+        let product = self.row_product(feature, work)?;
+        product.matrix(work)?.reshape(&[self.0.view.n_tokens()])
+    }
+
+    /// Histogram of one feature's scores over the whole vocabulary, `bins` bins from the least to the largest.
+    ///
+    /// # Errors
+    /// The feature was not scored, no bins, or the user's interruption.
+    pub fn histogram(&self, feature: usize, bins: usize, work: &Work) -> Result<Histogram> {
+        let moments = self.0.moments[self.row(feature)?];
+        self.row_product(feature, work)?.histogram(bins, moments.min, moments.max, work)
+    }
+
+    /// Which tokens were kept out of the lists, and why; `None` without `mask_special`.
+    pub fn special(&self) -> Option<&SpecialMask> {
+        self.0.view.special.as_deref()
+    }
+
+    /// The phase: write directions and W_U, or read directions and W_E.
+    pub fn phase(&self) -> Phase {
+        self.0.view.phase
+    }
+
+    /// Number of features.
+    pub fn len(&self) -> usize {
+        self.0.positions.len()
+    }
+
+    /// True without features.
+    pub fn is_empty(&self) -> bool {
+        self.0.positions.is_empty()
+    }
+
+    /// One line: what was scored, and how many tokens were kept out of the lists.
+    pub fn describe(&self) -> String {
+        let view = &self.0.view;
+        let masked = match self.special().map_or(0, SpecialMask::total) {
+            0 => "no token masked".to_string(),
+            n => format!("{n} tokens masked in the lists"),
+        };
+        format!(
+            "{}: {} features of {} × {} tokens, {masked}",
+            view.phase.name(),
+            self.len(),
+            self.0.dictionary.name(),
+            view.n_tokens()
+        )
+    }
+
+    fn row(&self, feature: usize) -> Result<usize> {
+        let position = self.0.dictionary.position(feature)?;
+        self.0.positions.iter().position(|p| *p == position).ok_or_else(|| {
+            Error::input(format!("feature {feature} was not scored")).help("it lies outside the `features` of the call")
+        })
+    }
+
+    fn row_product(&self, feature: usize, work: &Work) -> Result<Product> {
+        let position = self.0.positions[self.row(feature)?];
+        let directions = self.0.view.phase.directions(&self.0.dictionary, &self.0.view.model)?;
+        self.0.view.product(&directions, &[position], work)
+    }
+
+    pub(super) fn view(&self) -> &TokenView {
+        &self.0.view
+    }
+    pub(super) fn dictionary(&self) -> &Dictionary {
+        &self.0.dictionary
+    }
+    pub(super) fn positions(&self) -> &[usize] {
+        &self.0.positions
+    }
+    pub(super) fn lists(&self) -> (&[Vec<Scored>], &[Vec<Scored>]) {
+        (&self.0.top, &self.0.bottom)
+    }
+    pub(super) fn provenance(&self) -> &Provenance {
+        &self.0.provenance
+    }
+}
+
+impl std::fmt::Debug for TokenScores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+/// How any direction is scored against the vocabulary under the options of a call: the features of a dictionary and
+/// the random directions of a null go the same way.
+pub(super) struct TokenView {
+    pub(super) phase: Phase,
+    pub(super) model: Model,
+    pub(super) options: TokenOptions,
+    /// Tokens kept out of the lists; none without `mask_special`.
+    pub(super) special: Option<Arc<SpecialMask>>,
+    /// Token vectors `[d_vocab, d_model]`, as stored.
+    pub(super) vectors: Tensor,
+    /// Their mean `[d_model]`.
+    pub(super) mean: Vec<f64>,
+    gain: Option<Vec<f32>>,
+    center_direction: bool,
+    columns: OnceLock<Columns>,
+}
+
+impl TokenView {
+    fn new(phase: Phase, model: &Model, options: &TokenOptions, work: &Work) -> Result<Self> {
+        let d = model.cfg().d_model;
+        if let Some(through) = &options.through
+            && through.shape() != [d, d]
+        {
+            return Err(Error::shape(format!("option `through` must have shape [{d}, {d}], not {:?}", through.shape())));
+        }
+        let vectors = match phase {
+            Phase::Unembed => model.w_u().t(),
+            Phase::Embed => model.w_e(),
+        };
+        let through_norm = phase == Phase::Unembed && options.lens == Lens::Gain;
+        Ok(TokenView {
+            gain: if through_norm && options.fold_norm { model.find_gain("ln_final")?.map(|g| g.to_f32()) } else { None },
+            center_direction: through_norm && model.cfg().norm == Norm::Layer,
+            mean: mean_row(&vectors, work)?,
+            phase,
+            model: model.clone(),
+            options: options.clone(),
+            special: if options.mask_special { Some(model.special_mask(work)?) } else { None },
+            vectors,
+            columns: OnceLock::new(),
+        })
+    }
+
+    /// Reasons for which tokens were masked, with their numbers.
+    fn masked_counts(&self) -> impl Iterator<Item = (String, Json)> {
+        self.special.iter().flat_map(|s| &s.counts).map(|(reason, n)| (reason.to_string(), Json::from(*n)))
+    }
+
+    pub(super) fn n_tokens(&self) -> usize {
+        self.vectors.shape()[0]
+    }
+
+    /// The product of directions with every token vector, in the scale of the call.
+    pub(super) fn product(&self, directions: &Directions, positions: &[usize], work: &Work) -> Result<Product> {
+        let raw = self.raw_product(directions, positions, work)?;
+        match self.options.scale {
+            Scale::Raw => Ok(raw),
+            Scale::Cosine => Ok(Product { cosine: true, ..raw }),
+            Scale::Zscore => self.standardised(raw, work),
+        }
+    }
+
+    /// The product of directions with every token vector, unscaled.
+    pub(super) fn raw_product(&self, directions: &Directions, positions: &[usize], work: &Work) -> Result<Product> {
+        let b = self.vectors.t();
+        let product = if self.center_direction || self.options.through.is_some() {
+            Product { gain: self.gain.clone(), ..Product::new(self.entering(directions, positions, work)?, b) }
+        } else {
+            Product {
+                rows: Some(positions.to_vec()),
+                gain: times(directions.gain.as_deref(), self.gain.as_deref()),
+                ..Product::new(directions.rows.clone(), b)
+            }
+        };
+        Ok(Product {
+            b_shift: self.options.center.then(|| self.mean.iter().map(|v| *v as f32).collect()),
+            col_mask: self.special.as_ref().filter(|s| s.total() > 0).map(|s| s.mask.clone()),
+            ..product
+        })
+    }
+
+    /// A raw product with each row standardised over the unmasked vocabulary.
+    pub(super) fn standardised(&self, raw: Product, work: &Work) -> Result<Product> {
+        let columns = match self.columns.get() {
+            Some(columns) => columns,
+            None => {
+                let columns = Columns::new(&self.vectors.t(), raw.col_mask.as_deref(), work)?;
+                self.columns.get_or_init(|| columns)
+            }
+        };
+        columns.standardise(raw, work)
+    }
+
+    /// Directions as they enter the gain, dense: through the matrix in between, then centred.
+    fn entering(&self, directions: &Directions, positions: &[usize], work: &Work) -> Result<Tensor> {
+        let mut rows = dense(directions, positions)?;
+        if let Some(through) = &self.options.through {
+            let between = if self.phase == Phase::Unembed { through.clone() } else { through.t() };
+            rows = project(&rows, None, &between, work)?;
+        }
+        if self.center_direction {
+            let d = self.model.cfg().d_model;
+            for row in rows.make_mut_f32().chunks_exact_mut(d.max(1)) {
+                let mean = (row.iter().map(|v| f64::from(*v)).sum::<f64>() / d as f64) as f32;
+                row.iter_mut().for_each(|v| *v -= mean);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The norm of each direction as it enters the gain.
+    pub(super) fn entering_norms(&self, directions: &Directions, positions: &[usize], work: &Work) -> Result<Vec<f64>> {
+        if self.center_direction || self.options.through.is_some() {
+            return row_norms(&self.entering(directions, positions, work)?, None, work);
+        }
+        let norms = row_norms(&directions.rows, directions.gain.as_deref(), work)?;
+        Ok(positions.iter().map(|p| norms[*p]).collect())
+    }
+
+    fn texts(&self, list: &[Scored]) -> Vec<TokenScore> {
+        let text = |s: &Scored| TokenScore { id: s.id, token: self.model.vocabulary().token(s.id), score: f64::from(s.score) };
+        list.iter().map(text).collect()
+    }
+}

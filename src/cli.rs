@@ -1,0 +1,72 @@
+//! The command line: arguments, one file a subcommand, and the terminal that receives text and progress.
+
+mod info;
+mod run;
+mod terminal;
+
+use crate::repl;
+use crate::session::status;
+use crate::work::Work;
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+use terminal::Terminal;
+
+/// Explains sparse-autoencoder features of language models from their weights alone.
+#[derive(Parser)]
+#[command(name = "saerepl", version, arg_required_else_help = false)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a script.
+    Run(run::Run),
+    /// Say what a model file is
+    Info(info::Info),
+}
+
+/// What every session can be told.
+#[derive(Args, Clone)]
+struct SessionArgs {
+    /// Worker threads; 0 = one per core
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    threads: usize,
+    /// Seed of every random draw that is given none
+    #[arg(long, global = true, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// No progress bars
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+impl SessionArgs {
+    /// Work for a session whose text and progress go to the terminal.
+    fn work(&self) -> crate::Result<Work> {
+        let terminal = Terminal::new(self.quiet);
+        Work::new(self.threads, self.seed, Box::new(terminal.clone()), Box::new(terminal))
+    }
+}
+
+/// Reads the arguments, does what they say and gives the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let status = match cli.session.work() {
+        Ok(work) => match cli.command {
+            Some(Command::Run(run)) => run.run(&work),
+            Some(Command::Info(info)) => info.run(&work),
+            None => {
+                terminal::interrupt(&work, false);
+                repl::main(&work, terminal::colour(), terminal::width)
+            }
+        },
+        Err(error) => {
+            eprintln!("{error:?}");
+            status::FAILED
+        }
+    };
+    ExitCode::from(status)
+}

@@ -1,0 +1,96 @@
+//! The terminal: text to standard output and error, progress bars below it, and Ctrl-C.
+
+use crate::session::status::INTERRUPTED;
+use crate::work::{Progress, Sink, Steps, Stream, Work};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Receives text and progress. Copies share the bars.
+#[derive(Clone)]
+pub(super) struct Terminal {
+    bars: MultiProgress,
+}
+
+impl Terminal {
+    /// A terminal; no bars when `quiet` or when standard error is none.
+    pub(super) fn new(quiet: bool) -> Self {
+        // indicatif itself hides bars where standard error is no terminal.
+        let target = if quiet || is_dumb() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        Terminal { bars: MultiProgress::with_draw_target(target) }
+    }
+}
+
+impl Sink for Terminal {
+    fn write(&self, stream: Stream, text: &str) {
+        let written = self.bars.suspend(|| match stream {
+            Stream::Out => write_line(&mut std::io::stdout().lock(), text),
+            Stream::Err => write_line(&mut std::io::stderr().lock(), text),
+        });
+        // Nobody reads any more (`saerepl run … | head`): the run is over, and there is nobody to tell.
+        if written.is_err_and(|e| e.kind() == ErrorKind::BrokenPipe) {
+            std::process::exit(0);
+        }
+    }
+}
+
+fn write_line(to: &mut impl Write, text: &str) -> std::io::Result<()> {
+    to.write_all(text.as_bytes())?;
+    to.write_all(b"\n")?;
+    to.flush()
+}
+
+impl Progress for Terminal {
+    fn begin(&self, label: &str, total: u64) -> Box<dyn Steps> {
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed}<{eta}");
+        let bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_message(label.to_string());
+        let bar = self.bars.add(bar);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Box::new(Bar(bar))
+    }
+}
+
+struct Bar(ProgressBar);
+
+impl Steps for Bar {
+    fn advance(&self, n: u64) {
+        self.0.inc(n);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Ctrl-C asks `work` to stop; with `kill`, a second one ends the process at once.
+pub(super) fn interrupt(work: &Work, kill: bool) {
+    let (flag, asked) = (work.cancel_flag(), AtomicBool::new(false));
+    let set = ctrlc::set_handler(move || {
+        flag.store(true, Ordering::Relaxed);
+        if kill && asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+    });
+    if let Err(error) = set {
+        work.note(&format!("warning: Ctrl-C will end the program at once: {error}"));
+    }
+}
+
+/// Whether messages may have colours.
+pub(super) fn colour() -> bool {
+    std::io::stderr().is_terminal() && !is_dumb() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| term == "dumb")
+}
+
+/// Columns of the terminal; 100 where there is none.
+pub(super) fn width() -> usize {
+    let terminal = std::io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
+    terminal.map_or(100, |(width, _)| width.0.into())
+}

@@ -1,0 +1,555 @@
+//! The fused, blocked product: statistics of the scores `A · B` that are never stored.
+//!
+//! Rows of A are features, columns of B are what they are scored against (tokens, keys, features). The product is made
+//! tile by tile, in f32, and each tile is folded into the statistics by the thread that made it, while it is in cache.
+//!
+//! * `kernel`: one tile from packed operands. * `side`: weights → packed operands. * `stream`: the loop over tiles.
+//! * `rows`: the fold; `moments`, `top`, `quantile`, `softmax`: its parts. * `simd`: their inner loops.
+//!
+//! **Passes.** Statistics of rows, moments over all pairs and the highest pairs take one pass over the product. Those of
+//! columns take a second one with the sides exchanged, whose scores have the same bits. Quantiles over all pairs take a
+//! small sample first, ride along with these two, and take a third pass only where the second is missing or the sample
+//! misled.
+//!
+//! **Memory**, beside operands and results: a packed panel of B (64 MiB), and for each thread a packed block of A, a tile,
+//! and for row quantiles whole rows of a block (8 MiB each at most). Row quantiles of a product too wide for one panel
+//! keep up to 96 MiB of rows.
+//!
+//! **Determinism.** The order of every sum follows from the shapes; the same bits come out for any number of threads.
+//! A score that is NaN or infinite is counted and left out of the statistics of its row and column and of all pairs.
+
+mod kernel;
+mod moments;
+mod quantile;
+mod rows;
+mod side;
+mod simd;
+mod softmax;
+mod stream;
+mod top;
+
+#[cfg(test)]
+mod tests;
+
+pub use moments::Moments;
+pub use softmax::{ColSoftmax, RowSoftmax};
+pub use top::{Pair, Scored};
+
+use crate::error::{Error, Result};
+use crate::tensor::{Tensor, element_count};
+use crate::work::Work;
+use moments::Central;
+use pulp::Arch;
+use quantile::{Hunt, Pass};
+use rows::{Done, Rows};
+use side::Side;
+use std::ops::Range;
+use std::sync::Mutex;
+use stream::{Fold, Limits, Scores, Stream};
+use top::Pairs;
+
+/// A product of features with columns, and what to find out about its scores.
+///
+/// For used row i and column j the score is the mean over the right operands B of
+/// `softcap(factor · row_scale_i · (gain ∘ a_i) · (b_j − b_shift))`; with `cosine` both vectors are divided by their norms
+/// (after gain and shift; a vector of norm 0 scores 0), and with `absolute` the magnitude is taken last.
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// Left operand `[n, d]`.
+    pub a: Tensor,
+    /// Right operands, each `[d, m]`. Usually one; the scores of several are averaged after the softcap.
+    pub b: Vec<Tensor>,
+    /// Which rows of `a` are used, in which order; all where `None`. Rows of the result are positions in this list.
+    pub rows: Option<Vec<usize>>,
+    /// Multiplies each row of `a`, `[d]`.
+    pub gain: Option<Vec<f32>>,
+    /// One factor for each used row.
+    pub row_scale: Option<Vec<f32>>,
+    /// Subtracted from each column of `b`, `[d]`: centring over the vocabulary.
+    pub b_shift: Option<Vec<f32>>,
+    /// Cosines instead of dot products.
+    pub cosine: bool,
+    /// Factor of all scores, such as the attention scale.
+    pub factor: f32,
+    /// c in `c · tanh(x / c)`.
+    pub softcap: Option<f32>,
+    /// Statistics, lists and pairs are of |score|. Softmax is always of the signed score.
+    pub absolute: bool,
+    /// Length of each row's list of highest scores.
+    pub top: usize,
+    /// Length of each row's list of lowest scores.
+    pub bottom: usize,
+    /// True for columns that are kept out of the lists and of softmax, `[m]`. Other statistics include them.
+    pub col_mask: Option<Vec<bool>>,
+    /// Quantiles of each row, in 0..=1, by linear interpolation.
+    pub row_quantiles: Vec<f64>,
+    /// Quantiles of each column; asking for them asks for `cols`.
+    pub col_quantiles: Vec<f64>,
+    /// Quantiles over all pairs.
+    pub all_quantiles: Vec<f64>,
+    /// Statistics of columns.
+    pub cols: bool,
+    /// The softmax of each row, and with `cols` what it gives to each column.
+    pub softmax: bool,
+    /// The softmax of each row's negated scores: the other end of a signed feature.
+    pub softmax_negative: bool,
+    /// Number of highest pairs.
+    pub pairs: usize,
+    /// What progress is called.
+    pub label: String,
+}
+
+/// What a product's scores are like.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Number of used rows.
+    pub n: usize,
+    /// Number of columns.
+    pub m: usize,
+    /// One for each used row.
+    pub rows: Vec<RowStats>,
+    /// One for each column, where asked for.
+    pub cols: Vec<ColStats>,
+    /// Over all pairs.
+    pub all: All,
+    /// The highest pairs, falling; among equal ones by row, then column.
+    pub pairs: Vec<Pair>,
+    /// Number of scores that are NaN or infinite. `rows` and `cols` say where.
+    pub non_finite: u64,
+}
+
+/// Statistics of a row.
+#[derive(Clone, Debug)]
+pub struct RowStats {
+    /// Moments of its finite scores.
+    pub moments: Moments,
+    /// One for each of `row_quantiles`.
+    pub quantiles: Vec<f64>,
+    /// Highest scores, falling; among equal ones by column.
+    pub top: Vec<Scored>,
+    /// Lowest scores, rising; among equal ones by column.
+    pub bottom: Vec<Scored>,
+    /// The softmax of its scores.
+    pub softmax: Option<RowSoftmax>,
+    /// The softmax of its negated scores.
+    pub softmax_negative: Option<RowSoftmax>,
+    /// Number of scores that are NaN or infinite.
+    pub non_finite: u64,
+}
+
+/// Statistics of a column.
+#[derive(Clone, Debug)]
+pub struct ColStats {
+    /// Moments of its finite scores.
+    pub moments: Moments,
+    /// One for each of `col_quantiles`.
+    pub quantiles: Vec<f64>,
+    /// What the softmax of rows gives to it: 0 to a masked column.
+    pub softmax: Option<ColSoftmax>,
+    /// Number of scores that are NaN or infinite.
+    pub non_finite: u64,
+}
+
+/// Statistics over all pairs.
+#[derive(Clone, Debug)]
+pub struct All {
+    /// Moments of the finite scores.
+    pub moments: Moments,
+    /// One for each of `all_quantiles`.
+    pub quantiles: Vec<f64>,
+}
+
+/// Counts of scores in bins of equal width.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histogram {
+    /// One count for each bin.
+    pub counts: Vec<u64>,
+    /// Borders of the bins, one more than there are bins. A bin holds its left border; the last one both.
+    pub edges: Vec<f64>,
+}
+
+/// Scores that [`Product::matrix`] makes at most (1 GiB).
+const MATRIX: usize = 1 << 28;
+/// Rows and columns of the sample that brackets quantiles over all pairs.
+const SAMPLE: (usize, usize) = (512, 1024);
+
+impl Product {
+    /// The plain product of `a` `[n, d]` and `b` `[d, m]`: factor 1 and nothing asked for but moments.
+    pub fn new(a: Tensor, b: Tensor) -> Self {
+        Self::averaged(a, vec![b])
+    }
+
+    /// The mean of the products of `a` with several right operands.
+    pub fn averaged(a: Tensor, b: Vec<Tensor>) -> Self {
+        Product {
+            a,
+            b,
+            rows: None,
+            gain: None,
+            row_scale: None,
+            b_shift: None,
+            cosine: false,
+            factor: 1.0,
+            softcap: None,
+            absolute: false,
+            top: 0,
+            bottom: 0,
+            col_mask: None,
+            row_quantiles: Vec::new(),
+            col_quantiles: Vec::new(),
+            all_quantiles: Vec::new(),
+            cols: false,
+            softmax: false,
+            softmax_negative: false,
+            pairs: 0,
+            label: "product".into(),
+        }
+    }
+
+    /// Makes the product and its statistics.
+    ///
+    /// # Errors
+    /// Shapes, rows or quantiles that do not fit; an empty product; or the user's interruption.
+    pub fn run(&self, work: &Work) -> Result<Outcome> {
+        let sides = self.sides(work)?;
+        let (n, m) = (sides.left.count(), sides.right[0].count());
+        let left = std::slice::from_ref(&sides.left);
+        let stream = self.stream(left, &sides.right, &self.label);
+        let arch = stream.arch;
+
+        let mut hunt = (!self.all_quantiles.is_empty()).then(|| self.sample(&sides, work)).transpose()?;
+        let first = hunt.as_ref().map(Hunt::first);
+        let pairs = Mutex::new(Pairs::new(self.pairs));
+        let blocks = stream.run(
+            &Rows {
+                absolute: self.absolute,
+                top: self.top.min(m),
+                bottom: self.bottom.min(m),
+                mask: self.col_mask.as_deref(),
+                quantiles: &self.row_quantiles,
+                softmax: self.softmax,
+                softmax_negative: self.softmax_negative,
+                normalisers: None,
+                pairs: (self.pairs > 0).then_some(&pairs),
+                probes: first.as_ref(),
+                arch,
+            },
+            work,
+        )?;
+        let rows: Vec<Done> = blocks.into_iter().flat_map(rows::Block::finish).collect();
+        let mut all = Central::EMPTY;
+        rows.iter().for_each(|row| all.merge(&row.moments));
+        let all = all.finish();
+        if let (Some(hunt), Some(first)) = (&mut hunt, first) {
+            hunt.begin(all.n, first);
+        }
+
+        let mut cols = Vec::new();
+        if self.cols || !self.col_quantiles.is_empty() {
+            let normalisers: Option<Vec<f32>> =
+                self.softmax.then(|| rows.iter().map(|row| row.softmax.map_or(f32::NAN, |s| s.log_sum_exp as f32)).collect());
+            let second = hunt.as_ref().and_then(Hunt::open);
+            let label = format!("{}, columns", self.label);
+            let fold = Rows {
+                absolute: self.absolute,
+                top: 0,
+                bottom: 0,
+                mask: None,
+                quantiles: &self.col_quantiles,
+                softmax: false,
+                softmax_negative: false,
+                normalisers: normalisers.as_deref(),
+                pairs: None,
+                probes: second.as_ref(),
+                arch,
+            };
+            let blocks = self.stream(&sides.right, left, &label).run(&fold, work)?;
+            cols = blocks.into_iter().flat_map(rows::Block::finish).enumerate().map(|(j, col)| self.col(j, col)).collect();
+            if let (Some(hunt), Some(second)) = (&mut hunt, second) {
+                hunt.take(second);
+            }
+        }
+
+        let quantiles = match hunt {
+            None => Vec::new(),
+            Some(hunt) => {
+                let label = format!("{}, quantiles", self.label);
+                quantile::finish(hunt, all.n, |probes| {
+                    let pass = Pass { probes, absolute: self.absolute, arch };
+                    self.stream(left, &sides.right, &label).run(&pass, work).map(drop)
+                })?
+            }
+        };
+        let pairs = pairs.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+        Ok(Outcome {
+            n,
+            m,
+            non_finite: rows.iter().map(|row| row.non_finite).sum(),
+            rows: rows.into_iter().map(row_stats).collect(),
+            cols,
+            all: All { moments: all, quantiles },
+            pairs,
+        })
+    }
+
+    /// The product alone, without statistics: what [`Product::run`] is measured against.
+    ///
+    /// # Errors
+    /// As [`Product::run`].
+    pub fn bare(&self, work: &Work) -> Result<()> {
+        let sides = self.sides(work)?;
+        self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label).run(&Drop, work).map(drop)
+    }
+
+    /// The scores themselves, `[used rows, m]`, f32.
+    ///
+    /// # Errors
+    /// As [`Product::run`]; also more than 2²⁸ scores.
+    pub fn matrix(&self, work: &Work) -> Result<Tensor> {
+        let sides = self.sides(work)?;
+        let shape = [sides.left.count(), sides.right[0].count()];
+        let size = element_count(&shape)?;
+        if size > MATRIX {
+            return Err(Error::limit(format!("{} × {} scores would take {} MiB", shape[0], shape[1], size >> 18))
+                .help("statistics of a product of any size take little memory; for the scores themselves choose fewer rows"));
+        }
+        let stream = self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label);
+        let mut out = Vec::with_capacity(size);
+        for block in stream.run(&Keep { width: shape[1], absolute: self.absolute }, work)? {
+            out.extend_from_slice(&block);
+        }
+        Tensor::from_f32(out, &shape)
+    }
+
+    /// Histogram of all finite scores within `lo..=hi`, `bins` bins; makes the product again.
+    ///
+    /// # Errors
+    /// As [`Product::run`]; also no bins, or a range that is not finite. A range without width is widened by ½ to each
+    /// side, as numpy does.
+    pub fn histogram(&self, bins: usize, lo: f64, hi: f64, work: &Work) -> Result<Histogram> {
+        if bins == 0 || bins > 1 << 20 {
+            return Err(Error::input(format!("a histogram has 1 to {} bins, not {bins}", 1 << 20)));
+        }
+        if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
+            return Err(Error::input(format!("a histogram from {lo} to {hi} is not possible")));
+        }
+        let (lo, hi) = if lo == hi { (lo - 0.5, hi + 0.5) } else { (lo, hi) };
+        let width = (hi - lo) / bins as f64;
+        let mut edges: Vec<f64> = (0..=bins).map(|i| lo + i as f64 * width).collect();
+        edges[bins] = hi;
+        let sides = self.sides(work)?;
+        let stream = self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label);
+        let mut counts = vec![0u64; bins];
+        for block in stream.run(&Count { edges: &edges, absolute: self.absolute }, work)? {
+            counts.iter_mut().zip(block).for_each(|(sum, count)| *sum += count);
+        }
+        Ok(Histogram { counts, edges })
+    }
+
+    /// [`Product::histogram`] of one row, by its position among the used rows.
+    ///
+    /// # Errors
+    /// As [`Product::histogram`]; also no such row.
+    pub fn row_histogram(&self, row: usize, bins: usize, lo: f64, hi: f64, work: &Work) -> Result<Histogram> {
+        let n = self.rows.as_ref().map_or(self.a.shape().first().copied().unwrap_or(0), Vec::len);
+        if row >= n {
+            return Err(Error::input(format!("row {row} is out of range: the product has {n} rows, numbered from 0")));
+        }
+        let index = self.rows.as_ref().map_or(row, |rows| rows[row]);
+        let row_scale = self.row_scale.as_ref().and_then(|scale| scale.get(row)).map(|s| vec![*s]);
+        Product { rows: Some(vec![index]), row_scale, ..self.clone() }.histogram(bins, lo, hi, work)
+    }
+
+    fn stream<'a>(&'a self, left: &'a [Side], right: &'a [Side], label: &'a str) -> Stream<'a> {
+        Stream { left, right, softcap: self.softcap, label, arch: Arch::new(), limits: Limits::USUAL }
+    }
+
+    /// The operands with everything linear folded into them.
+    fn sides(&self, work: &Work) -> Result<Sides> {
+        self.check()?;
+        let left = Side::new(&self.a, self.rows.as_deref(), self.gain.as_deref(), None);
+        let right = self.b.iter().map(|b| Side::new(&b.t(), None, None, self.b_shift.as_deref()));
+        let inverse = |norm: f64| if norm == 0.0 { 0.0 } else { norm.recip() };
+        let mut scale: Vec<f64> = match &self.row_scale {
+            Some(scale) => scale.iter().map(|s| f64::from(*s) * f64::from(self.factor)).collect(),
+            None => vec![f64::from(self.factor); left.count()],
+        };
+        let right = if self.cosine {
+            scale.iter_mut().zip(left.norms(work)?).for_each(|(s, norm)| *s *= inverse(norm));
+            right
+                .map(|side| {
+                    let norms = side.norms(work)?;
+                    Ok(side.scaled(norms.into_iter().map(|norm| inverse(norm) as f32).collect()))
+                })
+                .collect::<Result<_>>()?
+        } else {
+            right.collect()
+        };
+        let left = if scale.iter().all(|s| *s == 1.0) { left } else { left.scaled(scale.iter().map(|s| *s as f32).collect()) };
+        Ok(Sides { left, right })
+    }
+
+    fn check(&self) -> Result<()> {
+        let (n, d) = self.a.matrix_shape("the left operand")?;
+        let Some(first) = self.b.first() else {
+            return Err(Error::input("a product needs a right operand"));
+        };
+        let (_, m) = first.matrix_shape("the right operand")?;
+        for b in &self.b {
+            let (depth, width) = b.matrix_shape("the right operand")?;
+            if depth != d || width != m {
+                return Err(Error::shape(format!(
+                    "cannot multiply {:?} by {:?}: the right operand must be [{d}, {m}]",
+                    self.a.shape(),
+                    b.shape()
+                )));
+            }
+        }
+        let used = self.rows.as_ref().map_or(n, Vec::len);
+        if used == 0 || m == 0 || d == 0 {
+            return Err(Error::shape(format!("the product of {used} rows of {d} with {m} columns is empty")));
+        }
+        if let Some(row) = self.rows.iter().flatten().find(|row| **row >= n) {
+            return Err(Error::input(format!("row {row} is out of range: there are {n} rows, numbered from 0")));
+        }
+        let lengths = [
+            ("gain", self.gain.as_ref().map(Vec::len), d),
+            ("row_scale", self.row_scale.as_ref().map(Vec::len), used),
+            ("b_shift", self.b_shift.as_ref().map(Vec::len), d),
+            ("col_mask", self.col_mask.as_ref().map(Vec::len), m),
+        ];
+        for (name, length, expected) in lengths {
+            if let Some(length) = length
+                && length != expected
+            {
+                return Err(Error::shape(format!("`{name}` has {length} values, but the product needs {expected}")));
+            }
+        }
+        if let Some(cap) = self.softcap
+            && !(cap > 0.0 && cap.is_finite())
+        {
+            return Err(Error::input(format!("a softcap must be a positive number, not {cap}")));
+        }
+        let quantiles = self.row_quantiles.iter().chain(&self.col_quantiles).chain(&self.all_quantiles);
+        match quantiles.into_iter().find(|q| !(0.0..=1.0).contains(*q)) {
+            Some(q) => Err(Error::input(format!("a quantile lies between 0 and 1; {q} does not"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Brackets the quantiles over all pairs by rows and columns at even distances.
+    fn sample(&self, sides: &Sides, work: &Work) -> Result<Hunt> {
+        let rows = sides.left.at(&spread(sides.left.count(), SAMPLE.0));
+        let cols = spread(sides.right[0].count(), SAMPLE.1);
+        let right: Vec<Side> = sides.right.iter().map(|side| side.at(&cols)).collect();
+        let label = format!("{}, sample", self.label);
+        let stream = self.stream(std::slice::from_ref(&rows), &right, &label);
+        let blocks = stream.run(&Keep { width: cols.len(), absolute: self.absolute }, work)?;
+        let mut sample: Vec<f32> = blocks.into_iter().flatten().filter(|x| x.is_finite()).collect();
+        sample.sort_unstable_by(f32::total_cmp);
+        Ok(Hunt::new(&self.all_quantiles, &sample))
+    }
+
+    fn col(&self, j: usize, col: Done) -> ColStats {
+        let masked = self.col_mask.as_ref().is_some_and(|mask| mask[j]);
+        let weight = if masked { ColSoftmax { mean_weight: 0.0, max_weight: 0.0 } } else { col.weight };
+        ColStats {
+            moments: col.moments.finish(),
+            quantiles: col.quantiles,
+            softmax: self.softmax.then_some(weight),
+            non_finite: col.non_finite,
+        }
+    }
+}
+
+fn row_stats(row: Done) -> RowStats {
+    RowStats {
+        moments: row.moments.finish(),
+        quantiles: row.quantiles,
+        top: row.top,
+        bottom: row.bottom,
+        softmax: row.softmax,
+        softmax_negative: row.softmax_negative,
+        non_finite: row.non_finite,
+    }
+}
+
+struct Sides {
+    left: Side,
+    right: Vec<Side>,
+}
+
+/// At most `most` of `count` positions at even distances.
+fn spread(count: usize, most: usize) -> Vec<usize> {
+    let n = count.min(most);
+    (0..n).map(|i| i * count / n).collect()
+}
+
+/// Forgets the scores.
+struct Drop;
+
+impl Fold for Drop {
+    type State = ();
+    fn begin(&self, _: Range<usize>) {}
+    fn tile(&self, _: &mut (), _: Scores<'_>) {}
+}
+
+/// Keeps the scores: `rows × width` for each block.
+struct Keep {
+    width: usize,
+    absolute: bool,
+}
+
+impl Fold for Keep {
+    type State = Vec<f32>;
+
+    fn begin(&self, rows: Range<usize>) -> Vec<f32> {
+        vec![0.0; rows.len() * self.width]
+    }
+
+    fn tile(&self, kept: &mut Vec<f32>, mut scores: Scores<'_>) {
+        let cols = scores.cols.clone();
+        for i in 0..scores.rows.len() {
+            let out = &mut kept[i * self.width + cols.start..i * self.width + cols.end];
+            out.copy_from_slice(scores.row(i));
+            if self.absolute {
+                out.iter_mut().for_each(|x| *x = x.abs());
+            }
+        }
+    }
+}
+
+/// Counts scores in bins.
+struct Count<'a> {
+    edges: &'a [f64],
+    absolute: bool,
+}
+
+impl Fold for Count<'_> {
+    type State = Vec<u64>;
+
+    fn begin(&self, _: Range<usize>) -> Vec<u64> {
+        vec![0; self.edges.len() - 1]
+    }
+
+    fn tile(&self, counts: &mut Vec<u64>, mut scores: Scores<'_>) {
+        let bins = counts.len();
+        let (lo, hi) = (self.edges[0], self.edges[bins]);
+        let inverse = bins as f64 / (hi - lo);
+        for i in 0..scores.rows.len() {
+            for x in scores.row(i) {
+                let x = f64::from(if self.absolute { x.abs() } else { *x });
+                if x >= lo && x <= hi {
+                    // The quotient may round across a border.
+                    let mut bin = (((x - lo) * inverse) as usize).min(bins - 1);
+                    if x < self.edges[bin] {
+                        bin -= 1;
+                    } else if bin + 1 < bins && x >= self.edges[bin + 1] {
+                        bin += 1;
+                    }
+                    counts[bin] += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Exact quantiles, with linear interpolation between neighbouring order statistics (numpy's default).
+//!
+//! Of a row: the scores are at hand, so a guess brackets the quantile, one pass counts what is below and collects what
+//! is inside, and a selection among those few finishes; a wrong guess costs a wider bracket, never the result.
+//!
+//! Of all pairs: the scores are too many to keep. A sample brackets each order statistic; one pass over the product
+//! counts what is below the bracket and fills a histogram of it; a second one collects the scores of the one bin that
+//! holds the order statistic. Where a bracket misses or a bin holds too many, further passes refine the histogram, whose
+//! bins are ranges of an order-preserving integer key of f32, until a bin is a single value. Memory: [`BINS`] counters
+//! and at most [`COLLECTED`] scores for each order statistic.
+
+use super::simd;
+use super::stream::{Fold, Scores, lock};
+use crate::error::Result;
+use pulp::{Arch, Simd, WithSimd};
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Where a quantile lies among n sorted values: the two neighbouring ranks and the share of the way to the second.
+fn ranks(q: f64, n: u64) -> (u64, u64, f64) {
+    let at = q * (n - 1) as f64;
+    let low = at.floor();
+    (low as u64, (low as u64 + 1).min(n - 1), at - low)
+}
+
+/// numpy's interpolation, which is exact at both ends and monotonic.
+fn interpolate(a: f32, b: f32, share: f64) -> f64 {
+    let (a, b) = (f64::from(a), f64::from(b));
+    if share >= 0.5 { b - (b - a) * (1.0 - share) } else { a + (b - a) * share }
+}
+
+// ---- of a row ------------------------------------------------------------------------------------------------------------
+
+/// Guesses where a quantile lies, from where it lay in earlier rows, in standard deviations from the row's mean. They
+/// decide how long the search takes, not what it finds.
+#[derive(Clone, Copy)]
+struct Guess {
+    place: f64,
+    /// Half the width of the bracket.
+    reach: f64,
+}
+
+/// Finds the quantiles of rows.
+pub(super) struct Finder {
+    quantiles: Vec<f64>,
+    guesses: Vec<Option<Guess>>,
+    candidates: Vec<f32>,
+}
+
+/// Where a row lies: its mean, standard deviation and extremes.
+#[derive(Clone, Copy)]
+pub(super) struct Spread {
+    pub mean: f64,
+    pub std: f64,
+    pub min: f32,
+    pub max: f32,
+}
+
+impl Finder {
+    pub(super) fn new(quantiles: &[f64]) -> Self {
+        Finder { quantiles: quantiles.to_vec(), guesses: vec![None; quantiles.len()], candidates: Vec::new() }
+    }
+
+    /// The quantiles of a row of finite scores; NaN if it is empty.
+    #[inline(always)]
+    pub(super) fn find<S: Simd>(&mut self, simd: S, row: &[f32], spread: Spread) -> Vec<f64> {
+        let n = row.len();
+        let mut values = Vec::with_capacity(self.quantiles.len());
+        for i in 0..self.quantiles.len() {
+            if n == 0 {
+                values.push(f64::NAN);
+                continue;
+            }
+            let (low, high, share) = ranks(self.quantiles[i], n as u64);
+            let (low, high) = (low as usize, high as usize);
+            let guess = self.guesses[i];
+            let (mut lo, mut hi) = match guess {
+                Some(Guess { place, reach }) if spread.std > 0.0 => {
+                    (((place - reach) * spread.std + spread.mean) as f32, ((place + reach) * spread.std + spread.mean) as f32)
+                }
+                _ => (spread.min, spread.max),
+            };
+            let mut width = f64::from(hi) - f64::from(lo);
+            let below = loop {
+                self.candidates.clear();
+                let below = simd::between(simd, row, lo, hi, &mut self.candidates);
+                let inside = below <= low && high < below + self.candidates.len();
+                if inside || (lo <= spread.min && hi >= spread.max) {
+                    break below;
+                }
+                width = (4.0 * width).max(0.01 * spread.std);
+                if below > low {
+                    lo = (f64::from(lo) - width) as f32;
+                }
+                if high >= below + self.candidates.len() {
+                    hi = (f64::from(hi) + width) as f32;
+                }
+            };
+            let (a, b) = neighbours(simd, &mut self.candidates, low - below, high - below);
+            let value = interpolate(a, b, share);
+            if spread.std > 0.0 {
+                let place = (value - spread.mean) / spread.std;
+                let error = guess.map_or(0.05, |g| (place - g.place).abs());
+                let reach = guess.map_or(0.2, |g| 0.8 * g.reach + 0.2 * (4.0 * error)).clamp(1e-3, 1e3);
+                self.guesses[i] = Some(Guess { place: guess.map_or(place, |g| 0.75 * g.place + 0.25 * place), reach });
+            }
+            values.push(value);
+        }
+        values
+    }
+}
+
+/// The order statistics of two neighbouring ranks. Reorders the scores.
+#[inline(always)]
+fn neighbours<S: Simd>(_simd: S, scores: &mut [f32], low: usize, high: usize) -> (f32, f32) {
+    let (_, a, above) = scores.select_nth_unstable_by(low, f32::total_cmp);
+    let a = *a;
+    let b = if high > low { above.iter().copied().min_by(f32::total_cmp).unwrap_or(a) } else { a };
+    (a, b)
+}
+
+// ---- of all pairs ---------------------------------------------------------------------------------------------------------
+
+/// Bins of the histogram of a bracket.
+const BINS: usize = 4096;
+/// Scores that are collected for one order statistic (64 MiB).
+const COLLECTED: u64 = 1 << 24;
+/// Share of the sample by which a bracket reaches to either side.
+const MARGIN: f64 = 0.02;
+
+/// f32 as an integer with the same order; -0 counts as 0.
+fn key(x: f32) -> u32 {
+    let bits = (x + 0.0).to_bits();
+    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+}
+
+fn from_key(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key & !(1 << 31) } else { !key })
+}
+
+/// Keys of all finite scores.
+const FINITE: (u32, u32) = (!f32::MIN.to_bits(), f32::MAX.to_bits() | 1 << 31);
+
+/// A range of keys, both ends included, and what is to be done with the scores in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Probe {
+    range: (u32, u32),
+    collect: bool,
+}
+
+impl Probe {
+    /// Right shift that brings the range into [`BINS`] bins.
+    fn shift(&self) -> u32 {
+        (32 - (self.range.1 - self.range.0).leading_zeros()).saturating_sub(BINS.ilog2())
+    }
+}
+
+/// What a pass found in the range of a probe.
+#[derive(Clone, Default)]
+pub(super) struct Found {
+    below: u64,
+    bins: Vec<u64>,
+    scores: Vec<f32>,
+}
+
+/// One pass of the search, and the part of it that a block of rows fills.
+pub(super) struct Probes {
+    probes: Vec<Probe>,
+    found: Mutex<Vec<Found>>,
+}
+
+impl Probes {
+    fn new(probes: Vec<Probe>) -> Self {
+        let found = Mutex::new(vec![Found::default(); probes.len()]);
+        Probes { probes, found }
+    }
+
+    /// What a block starts with.
+    pub(super) fn begin(&self) -> Vec<Found> {
+        let empty = |p: &Probe| Found { bins: vec![0; if p.collect { 0 } else { BINS }], ..Found::default() };
+        self.probes.iter().map(empty).collect()
+    }
+
+    /// Counts a run; `finite` says that all its scores are.
+    #[inline(always)]
+    pub(super) fn add<S: Simd>(&self, simd: S, found: &mut [Found], run: &[f32], finite: bool, scratch: &mut Vec<f32>) {
+        let cleaned: Vec<f32>;
+        let run = if finite {
+            run
+        } else {
+            cleaned = run.iter().copied().filter(|x| x.is_finite()).collect();
+            &cleaned
+        };
+        for (probe, found) in self.probes.iter().zip(found) {
+            let (lo, hi) = (from_key(probe.range.0), from_key(probe.range.1));
+            if probe.collect {
+                found.below += simd::between(simd, run, lo, hi, &mut found.scores) as u64;
+            } else {
+                scratch.clear();
+                found.below += simd::between(simd, run, lo, hi, scratch) as u64;
+                let shift = probe.shift();
+                for key in scratch.iter().map(|x| key(*x)) {
+                    // A bracket that ends with the key of -0 lets 0 in.
+                    if key <= probe.range.1 {
+                        found.bins[((key - probe.range.0) >> shift) as usize] += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds what a block found. The order of blocks does not matter: counts are added, collected scores are sorted later.
+    pub(super) fn end(&self, block: &mut Vec<Found>) {
+        for (all, part) in lock(&self.found).iter_mut().zip(block.drain(..)) {
+            all.below += part.below;
+            all.bins.resize(part.bins.len(), 0);
+            all.bins.iter_mut().zip(part.bins).for_each(|(a, p)| *a += p);
+            all.scores.extend(part.scores);
+        }
+    }
+}
+
+/// The search for one order statistic.
+struct Target {
+    rank: u64,
+    probe: Probe,
+    value: Option<f32>,
+}
+
+/// The search for quantiles of all pairs.
+pub(super) struct Hunt {
+    quantiles: Vec<f64>,
+    /// Brackets from the sample, one for each quantile.
+    brackets: Vec<(u32, u32)>,
+    targets: Vec<Target>,
+}
+
+impl Hunt {
+    /// Brackets each quantile by a sorted sample of finite scores.
+    pub(super) fn new(quantiles: &[f64], sample: &[f32]) -> Self {
+        let n = sample.len();
+        let margin = (MARGIN * n as f64) as usize + 8;
+        let bracket = |q: &f64| {
+            let at = (q * n as f64) as usize;
+            let lo = at.checked_sub(margin).map_or(FINITE.0, |i| key(sample[i]));
+            let hi = sample.get(at + margin).map_or(FINITE.1, |x| key(*x));
+            (lo, hi)
+        };
+        Hunt { quantiles: quantiles.to_vec(), brackets: quantiles.iter().map(bracket).collect(), targets: Vec::new() }
+    }
+
+    /// The probes of the first pass, which may run before the number of finite scores is known.
+    pub(super) fn first(&self) -> Probes {
+        Probes::new(distinct(self.brackets.iter().map(|range| Probe { range: *range, collect: false })))
+    }
+
+    /// Takes what the first pass found among `n` finite scores.
+    pub(super) fn begin(&mut self, n: u64, pass: Probes) {
+        if n > 0 {
+            for (q, range) in self.quantiles.iter().zip(&self.brackets) {
+                let (low, high, _) = ranks(*q, n);
+                let probe = Probe { range: *range, collect: false };
+                self.targets.extend([low, high].map(|rank| Target { rank, probe, value: None }));
+            }
+        }
+        self.take(pass);
+    }
+
+    /// The probes of the next pass, if one is needed.
+    pub(super) fn open(&self) -> Option<Probes> {
+        let open = distinct(self.targets.iter().filter(|t| t.value.is_none()).map(|t| t.probe));
+        (!open.is_empty()).then(|| Probes::new(open))
+    }
+
+    /// Takes what a pass found.
+    pub(super) fn take(&mut self, pass: Probes) {
+        let mut found = pass.found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for part in &mut found {
+            part.scores.sort_unstable_by(f32::total_cmp);
+        }
+        for target in self.targets.iter_mut().filter(|t| t.value.is_none()) {
+            if let Some(i) = pass.probes.iter().position(|p| *p == target.probe) {
+                target.narrow(&found[i]);
+            }
+        }
+    }
+
+    /// The quantiles; NaN where there are no finite scores.
+    pub(super) fn finish(&self, n: u64) -> Vec<f64> {
+        let pairs = self.targets.chunks_exact(2);
+        let value = |(q, pair): (&f64, &[Target])| match (pair[0].value, pair[1].value) {
+            (Some(a), Some(b)) => interpolate(a, b, ranks(*q, n).2),
+            _ => f64::NAN,
+        };
+        if n == 0 { vec![f64::NAN; self.quantiles.len()] } else { self.quantiles.iter().zip(pairs).map(value).collect() }
+    }
+}
+
+impl Target {
+    /// Narrows the range by what was found in it, or widens it if the order statistic is not there.
+    fn narrow(&mut self, found: &Found) {
+        let (lo, hi) = self.probe.range;
+        if self.probe.collect {
+            self.value = self.rank.checked_sub(found.below).and_then(|i| found.scores.get(i as usize)).copied();
+            return;
+        }
+        if self.rank < found.below {
+            self.probe.range = (FINITE.0, lo);
+            return;
+        }
+        let mut before = found.below;
+        for (bin, count) in found.bins.iter().enumerate() {
+            if self.rank < before + count {
+                let shift = self.probe.shift();
+                let start = lo + ((bin as u32) << shift);
+                let end = (u64::from(start) + (1u64 << shift) - 1).min(u64::from(hi)) as u32;
+                self.probe = Probe { range: (start, end), collect: *count <= COLLECTED };
+                if start == end {
+                    self.value = Some(from_key(start));
+                }
+                return;
+            }
+            before += count;
+        }
+        self.probe.range = (hi, FINITE.1);
+    }
+}
+
+fn distinct(probes: impl Iterator<Item = Probe>) -> Vec<Probe> {
+    let mut out = Vec::new();
+    for probe in probes {
+        if !out.contains(&probe) {
+            out.push(probe);
+        }
+    }
+    out
+}
+
+/// A pass over the product that does nothing but answer probes.
+pub(super) struct Pass<'a> {
+    /// What is looked for.
+    pub probes: &'a Probes,
+    /// Whether magnitudes are meant.
+    pub absolute: bool,
+    /// Instructions to use.
+    pub arch: Arch,
+}
+
+impl Fold for Pass<'_> {
+    type State = Vec<Found>;
+
+    fn begin(&self, _: Range<usize>) -> Vec<Found> {
+        self.probes.begin()
+    }
+
+    fn tile(&self, state: &mut Vec<Found>, scores: Scores<'_>) {
+        self.arch.dispatch(PassTile { pass: self, state, scores });
+    }
+
+    fn end(&self, state: &mut Vec<Found>, _: Scores<'_>) {
+        self.probes.end(state);
+    }
+}
+
+struct PassTile<'a> {
+    pass: &'a Pass<'a>,
+    state: &'a mut Vec<Found>,
+    scores: Scores<'a>,
+}
+
+impl WithSimd for PassTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let mut scratch = Vec::new();
+        for i in 0..self.scores.rows.len() {
+            let row = self.scores.row(i);
+            if self.pass.absolute {
+                simd::abs(simd, row);
+            }
+            let finite = simd::finite(simd, row);
+            self.pass.probes.add(simd, self.state, row, finite, &mut scratch);
+        }
+    }
+}
+
+/// Runs passes until every quantile is found.
+pub(super) fn finish(mut hunt: Hunt, n: u64, mut pass: impl FnMut(&Probes) -> Result<()>) -> Result<Vec<f64>> {
+    while let Some(probes) = hunt.open() {
+        pass(&probes)?;
+        hunt.take(probes);
+    }
+    Ok(hunt.finish(n))
+}

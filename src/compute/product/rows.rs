@@ -1,0 +1,205 @@
+//! The fold that makes every statistic of rows; over the product of the sides exchanged, those of columns.
+
+use super::moments::{Central, Running};
+use super::quantile::{Finder, Found, Probes, Spread};
+use super::simd;
+use super::softmax::{ColSoftmax, RowSoftmax, RunningSoftmax, RunningWeight};
+use super::stream::{Fold, Scores, lock};
+use super::top::{List, Pairs, Scored};
+use pulp::{Arch, Simd, WithSimd};
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Which statistics are made.
+pub(super) struct Rows<'a> {
+    /// Scores are replaced by their magnitudes, except for softmax.
+    pub absolute: bool,
+    pub top: usize,
+    pub bottom: usize,
+    /// Columns that stay out of the lists and of softmax.
+    pub mask: Option<&'a [bool]>,
+    pub quantiles: &'a [f64],
+    pub softmax: bool,
+    /// The softmax of the negated scores.
+    pub softmax_negative: bool,
+    /// Log-sum-exp of each column of this product, where the softmax along its columns is wanted.
+    pub normalisers: Option<&'a [f32]>,
+    /// The highest pairs of all rows.
+    pub pairs: Option<&'a Mutex<Pairs>>,
+    /// The search for quantiles of all scores.
+    pub probes: Option<&'a Probes>,
+    pub arch: Arch,
+}
+
+/// A row while its runs arrive.
+struct Row {
+    moments: Running,
+    non_finite: u64,
+    top: List<false>,
+    bottom: List<true>,
+    softmax: Option<RunningSoftmax>,
+    softmax_negative: Option<RunningSoftmax>,
+    weight: RunningWeight,
+    quantiles: Vec<f64>,
+}
+
+/// The statistics of a row.
+pub(super) struct Done {
+    pub moments: Central,
+    pub non_finite: u64,
+    pub top: Vec<Scored>,
+    pub bottom: Vec<Scored>,
+    pub softmax: Option<RowSoftmax>,
+    pub softmax_negative: Option<RowSoftmax>,
+    pub weight: ColSoftmax,
+    pub quantiles: Vec<f64>,
+}
+
+/// A block of rows.
+pub(super) struct Block {
+    rows: Vec<Row>,
+    pairs: Option<Pairs>,
+    found: Vec<Found>,
+    scratch: Vec<f32>,
+}
+
+impl Block {
+    /// The statistics of its rows.
+    pub(super) fn finish(self) -> impl Iterator<Item = Done> {
+        self.rows.into_iter().map(|row| Done {
+            moments: row.moments.finish(),
+            non_finite: row.non_finite,
+            top: row.top.into_best(),
+            bottom: row.bottom.into_best(),
+            softmax: row.softmax.map(|s| s.finish()),
+            softmax_negative: row.softmax_negative.map(|s| s.finish()),
+            weight: row.weight.finish(),
+            quantiles: row.quantiles,
+        })
+    }
+}
+
+impl Fold for Rows<'_> {
+    type State = Block;
+
+    fn whole_rows(&self) -> bool {
+        !self.quantiles.is_empty()
+    }
+
+    fn begin(&self, rows: Range<usize>) -> Block {
+        let row = || Row {
+            moments: Running::EMPTY,
+            non_finite: 0,
+            top: List::new(self.top),
+            bottom: List::new(self.bottom),
+            softmax: self.softmax.then(RunningSoftmax::new),
+            softmax_negative: self.softmax_negative.then(RunningSoftmax::new),
+            weight: RunningWeight::EMPTY,
+            quantiles: Vec::new(),
+        };
+        Block { rows: rows.map(|_| row()).collect(), pairs: None, found: Vec::new(), scratch: Vec::new() }
+    }
+
+    fn tile(&self, block: &mut Block, scores: Scores<'_>) {
+        self.arch.dispatch(FoldTile { fold: self, block, scores });
+    }
+
+    fn end(&self, block: &mut Block, scores: Scores<'_>) {
+        if self.whole_rows() {
+            self.arch.dispatch(FindQuantiles { fold: self, block, scores });
+        }
+        if let (Some(all), Some(pairs)) = (self.pairs, &mut block.pairs) {
+            lock(all).merge(pairs);
+        }
+        if let Some(probes) = self.probes {
+            probes.end(&mut block.found);
+        }
+        (block.pairs, block.scratch) = (None, Vec::new());
+    }
+}
+
+struct FoldTile<'a> {
+    fold: &'a Rows<'a>,
+    block: &'a mut Block,
+    scores: Scores<'a>,
+}
+
+impl WithSimd for FoldTile<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let FoldTile { fold, block, mut scores } = self;
+        let Block { rows, pairs, found, scratch } = block;
+        let (first, cols) = (scores.rows.start, scores.cols.clone());
+        let mut pairs = fold.pairs.map(|all| {
+            // What other blocks have found raises the floor: what is below can never be among the highest.
+            let floor = lock(all).floor;
+            let pairs = pairs.get_or_insert_with(|| lock(all).empty());
+            pairs.floor = pairs.floor.max(floor);
+            pairs
+        });
+        if let Some(probes) = fold.probes
+            && found.is_empty()
+        {
+            *found = probes.begin();
+        }
+        // Tiles without a masked column are spared the mask.
+        let mask = fold.mask.map(|mask| &mask[cols.clone()]).filter(|mask| mask.contains(&true));
+        let mut negated = Vec::new();
+        for (i, row) in rows.iter_mut().enumerate() {
+            let run = scores.row(i);
+            if let Some(softmax) = &mut row.softmax {
+                softmax.add(simd, run, mask, scratch);
+            }
+            if let Some(softmax) = &mut row.softmax_negative {
+                negated.clear();
+                negated.extend(run.iter().map(|x| -x));
+                softmax.add(simd, &negated, mask, scratch);
+            }
+            if let Some(normalisers) = fold.normalisers {
+                row.weight.add(simd, run, &normalisers[cols.clone()]);
+            }
+            if fold.absolute {
+                simd::abs(simd, run);
+            }
+            let (min, max, bad) = row.moments.add(simd, run);
+            row.non_finite += bad as u64;
+            row.top.add(simd, run, cols.start, max, mask);
+            row.bottom.add(simd, run, cols.start, min, mask);
+            if let Some(pairs) = &mut pairs {
+                pairs.add(simd, run, first + i, cols.start, max);
+            }
+            if let Some(probes) = fold.probes {
+                probes.add(simd, found, run, bad == 0, scratch);
+            }
+        }
+    }
+}
+
+struct FindQuantiles<'a> {
+    fold: &'a Rows<'a>,
+    block: &'a mut Block,
+    scores: Scores<'a>,
+}
+
+impl WithSimd for FindQuantiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let FindQuantiles { fold, block, mut scores } = self;
+        let mut finder = Finder::new(fold.quantiles);
+        for (i, row) in block.rows.iter_mut().enumerate() {
+            let moments = row.moments.finish().finish();
+            let spread = Spread { mean: moments.mean, std: moments.std, min: moments.min as f32, max: moments.max as f32 };
+            let run = scores.row(i);
+            row.quantiles = if row.non_finite == 0 {
+                finder.find(simd, run, spread)
+            } else {
+                let finite: Vec<f32> = run.iter().copied().filter(|x| x.is_finite()).collect();
+                finder.find(simd, &finite, spread)
+            };
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! The inner loops over runs of scores, in the widest instructions that the processor has.
+//!
+//! The functions are inlined into one of a few dispatched operations; called outside of those they would be compiled for
+//! the least of all processors.
+
+use pulp::{Simd, WithSimd};
+
+/// Sums of powers of `x · scale - shift` over a run, and its extremes.
+#[derive(Clone, Copy)]
+pub(super) struct Sums {
+    /// First to fourth powers.
+    pub powers: [f32; 4],
+    /// Least score.
+    pub min: f32,
+    /// Largest score.
+    pub max: f32,
+}
+
+/// Independent accumulators of a loop, so that it does not wait for its own additions.
+const UNROLL: usize = 2;
+
+#[derive(Clone, Copy)]
+struct Lanes<V> {
+    powers: [V; 4],
+    min: V,
+    max: V,
+}
+
+/// [`Sums`] of a run. Extremes mean nothing where a score is NaN; the fourth power is not finite where any score is not.
+#[inline(always)]
+pub(super) fn sums<S: Simd>(simd: S, run: &[f32], scale: f32, shift: f32) -> Sums {
+    let (scales, shifts) = (simd.splat_f32s(scale), simd.splat_f32s(-shift));
+    let (zero, inf) = (simd.splat_f32s(0.0), simd.splat_f32s(f32::INFINITY));
+    let mut lanes = [Lanes { powers: [zero; 4], min: inf, max: simd.splat_f32s(f32::NEG_INFINITY) }; UNROLL];
+    let step = |l: &mut Lanes<S::f32s>, x: S::f32s| {
+        let d = simd.mul_add_e_f32s(x, scales, shifts);
+        let d2 = simd.mul_f32s(d, d);
+        l.powers[0] = simd.add_f32s(l.powers[0], d);
+        l.powers[1] = simd.add_f32s(l.powers[1], d2);
+        l.powers[2] = simd.mul_add_e_f32s(d2, d, l.powers[2]);
+        l.powers[3] = simd.mul_add_e_f32s(d2, d2, l.powers[3]);
+        l.min = simd.min_f32s(l.min, x);
+        l.max = simd.max_f32s(l.max, x);
+    };
+    let (vectors, tail) = S::as_simd_f32s(run);
+    let (pairs, rest) = vectors.as_chunks::<UNROLL>();
+    for pair in pairs {
+        for (l, x) in lanes.iter_mut().zip(pair) {
+            step(l, *x);
+        }
+    }
+    for x in rest {
+        step(&mut lanes[0], *x);
+    }
+    let mut total = lanes[0];
+    for l in &lanes[1..] {
+        for (t, p) in total.powers.iter_mut().zip(l.powers) {
+            *t = simd.add_f32s(*t, p);
+        }
+        total.min = simd.min_f32s(total.min, l.min);
+        total.max = simd.max_f32s(total.max, l.max);
+    }
+    let mut out = Sums {
+        powers: total.powers.map(|p| simd.reduce_sum_f32s(p)),
+        min: simd.reduce_min_f32s(total.min),
+        max: simd.reduce_max_f32s(total.max),
+    };
+    for x in tail {
+        let d = x.mul_add(scale, -shift);
+        let d2 = d * d;
+        for (sum, power) in out.powers.iter_mut().zip([d, d2, d2 * d, d2 * d2]) {
+            *sum += power;
+        }
+        out.min = out.min.min(*x);
+        out.max = out.max.max(*x);
+    }
+    out
+}
+
+/// The largest score of a run; -∞ where there is none. Means nothing where a score is NaN.
+#[inline(always)]
+pub(super) fn max<S: Simd>(simd: S, run: &[f32]) -> f32 {
+    let (vectors, tail) = S::as_simd_f32s(run);
+    let mut lanes = simd.splat_f32s(f32::NEG_INFINITY);
+    for x in vectors {
+        lanes = simd.max_f32s(lanes, *x);
+    }
+    tail.iter().fold(simd.reduce_max_f32s(lanes), |max, x| max.max(*x))
+}
+
+/// Whether all scores of a run are finite.
+#[inline(always)]
+pub(super) fn finite<S: Simd>(simd: S, run: &[f32]) -> bool {
+    let zero = simd.splat_f32s(0.0);
+    let mut sum = zero;
+    // 0 · x is 0 for finite x, else NaN.
+    let (vectors, tail) = S::as_simd_f32s(run);
+    for x in vectors {
+        sum = simd.mul_add_e_f32s(*x, zero, sum);
+    }
+    simd.reduce_sum_f32s(sum) == 0.0 && tail.iter().all(|x| x.is_finite())
+}
+
+/// Calls `visit(index, score)` for every score above a threshold, which each visit replaces by what it returns.
+#[inline(always)]
+pub(super) fn above<S: Simd>(simd: S, run: &[f32], mut threshold: f32, mut visit: impl FnMut(usize, f32) -> f32) {
+    let lanes = S::F32_LANES;
+    let (vectors, tail) = S::as_simd_f32s(run);
+    let mut limit = simd.splat_f32s(threshold);
+    for (v, x) in vectors.iter().enumerate() {
+        if simd.first_true_m32s(simd.greater_than_f32s(*x, limit)) < lanes {
+            for (i, x) in run[v * lanes..(v + 1) * lanes].iter().enumerate() {
+                if *x > threshold {
+                    threshold = visit(v * lanes + i, *x);
+                }
+            }
+            limit = simd.splat_f32s(threshold);
+        }
+    }
+    let start = run.len() - tail.len();
+    for (i, x) in tail.iter().enumerate() {
+        if *x > threshold {
+            threshold = visit(start + i, *x);
+        }
+    }
+}
+
+/// As [`above`], for scores below a threshold.
+#[inline(always)]
+pub(super) fn below<S: Simd>(simd: S, run: &[f32], mut threshold: f32, mut visit: impl FnMut(usize, f32) -> f32) {
+    let lanes = S::F32_LANES;
+    let (vectors, tail) = S::as_simd_f32s(run);
+    let mut limit = simd.splat_f32s(threshold);
+    for (v, x) in vectors.iter().enumerate() {
+        if simd.first_true_m32s(simd.less_than_f32s(*x, limit)) < lanes {
+            for (i, x) in run[v * lanes..(v + 1) * lanes].iter().enumerate() {
+                if *x < threshold {
+                    threshold = visit(v * lanes + i, *x);
+                }
+            }
+            limit = simd.splat_f32s(threshold);
+        }
+    }
+    let start = run.len() - tail.len();
+    for (i, x) in tail.iter().enumerate() {
+        if *x < threshold {
+            threshold = visit(start + i, *x);
+        }
+    }
+}
+
+/// Appends the scores in `lo..=hi` to `out` and returns how many are below `lo`. NaN is neither.
+#[inline(always)]
+pub(super) fn between<S: Simd>(simd: S, run: &[f32], lo: f32, hi: f32, out: &mut Vec<f32>) -> usize {
+    let (vectors, tail) = S::as_simd_f32s(run);
+    let (los, his) = (simd.splat_f32s(lo), simd.splat_f32s(hi));
+    let (zero, one) = (simd.splat_u32s(0), simd.splat_u32s(1));
+    let mut counts = zero;
+    let start = out.len();
+    // Room for every score and one vector more, as whole vectors are written.
+    out.resize(start + run.len() + S::F32_LANES, 0.0);
+    let mut at = start;
+    for x in vectors {
+        let low = simd.less_than_f32s(*x, los);
+        counts = simd.add_u32s(counts, simd.select_u32s(low, one, zero));
+        let inside = simd.and_m32s(simd.greater_than_or_equal_f32s(*x, los), simd.less_than_or_equal_f32s(*x, his));
+        at += compress(simd, *x, inside, &mut out[at..at + S::F32_LANES]);
+    }
+    let mut below: usize = bytemuck::cast_slice::<S::u32s, u32>(std::slice::from_ref(&counts)).iter().map(|c| *c as usize).sum();
+    for x in tail {
+        below += usize::from(*x < lo);
+        out[at] = *x;
+        at += usize::from(*x >= lo && *x <= hi);
+    }
+    out.truncate(at);
+    below
+}
+
+/// Writes the chosen lanes to the start of `out` (the rest of it is overwritten with anything); returns how many.
+#[inline(always)]
+fn compress<S: Simd>(simd: S, x: S::f32s, chosen: S::m32s, out: &mut [f32]) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if std::any::TypeId::of::<S>() == std::any::TypeId::of::<pulp::x86::V4>() {
+        // SAFETY: a value of this type exists (`simd`), so the processor has these instructions.
+        let v4 = unsafe { pulp::x86::V4::new_unchecked() };
+        let mask: u16 = bytemuck::cast(chosen);
+        let packed = v4.avx512f._mm512_maskz_compress_ps(mask, bytemuck::cast(x));
+        out.copy_from_slice(bytemuck::cast_slice::<_, f32>(std::slice::from_ref(&packed)));
+        return mask.count_ones() as usize;
+    }
+    let flags = simd.select_u32s(chosen, simd.splat_u32s(1), simd.splat_u32s(0));
+    let flags: &[u32] = bytemuck::cast_slice(std::slice::from_ref(&flags));
+    let mut n = 0;
+    for (x, flag) in bytemuck::cast_slice::<S::f32s, f32>(std::slice::from_ref(&x)).iter().zip(flags) {
+        out[n] = *x;
+        n += *flag as usize;
+    }
+    n
+}
+
+/// e^x for x ≤ 0 within 2 units in the last place; 0 below -87, anything for NaN.
+#[inline(always)]
+fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    // x = n ln 2 + r with |r| ≤ ln 2 / 2; adding 1.5 · 2^23 rounds to the integer n and leaves it in the low bits.
+    let magic = simd.splat_f32s(12_582_912.0);
+    let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), magic);
+    let n = simd.sub_f32s(shifted, magic);
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-0.693_145_75), x);
+    let r = simd.mul_add_e_f32s(n, simd.splat_f32s(-1.428_606_8e-6), r);
+    let mut p = simd.splat_f32s(1.0 / 5040.0);
+    for c in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
+        p = simd.mul_add_e_f32s(p, r, simd.splat_f32s(c));
+    }
+    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
+    let power = simd.transmute_f32s_u32s(simd.add_u32s(simd.transmute_u32s_f32s(p), exponent));
+    let tiny = simd.less_than_f32s(x, simd.splat_f32s(-87.0));
+    simd.select_f32s(tiny, simd.splat_f32s(0.0), power)
+}
+
+/// The first numbers of a vector; the others are `fill`.
+#[inline(always)]
+fn padded<S: Simd>(simd: S, numbers: &[f32], fill: f32) -> S::f32s {
+    let mut out = simd.splat_f32s(fill);
+    bytemuck::cast_slice_mut::<S::f32s, f32>(std::slice::from_mut(&mut out))[..numbers.len()].copy_from_slice(numbers);
+    out
+}
+
+/// Σ e^(x - top) and Σ (x - top) e^(x - top) over a run whose scores are at most `top`; not finite where a score is not.
+#[inline(always)]
+pub(super) fn exp_sums<S: Simd>(simd: S, run: &[f32], top: f32) -> (f32, f32) {
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, x: S::f32s, top: S::f32s, sums: &mut [S::f32s; 2]) {
+        let d = simd.sub_f32s(x, top);
+        let e = exp(simd, d);
+        *sums = [simd.add_f32s(sums[0], e), simd.mul_add_e_f32s(d, e, sums[1])];
+    }
+    let tops = simd.splat_f32s(top);
+    let mut sums = [[simd.splat_f32s(0.0); 2]; UNROLL];
+    let (vectors, tail) = S::as_simd_f32s(run);
+    let (pairs, rest) = vectors.as_chunks::<UNROLL>();
+    for pair in pairs {
+        for (sums, x) in sums.iter_mut().zip(pair) {
+            step(simd, *x, tops, sums);
+        }
+    }
+    for x in rest {
+        step(simd, *x, tops, &mut sums[0]);
+    }
+    if !tail.is_empty() {
+        // Far enough down that the weight is 0, near enough that 0 times it is 0.
+        step(simd, padded(simd, tail, top - 1e4), tops, &mut sums[0]);
+    }
+    let total = |i: usize| sums.iter().map(|s| simd.reduce_sum_f32s(s[i])).sum();
+    (total(0), total(1))
+}
+
+/// Σ e^(x - z) and the largest x - z over a run with one log normaliser z for each score. The sum is NaN where any of them
+/// is not finite.
+#[inline(always)]
+pub(super) fn weights<S: Simd>(simd: S, run: &[f32], normalisers: &[f32]) -> (f32, f32) {
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, x: S::f32s, z: S::f32s, total: &mut S::f32s, largest: &mut S::f32s) {
+        let d = simd.sub_f32s(x, z);
+        *total = simd.add_f32s(*total, simd.add_f32s(exp(simd, d), simd.sub_f32s(d, d)));
+        *largest = simd.max_f32s(*largest, d);
+    }
+    let mut total = simd.splat_f32s(0.0);
+    let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
+    let (xs, x_tail) = S::as_simd_f32s(run);
+    let (zs, z_tail) = S::as_simd_f32s(normalisers);
+    for (x, z) in xs.iter().zip(zs) {
+        step(simd, *x, *z, &mut total, &mut largest);
+    }
+    if !x_tail.is_empty() {
+        step(simd, padded(simd, x_tail, f32::MIN), padded(simd, z_tail, 0.0), &mut total, &mut largest);
+    }
+    (simd.reduce_sum_f32s(total), simd.reduce_max_f32s(largest))
+}
+
+/// Magnitudes, in place.
+#[inline(always)]
+pub(super) fn abs<S: Simd>(simd: S, run: &mut [f32]) {
+    let (vectors, tail) = S::as_mut_simd_f32s(run);
+    for x in vectors {
+        *x = simd.abs_f32s(*x);
+    }
+    for x in tail {
+        *x = x.abs();
+    }
+}
+
+/// x ↦ c · tanh(x / c), in place; NaN where x is not finite, so that an infinite weight does not pass unseen.
+pub(super) struct Softcap<'a> {
+    /// The scores.
+    pub scores: &'a mut [f32],
+    /// c.
+    pub cap: f32,
+}
+
+impl WithSimd for Softcap<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (cap, inverse) = (simd.splat_f32s(self.cap), simd.splat_f32s(1.0 / self.cap));
+        let (vectors, tail) = S::as_mut_simd_f32s(self.scores);
+        for x in vectors {
+            *x = simd.mul_f32s(cap, tanh(simd, simd.mul_f32s(*x, inverse)));
+        }
+        if !tail.is_empty() {
+            let last = simd.mul_f32s(cap, tanh(simd, simd.mul_f32s(padded(simd, tail, 0.0), inverse)));
+            tail.copy_from_slice(&bytemuck::cast_slice::<S::f32s, f32>(std::slice::from_ref(&last))[..tail.len()]);
+        }
+    }
+}
+
+/// (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; near 0, where that cancels, the odd polynomial of Cephes' `tanhf`.
+/// NaN where x is not finite.
+#[inline(always)]
+fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+    let magnitude = simd.abs_f32s(x);
+    let one = simd.splat_f32s(1.0);
+    let e = exp(simd, simd.mul_f32s(magnitude, simd.splat_f32s(-2.0)));
+    let far = simd.div_f32s(simd.sub_f32s(one, e), simd.add_f32s(one, e));
+    let sign = simd.and_f32s(simd.splat_f32s(-0.0), x);
+    let far = simd.or_f32s(far, sign);
+    let z = simd.mul_f32s(x, x);
+    let mut p = simd.splat_f32s(-5.704_988_7e-3);
+    for c in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_3e-1] {
+        p = simd.mul_add_e_f32s(p, z, simd.splat_f32s(c));
+    }
+    let near = simd.mul_add_e_f32s(simd.mul_f32s(p, z), x, x);
+    let value = simd.select_f32s(simd.less_than_f32s(magnitude, simd.splat_f32s(0.625)), near, far);
+    simd.add_f32s(value, simd.sub_f32s(x, x))
+}

@@ -1,0 +1,133 @@
+//! The softmax of a row while its runs arrive: log-sum-exp, entropy, and the mass of its largest weights.
+
+use super::simd;
+use super::top::List;
+use pulp::Simd;
+
+/// The softmax over a row's scores, masked columns left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RowSoftmax {
+    /// Largest weight.
+    pub top1: f64,
+    /// Sum of the five largest weights.
+    pub top5: f64,
+    /// −Σ p ln p, in nats.
+    pub entropy: f64,
+    /// ln Σ e^score.
+    pub log_sum_exp: f64,
+}
+
+#[derive(Clone)]
+pub(super) struct RunningSoftmax {
+    /// Largest score so far; the sums are relative to it.
+    top: f32,
+    /// Σ e^(x - top).
+    total: f64,
+    /// Σ (x - top) e^(x - top).
+    weighted: f64,
+    five: List<false>,
+}
+
+impl RunningSoftmax {
+    pub(super) fn new() -> Self {
+        RunningSoftmax { top: f32::NEG_INFINITY, total: 0.0, weighted: 0.0, five: List::new(5) }
+    }
+
+    /// Adds a run; scores that are masked or not finite are left out. `scratch` holds what remains of such a run.
+    #[inline(always)]
+    pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32], mask: Option<&[bool]>, scratch: &mut Vec<f32>) {
+        if mask.is_none() && simd::finite(simd, run) {
+            return self.add_clean(simd, run);
+        }
+        scratch.clear();
+        scratch.extend(run.iter().enumerate().filter(|(i, x)| x.is_finite() && !mask.is_some_and(|m| m[*i])).map(|(_, x)| *x));
+        if !scratch.is_empty() {
+            self.add_clean(simd, scratch);
+        }
+    }
+
+    #[inline(always)]
+    fn add_clean<S: Simd>(&mut self, simd: S, run: &[f32]) {
+        let max = simd::max(simd, run);
+        // Of the five largest only the scores are used.
+        self.five.add(simd, run, 0, max, None);
+        if max > self.top {
+            if self.total > 0.0 {
+                let step = f64::from(self.top) - f64::from(max);
+                let factor = step.exp();
+                self.weighted = factor * (self.weighted + step * self.total);
+                self.total *= factor;
+            }
+            self.top = max;
+        }
+        let (total, weighted) = simd::exp_sums(simd, run, self.top);
+        self.total += f64::from(total);
+        self.weighted += f64::from(weighted);
+    }
+
+    /// NaN throughout where there was no finite score.
+    pub(super) fn finish(&self) -> RowSoftmax {
+        if self.total == 0.0 {
+            return RowSoftmax { top1: f64::NAN, top5: f64::NAN, entropy: f64::NAN, log_sum_exp: f64::NAN };
+        }
+        let top = f64::from(self.top);
+        let log_total = self.total.ln();
+        let mass =
+            |n: usize| -> f64 { self.five.best().iter().take(n).map(|s| (f64::from(s.score) - top - log_total).exp()).sum() };
+        RowSoftmax {
+            top1: mass(1).min(1.0),
+            top5: mass(5).min(1.0),
+            entropy: (log_total - self.weighted / self.total).max(0.0),
+            log_sum_exp: top + log_total,
+        }
+    }
+}
+
+/// What the row-softmax gives to a column.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ColSoftmax {
+    /// Mean over the rows.
+    pub mean_weight: f64,
+    /// Largest weight in any row.
+    pub max_weight: f64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct RunningWeight {
+    n: u64,
+    total: f64,
+    /// Largest score minus log-sum-exp.
+    largest: f32,
+}
+
+impl RunningWeight {
+    pub(super) const EMPTY: RunningWeight = RunningWeight { n: 0, total: 0.0, largest: f32::NEG_INFINITY };
+
+    /// Adds a run of a column: its scores with some rows, and those rows' log-sum-exp. Rows whose score (or whole row) is
+    /// not finite are left out.
+    #[inline(always)]
+    pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32], normalisers: &[f32]) {
+        let (total, largest) = simd::weights(simd, run, normalisers);
+        if total.is_finite() {
+            self.n += run.len() as u64;
+            self.total += f64::from(total);
+            self.largest = self.largest.max(largest);
+            return;
+        }
+        for (x, z) in run.iter().zip(normalisers) {
+            let d = x - z;
+            if d.is_finite() {
+                self.n += 1;
+                self.total += f64::from(d).exp();
+                self.largest = self.largest.max(d);
+            }
+        }
+    }
+
+    pub(super) fn finish(&self) -> ColSoftmax {
+        if self.n == 0 {
+            return ColSoftmax { mean_weight: f64::NAN, max_weight: f64::NAN };
+        }
+        ColSoftmax { mean_weight: self.total / self.n as f64, max_weight: f64::from(self.largest).exp().min(1.0) }
+    }
+}

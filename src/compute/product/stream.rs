@@ -1,0 +1,270 @@
+//! The loop over the tiles of a product.
+//!
+//! Panels of the right side are packed once and shared; blocks of rows of the left side go through a panel in parallel,
+//! and each tile is handed to a [`Fold`] by the thread that made it, while it is in cache. The order in which a block
+//! sees its tiles, and everything a fold may depend on, follows from the shapes alone.
+
+use super::kernel::{MR, NR, Tile};
+use super::side::Side;
+use super::simd;
+use crate::compute::blocks;
+use crate::error::Result;
+use crate::work::Work;
+use pulp::Arch;
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Mutex;
+
+/// Rows of a block: tile and packed rows of usual widths fit the second-level cache together.
+const ROWS: usize = 22 * MR;
+/// Columns of a tile.
+const COLS: usize = 512;
+/// A product of fewer rows is cut into this many blocks, so that there is work for all cores.
+const BLOCKS: usize = 16;
+/// Terms of one call of the kernel: milliseconds.
+const CHUNK: usize = 4096;
+
+/// What bounds the memory of a stream.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
+    /// Elements of a packed panel of the right side.
+    pub panel: usize,
+    /// Elements of a packed block of the left side, and of its rows of scores, if those are kept whole.
+    pub block: usize,
+    /// Elements of all rows of scores that are kept at a time where the right side does not fit one panel.
+    pub kept: usize,
+}
+
+impl Limits {
+    /// 64 MiB, 8 MiB and 96 MiB.
+    pub(super) const USUAL: Limits = Limits { panel: 1 << 24, block: 1 << 21, kept: 24 << 20 };
+}
+
+/// What is done with the scores of each block of rows.
+pub(super) trait Fold: Sync {
+    /// What a block of rows is folded into.
+    type State: Send;
+    /// Whether [`Fold::end`] needs whole rows of scores.
+    fn whole_rows(&self) -> bool {
+        false
+    }
+    /// The empty state for these rows.
+    fn begin(&self, rows: Range<usize>) -> Self::State;
+    /// Folds a tile. Tiles of a block come in the order of their columns.
+    fn tile(&self, state: &mut Self::State, scores: Scores<'_>);
+    /// All tiles are folded. `scores` holds the whole rows where they were asked for, else nothing.
+    fn end(&self, _state: &mut Self::State, _scores: Scores<'_>) {}
+}
+
+/// A tile of scores. The fold may overwrite it.
+pub(super) struct Scores<'a> {
+    /// Positions among the used rows.
+    pub rows: Range<usize>,
+    /// Columns.
+    pub cols: Range<usize>,
+    data: &'a mut [f32],
+    stride: usize,
+}
+
+impl Scores<'_> {
+    /// The scores of row `i` of this tile.
+    #[inline(always)]
+    pub(super) fn row(&mut self, i: usize) -> &mut [f32] {
+        &mut self.data[i * self.stride..i * self.stride + self.cols.len()]
+    }
+}
+
+/// A product and how its scores are made from dot products.
+pub(super) struct Stream<'a> {
+    /// One side, or as many as `right` has.
+    pub left: &'a [Side],
+    /// One side, or as many as `left` has; the scores of several pairs are averaged.
+    pub right: &'a [Side],
+    /// c in c · tanh(x / c).
+    pub softcap: Option<f32>,
+    /// What progress is called.
+    pub label: &'a str,
+    /// Instructions to use.
+    pub arch: Arch,
+    /// Memory to use.
+    pub limits: Limits,
+}
+
+struct Block<S> {
+    rows: Range<usize>,
+    state: S,
+    /// Whole rows of scores, while they are being made.
+    kept: Vec<f32>,
+}
+
+/// What a thread reuses.
+#[derive(Default)]
+struct Scratch {
+    left: Vec<f32>,
+    strip: Vec<f32>,
+    tile: Vec<f32>,
+    term: Vec<f32>,
+}
+
+impl Stream<'_> {
+    /// Streams the product through `fold`; one state for each block of rows, in order.
+    pub(super) fn run<F: Fold>(&self, fold: &F, work: &Work) -> Result<Vec<F::State>> {
+        let (n, m, depth) = (self.left[0].count(), self.right[0].count(), self.left[0].depth);
+        let whole = fold.whole_rows();
+        // An odd number of cache lines: rows a power of two apart would share their cache sets.
+        let stride = m.next_multiple_of(NR) + 16;
+
+        let Limits { panel: panel_size, block: block_size, kept: kept_size } = self.limits;
+        let mut height = n.div_ceil(BLOCKS).next_multiple_of(MR).clamp(2 * MR, ROWS);
+        height = height.min(block_size / (depth * self.left.len()));
+        if whole {
+            height = height.min(block_size / stride);
+        }
+        let height = (height / MR * MR).max(MR);
+        let panel_width = (panel_size / (depth * self.right.len()) / COLS * COLS).max(COLS);
+        let panels: Vec<_> = blocks(0..m, panel_width).collect();
+
+        let mut states: Vec<Block<F::State>> =
+            blocks(0..n, height).map(|rows| Block { state: fold.begin(rows.clone()), rows, kept: Vec::new() }).collect();
+        // Whole rows wait for the next panel, unless there is only one.
+        let wave = if whole && panels.len() > 1 { (kept_size / (height * stride)).max(1) } else { states.len() };
+        let steps = work.begin(self.label, (states.len() * panels.len()) as u64);
+        let spare: Mutex<Vec<Vec<f32>>> = Mutex::default();
+        let mut panel = Panel::default();
+        for wave in states.chunks_mut(wave) {
+            for (p, cols) in panels.iter().enumerate() {
+                panel.load(self.right, cols.clone(), work)?;
+                let last = p + 1 == panels.len();
+                work.install(|| {
+                    wave.par_iter_mut().try_for_each_init(Scratch::default, |scratch, block| {
+                        if whole && block.kept.is_empty() {
+                            block.kept = lock(&spare).pop().unwrap_or_default();
+                            block.kept.resize(height * stride, 0.0);
+                        }
+                        self.block(fold, block, &panel, whole.then_some(stride), scratch, work)?;
+                        if last {
+                            let mut kept = std::mem::take(&mut block.kept);
+                            let (rows, cols) = (block.rows.clone(), if whole { 0..m } else { 0..0 });
+                            fold.end(&mut block.state, Scores { rows, cols, data: &mut kept, stride });
+                            lock(&spare).push(kept);
+                        }
+                        steps.advance(1);
+                        Ok(())
+                    })
+                })?;
+            }
+        }
+        Ok(states.into_iter().map(|b| b.state).collect())
+    }
+
+    /// One block of rows against one panel.
+    fn block<F: Fold>(
+        &self,
+        fold: &F,
+        block: &mut Block<F::State>,
+        panel: &Panel,
+        kept_stride: Option<usize>,
+        scratch: &mut Scratch,
+        work: &Work,
+    ) -> Result<()> {
+        let Scratch { left, strip, tile, term } = scratch;
+        let rows = block.rows.len().next_multiple_of(MR);
+        let depth = panel.depth;
+        left.resize(self.left.len() * rows * depth, 0.0);
+        for (side, packed) in self.left.iter().zip(left.chunks_exact_mut(rows * depth)) {
+            work.check()?;
+            side.pack::<MR>(block.rows.clone(), strip, packed);
+        }
+        tile.resize(rows * COLS, 0.0);
+        for cols in blocks(panel.cols.clone(), COLS) {
+            let (data, stride) = match kept_stride {
+                Some(stride) => (&mut block.kept[cols.start..], stride),
+                None => (&mut tile[..], COLS),
+            };
+            let terms = self.left.len().max(self.right.len());
+            for i in 0..terms {
+                let left = &left[i % self.left.len() * rows * depth..][..rows * depth];
+                let right = panel.groups(i % self.right.len(), &cols);
+                if i == 0 {
+                    self.multiply(left, right, depth, data, stride, work)?;
+                    self.map(data, stride, rows, cols.len());
+                } else {
+                    term.resize(rows * COLS, 0.0);
+                    self.multiply(left, right, depth, term, COLS, work)?;
+                    self.map(term, COLS, rows, cols.len());
+                    for (sum, x) in data.chunks_mut(stride).zip(term.chunks_exact(COLS)).take(rows) {
+                        sum.iter_mut().zip(&x[..cols.len()]).for_each(|(s, x)| *s += x);
+                    }
+                }
+            }
+            if terms > 1 {
+                let share = 1.0 / terms as f32;
+                for row in data.chunks_mut(stride).take(rows) {
+                    row[..cols.len()].iter_mut().for_each(|v| *v *= share);
+                }
+            }
+            fold.tile(&mut block.state, Scores { rows: block.rows.clone(), cols, data, stride });
+        }
+        Ok(())
+    }
+
+    fn multiply(&self, left: &[f32], right: &[f32], depth: usize, out: &mut [f32], stride: usize, work: &Work) -> Result<()> {
+        for terms in blocks(0..depth, CHUNK) {
+            work.check()?;
+            Tile { left, right, depth, terms, out, stride }.multiply(self.arch);
+        }
+        Ok(())
+    }
+
+    fn map(&self, data: &mut [f32], stride: usize, rows: usize, width: usize) {
+        if let Some(cap) = self.softcap {
+            for row in data.chunks_mut(stride).take(rows) {
+                self.arch.dispatch(simd::Softcap { scores: &mut row[..width], cap });
+            }
+        }
+    }
+}
+
+/// Some columns of the right sides, packed.
+#[derive(Default)]
+struct Panel {
+    data: Vec<f32>,
+    cols: Range<usize>,
+    depth: usize,
+}
+
+impl Panel {
+    fn load(&mut self, sides: &[Side], cols: Range<usize>, work: &Work) -> Result<()> {
+        if self.cols == cols {
+            return Ok(());
+        }
+        self.depth = sides[0].depth;
+        self.cols = cols.clone();
+        let size = cols.len().next_multiple_of(NR) * self.depth;
+        self.data.resize(sides.len() * size, 0.0);
+        const STRIP: usize = 8 * NR;
+        for (side, data) in sides.iter().zip(self.data.chunks_exact_mut(size)) {
+            work.install(|| {
+                data.par_chunks_mut(STRIP * self.depth).enumerate().try_for_each_init(Vec::new, |strip, (i, out)| {
+                    work.check()?;
+                    let start = cols.start + i * STRIP;
+                    side.pack::<NR>(start..(start + STRIP).min(cols.end), strip, out);
+                    Ok(())
+                })
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The packed groups of one side that hold these columns, which start at a whole group.
+    fn groups(&self, side: usize, cols: &Range<usize>) -> &[f32] {
+        let size = self.cols.len().next_multiple_of(NR) * self.depth;
+        let start = side * size + (cols.start - self.cols.start) * self.depth;
+        &self.data[start..start + cols.len().next_multiple_of(NR) * self.depth]
+    }
+}
+
+/// A lock that a panicking thread has left behind is taken over: its data are whole between operations.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,134 @@
+//! How a value is shown: the one place that `print`, `show` and the sessions use.
+
+use crate::script::Host;
+use crate::script::convert::type_name;
+use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
+use unicode_width::UnicodeWidthStr;
+
+/// Lines of a list or map that is too long for one line.
+const LINES: usize = 40;
+/// Lists and maps inside one another are shown this deep.
+const DEPTH: usize = 8;
+
+/// A value as a session shows it, at most `width` columns wide where it can be: text in quotes, lists and maps on one
+/// line if they fit and else one element a line, long ones cut in the middle with their size said.
+pub fn display(engine: &Engine, value: &Dynamic, width: usize) -> String {
+    shown(engine, value, width.max(20), DEPTH)
+}
+
+/// A value as `print` writes it: text as it is, everything else as [`display`] shows it.
+pub fn text(engine: &Engine, value: &Dynamic, width: usize) -> String {
+    if let Some(text) = value.read_lock::<ImmutableString>() {
+        return text.to_string();
+    }
+    value.as_char().map_or_else(|_| display(engine, value, width), String::from)
+}
+
+/// Makes `print` write arrays and maps so too: Rhai's own functions for them would be found before ours.
+pub(super) fn install(engine: &mut Engine) {
+    fn print(call: &NativeCallContext, value: Dynamic) -> Result<String, Box<EvalAltResult>> {
+        Ok(display(call.engine(), &value, Host::of(call)?.width))
+    }
+    engine.register_fn("print", |call: NativeCallContext, list: Array| print(&call, list.into()));
+    engine.register_fn("print", |call: NativeCallContext, map: Map| print(&call, map.into()));
+}
+
+fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String {
+    if let Some(items) = value.read_lock::<Array>() {
+        if depth == 0 {
+            return format!("[{} elements]", items.len());
+        }
+        let item = |i: usize, room: usize| items.get(i).map_or_else(String::new, |v| shown(engine, v, room, depth - 1));
+        return list("[", "]", items.len(), width, item);
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        if depth == 0 {
+            return format!("#{{{} keys}}", map.len());
+        }
+        let entries: Vec<_> = map.iter().collect();
+        let item = |i: usize, room: usize| {
+            let Some((key, value)) = entries.get(i) else { return String::new() };
+            let name = if is_name(key) { key.to_string() } else { format!("{key:?}") };
+            format!("{name}: {}", shown(engine, value, room.saturating_sub(name.width() + 2), depth - 1))
+        };
+        return list("#{", "}", map.len(), width, item);
+    }
+    if let Some(function) = value.read_lock::<FnPtr>() {
+        return if function.is_anonymous() { "closure".into() } else { format!("function {}", function.fn_name()) };
+    }
+    if value.is_unit() || value.is_bool() || value.is_int() || value.is_string() || value.is_char() {
+        return format!("{value:?}");
+    }
+    if let Ok(number) = value.as_float() {
+        return format!("{number:?}");
+    }
+    native(engine, value)
+}
+
+/// What a native type says of itself: its `to_string`.
+fn native(engine: &Engine, value: &Dynamic) -> String {
+    let global = engine.new_global_runtime_state();
+    let call = NativeCallContext::new_with_all_fields(engine, "to_string", None, &global, Position::NONE);
+    let text = call.call_native_fn::<ImmutableString>("to_string", (value.flatten_clone(),));
+    text.map_or_else(|_| type_name(value), |text| text.to_string())
+}
+
+fn is_name(key: &str) -> bool {
+    key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !key.starts_with(|c: char| c.is_ascii_digit())
+        && !key.is_empty()
+}
+
+/// `open … close` on one line if that fits, else one element a line, cut in the middle when there are many.
+fn list(open: &str, close: &str, len: usize, width: usize, item: impl Fn(usize, usize) -> String) -> String {
+    let mut line = open.to_string();
+    let mut fits = true;
+    for i in 0..len {
+        line += if i == 0 { "" } else { ", " };
+        line += &item(i, width);
+        if line.width() + close.len() > width || line.contains('\n') {
+            fits = false;
+            break;
+        }
+    }
+    if fits {
+        return line + close;
+    }
+    let rows = if len <= LINES { vec![(0, len)] } else { vec![(0, LINES / 2), (len - LINES / 4, len)] };
+    let mut text = open.to_string();
+    let mut next = 0;
+    for (from, to) in rows {
+        if from > next {
+            text += &format!("\n  … {} more", from - next);
+        }
+        for i in from..to {
+            text += &format!("\n  {},", item(i, width.saturating_sub(3)).replace('\n', "\n  "));
+        }
+        next = to;
+    }
+    text + "\n" + close
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn show(script: &str, width: usize) -> String {
+        let engine = Engine::new();
+        display(&engine, &engine.eval::<Dynamic>(script).unwrap(), width)
+    }
+
+    #[test]
+    fn short_values_stand_on_one_line_and_long_ones_on_many() {
+        assert_eq!(show("[1, 2.0, \"a\\n\", 'c', true, (), |x| x]", 80), "[1, 2.0, \"a\\n\", 'c', true, (), closure]");
+        assert_eq!(show("#{b: [1], \"a b\": #{}}", 80), "#{\"a b\": #{}, b: [1]}");
+        assert_eq!(show("[\"aaaaaaaaaa\", \"bbbbbbbbbb\"]", 20), "[\n  \"aaaaaaaaaa\",\n  \"bbbbbbbbbb\",\n]");
+    }
+
+    #[test]
+    fn long_lists_are_cut_and_say_so() {
+        let shown = show("let a = []; for i in 0..1000 { a.push(i); } a", 80);
+        assert!(shown.contains("  19,\n  … 970 more\n  990,"), "{shown}");
+        assert_eq!(text(&Engine::new(), &"a\"b".into(), 80), "a\"b");
+    }
+}

@@ -1,0 +1,272 @@
+//! The outline of a script's text without parsing it: where strings, comments and brackets begin and end, and what is
+//! still open at its end. The parser answers none of this for text that is not finished.
+
+use rhai::Position;
+use std::ops::Range;
+
+/// What a piece of text is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A line or block comment.
+    Comment,
+    /// A string or character literal; an interpolated one with all that it holds.
+    Text,
+    /// `(`, `[` or `{`.
+    Open,
+    /// `)`, `]` or `}`.
+    Close,
+    /// `,`.
+    Comma,
+    /// `;`.
+    Semicolon,
+    /// A run of anything else but white space.
+    Other,
+}
+
+/// A piece of a script, in bytes.
+pub type Piece = (Kind, Range<usize>);
+
+/// The outline of a text.
+#[derive(Clone, Debug, Default)]
+pub struct Outline {
+    /// Its pieces in order.
+    pub pieces: Vec<Piece>,
+    /// A bracket, block comment or string that may go on over lines is still open at the end.
+    pub open: bool,
+}
+
+impl Outline {
+    /// The last piece that is no comment.
+    pub fn last(&self) -> Option<Kind> {
+        self.pieces.iter().rev().map(|(kind, _)| *kind).find(|kind| *kind != Kind::Comment)
+    }
+}
+
+/// What encloses the place that is being read.
+enum Within {
+    /// The text of a `` ` `` string.
+    Template,
+    /// A `${…}` in one, with the brackets open in it.
+    Hole(usize),
+}
+
+/// Reads the outline of a text.
+pub fn outline(text: &str) -> Outline {
+    let bytes = text.as_bytes();
+    let at = |i: usize| bytes.get(i).copied().unwrap_or(0);
+    let (mut pieces, mut within, mut template_start) = (Vec::<Piece>::new(), Vec::new(), 0);
+    let (mut depth, mut i, mut unfinished) = (0usize, 0, false);
+    while i < bytes.len() {
+        if let Some(Within::Template) = within.last() {
+            match at(i) {
+                b'`' => {
+                    within.pop();
+                    if within.is_empty() {
+                        pieces.push((Kind::Text, template_start..i + 1));
+                    }
+                }
+                b'$' if at(i + 1) == b'{' => {
+                    within.push(Within::Hole(0));
+                    i += 1;
+                }
+                _ => {}
+            }
+            i += 1;
+            continue;
+        }
+        let start = i;
+        let kind = match at(i) {
+            b' ' | b'\t' | b'\r' | b'\n' => {
+                i += 1;
+                continue;
+            }
+            b'/' if at(i + 1) == b'/' => {
+                i = text[i..].find('\n').map_or(bytes.len(), |n| i + n);
+                Kind::Comment
+            }
+            b'/' if at(i + 1) == b'*' => {
+                let (end, closed) = block_comment(bytes, i);
+                (i, unfinished) = (end, !closed);
+                Kind::Comment
+            }
+            b'"' => {
+                let (end, goes_on) = quoted(bytes, i);
+                (i, unfinished) = (end, goes_on);
+                Kind::Text
+            }
+            b'#' if raw_quote(bytes, i).is_some() => {
+                let hashes = raw_quote(bytes, i).unwrap_or(1);
+                let close = format!("\"{}", "#".repeat(hashes));
+                let body = i + hashes + 1;
+                let end = text[body..].find(&close).map(|n| body + n + close.len());
+                unfinished = end.is_none();
+                i = end.unwrap_or(bytes.len());
+                Kind::Text
+            }
+            b'\'' => match character(text, i) {
+                Some(end) => {
+                    i = end;
+                    Kind::Text
+                }
+                None => {
+                    i += 1;
+                    Kind::Other
+                }
+            },
+            b'`' => {
+                if within.is_empty() {
+                    template_start = i;
+                }
+                within.push(Within::Template);
+                i += 1;
+                continue;
+            }
+            b'(' | b'[' | b'{' => {
+                i += 1;
+                match within.last_mut() {
+                    Some(Within::Hole(open)) => *open += 1,
+                    _ => depth += 1,
+                }
+                Kind::Open
+            }
+            b')' | b']' | b'}' => {
+                i += 1;
+                match within.last_mut() {
+                    Some(Within::Hole(0)) => {
+                        within.pop();
+                    }
+                    Some(Within::Hole(open)) => *open -= 1,
+                    _ => depth = depth.saturating_sub(1),
+                }
+                Kind::Close
+            }
+            b',' => {
+                i += 1;
+                Kind::Comma
+            }
+            b';' => {
+                i += 1;
+                Kind::Semicolon
+            }
+            _ => {
+                i += 1;
+                let ends = |b: u8| b.is_ascii_whitespace() || b"/\"#'`()[]{},;".contains(&b);
+                while i < bytes.len() && !ends(at(i)) {
+                    i += 1;
+                }
+                Kind::Other
+            }
+        };
+        if within.is_empty() {
+            pieces.push((kind, start..i));
+        }
+    }
+    Outline { pieces, open: depth > 0 || unfinished || !within.is_empty() }
+}
+
+/// End of a block comment, which may hold others, and whether it is closed.
+fn block_comment(bytes: &[u8], start: usize) -> (usize, bool) {
+    let (mut i, mut depth) = (start, 0);
+    while i + 1 < bytes.len() {
+        match &bytes[i..i + 2] {
+            b"/*" => (depth, i) = (depth + 1, i + 2),
+            b"*/" => {
+                (depth, i) = (depth - 1, i + 2);
+                if depth == 0 {
+                    return (i, true);
+                }
+            }
+            _ => i += 1,
+        }
+    }
+    (bytes.len(), false)
+}
+
+/// End of a `"…"` string, and whether it goes on over the end of the text (a `\` ends its last line).
+fn quoted(bytes: &[u8], start: usize) -> (usize, bool) {
+    let mut i = start + 1;
+    while i < bytes.len() {
+        match bytes[i] {
+            b'"' => return (i + 1, false),
+            b'\n' => return (i, false),
+            b'\\' if i + 2 >= bytes.len() => return (bytes.len(), bytes.get(i + 1).is_none_or(|b| *b == b'\n')),
+            b'\\' => i += 2,
+            _ => i += 1,
+        }
+    }
+    (bytes.len(), false)
+}
+
+/// The number of `#` before the quote of a raw string, if one begins here.
+fn raw_quote(bytes: &[u8], start: usize) -> Option<usize> {
+    let hashes = bytes[start..].iter().take_while(|b| **b == b'#').count();
+    (bytes.get(start + hashes) == Some(&b'"')).then_some(hashes)
+}
+
+/// End of a character literal, if one begins here.
+fn character(text: &str, start: usize) -> Option<usize> {
+    let rest = &text[start + 1..];
+    let inner = match rest.strip_prefix('\\') {
+        Some(escaped) => {
+            1 + escaped.chars().next()?.len_utf8() + escaped.char_indices().nth(1).and_then(|(n, _)| escaped[n..].find('\''))?
+        }
+        None => rest.chars().next()?.len_utf8(),
+    };
+    rest[inner..].starts_with('\'').then_some(start + 1 + inner + 1)
+}
+
+/// The byte at which a position of the parser lies. Lines and columns count from 1, columns in characters.
+pub fn byte_of(text: &str, position: Position) -> Option<usize> {
+    let (line, column) = (position.line()?, position.position().unwrap_or(1).max(1));
+    let start = if line == 1 { 0 } else { text.match_indices('\n').nth(line - 2)?.0 + 1 };
+    let rest = &text[start..];
+    Some(start + rest.char_indices().nth(column - 1).map_or(rest.len(), |(byte, _)| byte))
+}
+
+/// The position of the parser at which a byte lies.
+pub fn position_of(text: &str, byte: usize) -> Position {
+    let above = text.get(..byte).unwrap_or(text);
+    let (line, column) = (above.matches('\n').count() + 1, above.chars().rev().take_while(|c| *c != '\n').count() + 1);
+    match (u16::try_from(line), u16::try_from(column)) {
+        (Ok(line), Ok(column)) => Position::new(line, column),
+        _ => Position::NONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_is_seen() {
+        for text in
+            ["f(", "[1, 2", "fn f() {", "/* a /* b */", "`a ${", "`a ${ f(`b`) } c", "\"a \\\n", "#\"raw \" still", "#{a: \"}\""]
+        {
+            assert!(outline(text).open, "{text}");
+        }
+        for text in
+            ["f()", "/* a /* b */ */", "`a ${ #{x: `}`} } c`", "\"a(\"", "'('", "'\\''", "// (", "#\"raw ( \"#", "foo)", "\"open"]
+        {
+            assert!(!outline(text).open, "{text}");
+        }
+    }
+
+    #[test]
+    fn positions_and_bytes_are_inverse() {
+        let text = "a\nßb c\n";
+        for (line, column, byte) in [(1, 1, 0), (2, 1, 2), (2, 2, 4), (2, 4, 6)] {
+            assert_eq!(byte_of(text, Position::new(line, column)), Some(byte));
+            assert_eq!(position_of(text, byte), Position::new(line, column));
+        }
+    }
+
+    #[test]
+    fn pieces_are_found_outside_strings_and_comments() {
+        let text = "f(\"a,b\", `x${1,2}`); // end;";
+        let kinds: Vec<Kind> = outline(text).pieces.iter().map(|(kind, _)| *kind).collect();
+        use Kind::{Close, Comma, Comment, Open, Other, Semicolon, Text};
+        assert_eq!(kinds, [Other, Open, Text, Comma, Text, Close, Semicolon, Comment]);
+        assert_eq!(outline(text).last(), Some(Semicolon));
+        assert_eq!(outline("1 // ;").last(), Some(Other));
+    }
+}

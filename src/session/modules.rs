@@ -1,0 +1,117 @@
+//! What `import` finds: `"std/NAME"` in the library that the program carries, anything else as `NAME.rhai` beside the
+//! script that imports it.
+
+use super::{stdlib, without_shebang};
+use crate::error::{Error, nearest};
+use crate::script::raise;
+use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+/// Texts of everything that was compiled, by the name that errors give: to show the line of a fault. Copies share them.
+#[derive(Clone, Default)]
+pub(super) struct Sources(Arc<Mutex<BTreeMap<String, Arc<str>>>>);
+
+impl Sources {
+    pub(super) fn insert(&self, name: &str, text: &str) {
+        lock(&self.0).insert(name.to_string(), text.into());
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<Arc<str>> {
+        lock(&self.0).get(name).cloned()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Finds and keeps modules.
+pub(super) struct Modules {
+    /// Where a script that has no folder of its own (a cell) imports from.
+    folder: PathBuf,
+    sources: Sources,
+    /// By source name; a file that has changed since is compiled again.
+    loaded: Mutex<BTreeMap<String, Loaded>>,
+    /// On the way of being loaded: a module that comes here again imports itself.
+    loading: Mutex<BTreeSet<String>>,
+}
+
+/// A module, and when its file was changed last.
+type Loaded = (Option<SystemTime>, Arc<Module>);
+
+/// A module's text.
+struct Found {
+    name: String,
+    text: String,
+    changed: Option<SystemTime>,
+}
+
+impl Modules {
+    pub(super) fn new(folder: PathBuf, sources: Sources) -> Self {
+        Modules { folder, sources, loaded: Mutex::default(), loading: Mutex::default() }
+    }
+
+    fn find(&self, source: Option<&str>, path: &str) -> Result<Found, Error> {
+        if let Some(name) = path.strip_prefix("std/") {
+            let Some((_, text)) = stdlib::FILES.iter().find(|(known, _)| *known == name) else {
+                let names: Vec<&str> = stdlib::FILES.iter().map(|(name, _)| *name).collect();
+                let error = Error::input(format!("there is no `{path}` in the library"));
+                let error = match nearest(name, names.iter().copied()) {
+                    Some(near) => error.help(format!("did you mean `std/{near}`?")),
+                    None => error,
+                };
+                return Err(error.help(format!("the library has: {}", names.join(", "))));
+            };
+            return Ok(Found { name: format!("<std>/{name}.rhai"), text: (*text).to_string(), changed: None });
+        }
+        // A cell is no file: its name has no folder.
+        let beside = source.map(Path::new).filter(|p| p.is_file()).and_then(Path::parent);
+        let mut file = beside.unwrap_or(&self.folder).join(path);
+        if file.extension().is_none_or(|e| e != "rhai") {
+            file.as_mut_os_string().push(".rhai");
+        }
+        let text = std::fs::read_to_string(&file).map_err(|e| {
+            Error::io(&e, &file)
+                .help("`import \"std/NAME\"` is from the library, `import \"NAME\"` the file NAME.rhai beside the script")
+        })?;
+        let changed = std::fs::metadata(&file).and_then(|m| m.modified()).ok();
+        Ok(Found { name: file.display().to_string(), text, changed })
+    }
+
+    fn load(&self, engine: &Engine, found: &Found, path: &str, position: Position) -> Result<Arc<Module>, Box<EvalAltResult>> {
+        self.sources.insert(&found.name, &found.text);
+        let inside = |error| Box::new(EvalAltResult::ErrorInModule(found.name.clone(), error, position));
+        if !lock(&self.loading).insert(found.name.clone()) {
+            return Err(raise(Error::input(format!("`{path}` imports itself")), position));
+        }
+        let module = engine.compile(without_shebang(found.text.clone())).map_err(|e| inside(e.into())).and_then(|mut ast| {
+            ast.set_source(found.name.as_str());
+            Module::eval_ast_as_new(Scope::new(), &ast, engine).map_err(inside)
+        });
+        lock(&self.loading).remove(&found.name);
+        module.map(|module| module.into())
+    }
+}
+
+impl ModuleResolver for Modules {
+    fn resolve(
+        &self,
+        engine: &Engine,
+        source: Option<&str>,
+        path: &str,
+        position: Position,
+    ) -> Result<Arc<Module>, Box<EvalAltResult>> {
+        let found = self.find(source, path).map_err(|error| raise(error, position))?;
+        if let Some((changed, module)) = lock(&self.loaded).get(&found.name)
+            && *changed == found.changed
+        {
+            return Ok(module.clone());
+        }
+        let module = self.load(engine, &found, path, position)?;
+        lock(&self.loaded).insert(found.name, (found.changed, module.clone()));
+        Ok(module)
+    }
+}

@@ -1,0 +1,227 @@
+//! What was meant, when a name is unknown: the nearest valid names, and the signatures that fit.
+
+use super::modules::Sources;
+use super::report::Frame;
+use crate::error::nearest;
+use crate::script::convert::short_type_name;
+use crate::script::declare::{Entry, Form};
+use crate::script::entries;
+use rhai::{Dynamic, Engine, Map, Module, Scope};
+use std::sync::Arc;
+
+/// What a session knows when an error is explained.
+pub(super) struct Known<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) scope: &'a Scope<'static>,
+    /// Functions defined by the cells so far.
+    pub(super) functions: &'a [Arc<Module>],
+    pub(super) sources: &'a Sources,
+}
+
+/// A function that can be called: Rhai's own, ours, or a script's.
+struct Callable {
+    name: String,
+    signature: String,
+    /// The type of its first argument, empty if it takes any.
+    first: String,
+}
+
+/// A message and its help.
+type Explained = (String, Vec<String>);
+
+/// Help for a variable that is not known.
+pub(super) fn variable(known: &Known<'_>, name: &str, in_call: bool) -> Vec<String> {
+    if in_call && known.scope.is_constant(name) == Some(true) {
+        return vec![format!("in a function the constant is `global::{name}`")];
+    }
+    if in_call && known.scope.contains(name) {
+        return vec![format!("a function does not see the variables of the script: pass `{name}` to it as an argument")];
+    }
+    let functions = callables(known);
+    if functions.iter().any(|f| f.name == name) {
+        return vec![format!("`{name}` is a function: call it with `{name}(…)`")];
+    }
+    let names = known.scope.iter_raw().map(|(name, _, _)| name).chain(functions.iter().map(|f| f.name.as_str()));
+    did_you_mean(name, names)
+}
+
+/// Help for a namespace that is not known.
+pub(super) fn module(known: &Known<'_>, name: &str) -> Vec<String> {
+    let ours = entries().iter().filter_map(|e| e.namespace);
+    let mut help = did_you_mean(name, ours);
+    if known.scope.contains(name) {
+        help.push(format!("`{name}` is a variable: its methods are called with a dot, `{name}.method()`"));
+    }
+    help
+}
+
+/// Explains a call that nothing answers. `signature` is as Rhai writes it: `topk (Tensor, i64)`.
+pub(super) fn function(known: &Known<'_>, signature: &str, is_method: bool) -> Explained {
+    let (name, types) = signature.split_once(" (").unwrap_or((signature, ""));
+    let types: Vec<String> = match types.trim_end_matches(')') {
+        "" => Vec::new(),
+        types => types.split(", ").map(short_type_name).collect(),
+    };
+    let operator = !name.contains(|c: char| c.is_alphanumeric() || c == '_');
+    if operator {
+        let message = match &types[..] {
+            [one] => format!("`{name}` is not defined for {one}"),
+            _ => format!("`{name}` is not defined between {}", types.join(" and ")),
+        };
+        return (message, operators(name));
+    }
+    let functions = callables(known);
+    let fits = |f: &&Callable| !is_method || f.first.is_empty() || types.first().is_none_or(|t| *t == f.first);
+    let mut same: Vec<String> = functions.iter().filter(|f| f.name == name).filter(fits).map(|f| f.signature.clone()).collect();
+    same.dedup();
+    if !same.is_empty() {
+        let given = if is_method { &types[1.min(types.len())..] } else { &types[..] };
+        let message = match given {
+            [] => format!("`{name}` cannot be called without arguments"),
+            given => format!("`{name}` cannot be called with ({})", given.join(", ")),
+        };
+        return (message, vec![format!("it is called as {}", alternatives(&same))]);
+    }
+    if known.scope.contains(name) {
+        return (
+            format!("`{name}` is a variable, not a function"),
+            vec![format!("a closure in a variable is called with `{name}.call(…)`")],
+        );
+    }
+    let names = functions.iter().filter(fits).map(|f| f.name.as_str());
+    let Some(near) = nearest(name, names) else {
+        let message = match (is_method, types.first()) {
+            (true, Some(of)) => format!("{of} has no method `{name}`"),
+            _ => format!("unknown function `{name}`"),
+        };
+        return (message, if is_method { methods(types.first()) } else { Vec::new() });
+    };
+    let mut signatures: Vec<String> =
+        functions.iter().filter(|f| f.name == near).filter(fits).map(|f| f.signature.clone()).collect();
+    signatures.dedup();
+    let message = match (is_method, types.first()) {
+        (true, Some(of)) => format!("{of} has no method `{name}`"),
+        _ => format!("unknown function `{name}`"),
+    };
+    (message, vec![format!("did you mean `{near}`? {}", alternatives(&signatures))])
+}
+
+/// Explains a property that a native value does not have, from Rhai's own message.
+pub(super) fn property(text: &str) -> Option<Explained> {
+    let quoted: Vec<&str> = text.split('\'').skip(1).step_by(2).collect();
+    let [name, of] = quoted[..] else { return None };
+    let of = short_type_name(of);
+    let of_type = |e: &&Entry| e.params.first().is_some_and(|p| p.kind == of);
+    if entries().iter().filter(of_type).any(|e| e.form == Form::Method && e.name == name) {
+        return Some((
+            format!("{of} has no property `{name}`"),
+            vec![format!("`{name}` is a method: call it with `.{name}(…)`")],
+        ));
+    }
+    if text.starts_with("Unknown property") || text.contains("getter") || text.contains("setter") {
+        let names: Vec<&str> = entries().iter().filter(of_type).filter(|e| e.form == Form::Getter).map(|e| e.name).collect();
+        let mut help = did_you_mean(
+            name,
+            entries().iter().filter(of_type).filter(|e| matches!(e.form, Form::Getter | Form::Method)).map(|e| e.name),
+        );
+        if !names.is_empty() {
+            help.push(format!("{of} has: {}", names.join(", ")));
+        }
+        return Some((format!("{of} has no property `{name}`"), help));
+    }
+    None
+}
+
+/// Explains a key that a map does not have. The map itself is known when it is a variable of the session.
+pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> Explained {
+    let receiver = fault.and_then(|fault| {
+        let before: String = fault.text.chars().take(fault.column - 1).collect();
+        let before = before.trim_end().trim_end_matches(['.', '[', '"', '?']).trim_end().to_string();
+        let start = before
+            .rfind(|c: char| !(c.is_alphanumeric() || c == '_'))
+            .map_or(0, |i| i + before[i..].chars().next().map_or(1, char::len_utf8));
+        known.scope.get(&before[start..]).cloned()
+    });
+    let keys = receiver
+        .and_then(|map: Dynamic| map.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect::<Vec<_>>()));
+    let help = match &keys {
+        None => Vec::new(),
+        Some(keys) if keys.is_empty() => vec!["the map is empty".into()],
+        Some(keys) => {
+            let mut help = did_you_mean(name, keys.iter().map(String::as_str));
+            help.push(format!("its keys are: {}", keys.join(", ")));
+            help
+        }
+    };
+    (format!("the map has no key `{name}`"), help)
+}
+
+/// Ways to index a type.
+pub(super) fn indexing(kind: &str) -> Vec<String> {
+    let ways: Vec<String> = entries()
+        .iter()
+        .filter(|e| e.form == Form::IndexGet && e.params.first().is_some_and(|p| p.kind == kind))
+        .map(Entry::signature)
+        .collect();
+    if ways.is_empty() { Vec::new() } else { vec![format!("it is indexed as {}", alternatives(&ways))] }
+}
+
+fn operators(name: &str) -> Vec<String> {
+    let ways: Vec<String> =
+        entries().iter().filter(|e| e.form == Form::Operator && e.name == name).map(Entry::signature).collect();
+    if ways.is_empty() { Vec::new() } else { vec![format!("it is defined as {}", alternatives(&ways))] }
+}
+
+fn methods(of: Option<&String>) -> Vec<String> {
+    let Some(of) = of else { return Vec::new() };
+    let mut names: Vec<&str> = entries()
+        .iter()
+        .filter(|e| e.form == Form::Method && e.params.first().is_some_and(|p| p.kind == *of))
+        .map(|e| e.name)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    if names.is_empty() { Vec::new() } else { vec![format!("{of} has: {}", names.join(", "))] }
+}
+
+fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    nearest(name, names).map(|near| format!("did you mean `{near}`?")).into_iter().collect()
+}
+
+fn alternatives(signatures: &[String]) -> String {
+    signatures.iter().take(6).map(|s| format!("`{s}`")).collect::<Vec<_>>().join(" or ")
+}
+
+/// Everything that can be called by name.
+fn callables(known: &Known<'_>) -> Vec<Callable> {
+    let ours = entries().iter().filter(|e| matches!(e.form, Form::Function | Form::Method)).map(|e| Callable {
+        name: e.path(),
+        signature: e.signature(),
+        first: if e.form == Form::Method { e.params.first().map(|p| p.kind.clone()).unwrap_or_default() } else { String::new() },
+    });
+    let scripts = known.functions.iter().flat_map(|module| {
+        module.iter_script_fn_info().map(|(_, _, name, count, def)| Callable {
+            name: name.to_string(),
+            signature: format!("{name}({})", def.params.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+            first: if count == 0 { "()".into() } else { String::new() },
+        })
+    });
+    let own: Vec<Callable> = ours.chain(scripts).collect();
+    let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let rhai = known.engine.collect_fn_metadata(
+        None,
+        |info| {
+            let function = info.metadata;
+            let first = function.params_info.first().map_or("", |p| p.split(": ").nth(1).unwrap_or(""));
+            plain(&function.name).then(|| Callable {
+                name: function.name.to_string(),
+                signature: function.gen_signature(|name| short_type_name(name).into()),
+                first: if first == "Dynamic" || first == "?" { String::new() } else { short_type_name(first) },
+            })
+        },
+        true,
+    );
+    let mut all: Vec<Callable> = rhai.into_iter().filter(|f| !own.iter().any(|o| o.name == f.name)).collect();
+    all.sort_by(|a, b| (&a.name, &a.signature).cmp(&(&b.name, &b.signature)));
+    own.into_iter().chain(all).collect()
+}

@@ -1,0 +1,325 @@
+//! Models against independent readings of the same files (tests/reference, made by NumPy and transformers).
+
+use crate::support::{assert_close, assert_tensor, fixture, numbers, real, reference, work};
+use saerepl::model::{Model, ModelOptions, TokenKind};
+use saerepl::tensor::Tensor;
+use serde_json::Value;
+
+fn load(name: &str) -> saerepl::Result<Model> {
+    Model::load(name, &ModelOptions::default(), &work())
+}
+
+fn site(key: &str) -> (String, Vec<usize>) {
+    let (name, rest) = key.split_once('(').unwrap();
+    (name.to_string(), rest.trim_end_matches(')').split(',').map(|n| n.parse().unwrap()).collect())
+}
+
+/// The weight that a reference calls `W_Q(12,5)`.
+fn weight(model: &Model, key: &str) -> Tensor {
+    if key == "W_E" {
+        return model.w_e();
+    }
+    if key == "W_U" {
+        return model.w_u();
+    }
+    let (name, at) = site(key);
+    match (name.as_str(), &at[..]) {
+        ("W_Q", [l, h]) => model.w_q(*l, *h).unwrap(),
+        ("W_K", [l, h]) => model.w_k(*l, *h).unwrap(),
+        ("W_V", [l, h]) => model.w_v(*l, *h).unwrap(),
+        ("W_O", [l, h]) => model.w_o(*l, *h).unwrap(),
+        ("W_in", [l]) => model.w_in(*l).unwrap(),
+        ("W_gate", [l]) => model.w_gate(*l).unwrap().unwrap(),
+        ("W_out", [l]) => model.w_out(*l).unwrap(),
+        _ => panic!("no weight {key}"),
+    }
+}
+
+fn check_cfg(model: &Model, expected: &Value) {
+    let cfg = model.cfg();
+    let size = |key: &str| expected[key].as_u64().unwrap() as usize;
+    assert_eq!(cfg.arch, expected["arch"]);
+    for (got, key) in [
+        (cfg.n_layers, "n_layers"),
+        (cfg.d_model, "d_model"),
+        (cfg.n_heads, "n_heads"),
+        (cfg.n_kv_heads, "n_kv_heads"),
+        (cfg.d_head, "d_head"),
+        (cfg.d_mlp, "d_mlp"),
+        (cfg.d_vocab, "d_vocab"),
+    ] {
+        assert_eq!(got, size(key), "{key}");
+    }
+    assert_eq!(cfg.tied, expected["tied"]);
+    assert_eq!(cfg.qk_norm, expected["qk_norm"]);
+    assert_eq!(cfg.attn_softcap, expected["attn_softcap"].as_f64());
+    assert_eq!(cfg.final_softcap, expected["final_softcap"].as_f64());
+    assert_close(&[cfg.attn_scale], &numbers(&expected["attn_scale"]), 1e-8, "attn_scale");
+    assert_close(&[cfg.eps], &numbers(&expected["eps"]), 1e-7, "eps");
+}
+
+fn check_tiny(name: &str, twin: &str) {
+    let model = load(&fixture(name)).unwrap();
+    let expected = &reference("tiny.json")["models"][twin];
+    check_cfg(&model, &expected["cfg"]);
+    let cfg = &expected["cfg"];
+    assert_eq!(model.cfg().norm_offset, cfg["norm_offset"] == 1);
+    assert_eq!(model.cfg().act.name(), cfg["act"]);
+    let stored_in_f16 = cfg["embed_scale_f16"].as_f64().filter(|_| !name.ends_with(".gguf"));
+    let embed_scale = stored_in_f16.unwrap_or(cfg["embed_scale"].as_f64().unwrap());
+    assert_close(&[model.cfg().embed_scale], &[embed_scale], 1e-8, "embed_scale");
+
+    let q8_0 = &reference("tiny.json")["gguf"][name]["q8_0"];
+    for (key, value) in expected["weights"].as_object().unwrap() {
+        match key.as_str() {
+            "W_U_shape" => assert_eq!(serde_json::json!(model.w_u().shape()), *value),
+            "W_U_column_3" => assert_tensor(&model.w_u().select(1, 3).unwrap(), value, 1e-7, key),
+            _ => {
+                let value = q8_0.get(key).unwrap_or(value);
+                assert_tensor(&weight(&model, key), value, 1e-7, key);
+            }
+        }
+    }
+    for (key, value) in expected["gains"].as_object().unwrap() {
+        assert_tensor(&model.gain(key).unwrap(), value, 1e-7, key);
+    }
+    let tokens = expected["tokenizer"]["tokens"].as_array().unwrap();
+    let types = numbers(&expected["tokenizer"]["types"]);
+    for (id, text) in tokens.iter().enumerate() {
+        assert_eq!(model.vocabulary().token(id), *text, "token {id} of {name}");
+        let kind = match types[id] as u32 {
+            _ if text.as_str().unwrap().starts_with("<unused") => TokenKind::Unused,
+            2 => TokenKind::Unknown,
+            3 => TokenKind::Control,
+            4 => TokenKind::UserDefined,
+            6 => TokenKind::Byte,
+            _ => TokenKind::Normal,
+        };
+        assert_eq!(model.vocabulary().kind(id), kind, "kind of token {id} of {name}");
+    }
+    assert_eq!(model.vocabulary().len(), model.cfg().d_vocab);
+    for case in expected["tokenizer"]["encode"].as_array().unwrap() {
+        let ids: Vec<usize> = numbers(&case["ids"]).into_iter().map(|id| id as usize).collect();
+        // The reference's `decode` leaves special tokens out; ours shows them.
+        let shown = |id: &usize| !matches!(model.vocabulary().kind(*id), TokenKind::Control | TokenKind::Unknown);
+        let kept: Vec<usize> = ids.into_iter().filter(shown).collect();
+        assert_eq!(model.vocabulary().decode(&kept), case["decoded"], "{name}");
+    }
+}
+
+#[test]
+fn llama_from_safetensors() {
+    check_tiny("tiny-llama", "tiny-llama");
+    let model = load(&fixture("tiny-llama")).unwrap();
+    assert!(model.w_e().is_mapped() && model.w_u().is_mapped() && model.w_out(0).unwrap().is_mapped());
+    assert!(model.warnings().is_empty(), "{:?}", model.warnings());
+    assert_eq!(model.find_gain("blocks.1.ln1_post").unwrap().map(|_| ()), None);
+    assert_eq!(model.window(0).unwrap(), None);
+}
+
+#[test]
+fn llama_from_shards_with_scaled_frequencies_and_padded_rows() {
+    check_tiny("tiny-llama-sharded", "tiny-llama-sharded");
+    let model = load(&fixture("tiny-llama-sharded")).unwrap();
+    assert_eq!(model.vocabulary().kind(36), TokenKind::Padded);
+    // The formula of FORMATS.md 4.3 with base 5e5, 8 dimensions, factor 8, low 1, high 4, original 8192: wavelengths are
+    // 6.28, 167.1, 4443.5 (between 2048 and 8192), 118157.
+    let smooth = (8192.0 / (std::f64::consts::TAU * 5e5f64.powf(0.5)) - 1.0) / 3.0;
+    let third = 5e5f64.powf(-0.5) * ((1.0 - smooth) / 8.0 + smooth);
+    let rope = model.rope(1).unwrap();
+    assert_close(&rope.inverse_frequencies, &[1.0, 5e5f64.powf(-0.25), third, 5e5f64.powf(-0.75) / 8.0], 1e-12, "frequencies");
+    assert_eq!((rope.base, rope.rotary_dims), (5e5, 8));
+}
+
+#[test]
+fn gemma2_from_safetensors() {
+    check_tiny("tiny-gemma2", "tiny-gemma2");
+    let model = load(&fixture("tiny-gemma2")).unwrap();
+    let windows: Vec<_> = (0..3).map(|layer| model.window(layer).unwrap()).collect();
+    assert_eq!(windows, [Some(32), None, Some(32)]);
+}
+
+#[test]
+fn gemma3_from_safetensors_beside_a_vision_tower() {
+    check_tiny("tiny-gemma3", "tiny-gemma3");
+    let model = load(&fixture("tiny-gemma3")).unwrap();
+    let bases: Vec<_> = (0..3).map(|layer| model.rope(layer).unwrap().base).collect();
+    assert_eq!(bases, [1e4, 1e6, 1e4]);
+    assert_eq!((model.window(0).unwrap(), model.window(1).unwrap()), (Some(32), None));
+    assert!(model.warnings().is_empty(), "{:?}", model.warnings());
+}
+
+#[test]
+fn gguf_twins_give_the_same_canonical_weights() {
+    check_tiny("tiny-llama.gguf", "tiny-llama");
+    check_tiny("tiny-gemma3.gguf", "tiny-gemma3");
+    let gemma = load(&fixture("tiny-gemma3.gguf")).unwrap();
+    assert!((0..3).all(|layer| gemma.rope(layer).unwrap().base == 1e4), "5:1 pattern: none of three layers is global");
+    assert!(gemma.cfg().quantised);
+    assert!(gemma.warnings().iter().any(|w| w.contains("quantised (q8_0)")), "{:?}", gemma.warnings());
+}
+
+#[test]
+fn grouped_heads_share_by_division() {
+    let model = load(&fixture("tiny-llama")).unwrap();
+    let key = |head| model.w_k(1, head).unwrap().to_f32();
+    assert!(key(0) == key(1) && key(2) == key(3) && key(1) != key(2));
+}
+
+#[test]
+fn what_is_out_of_range_or_misnamed_is_said() {
+    let model = load(&fixture("tiny-llama")).unwrap();
+    let message = |result: saerepl::Result<Tensor>| result.unwrap_err().to_string();
+    assert!(
+        message(model.w_q(3, 0)).contains("layer 3 is out of range: ")
+            && message(model.w_q(3, 0)).ends_with("has 3 layers, numbered from 0")
+    );
+    assert!(message(model.w_k(0, 4)).contains("head 4 is out of range: "));
+    assert!(message(model.gain("blocks.9.ln1")).contains("layer 9 is out of range"));
+    assert!(message(model.gain("blocks.0.ln1_post")).contains("has no norm `blocks.0.ln1_post`"));
+    let error = model.gain("blocks.0.ln_1").unwrap_err();
+    assert_eq!(error.helps()[0], "did you mean `blocks.0.ln1`?");
+    assert!(model.rope(3).is_err() && model.window(3).is_err() && model.w_out(3).is_err());
+}
+
+/// A copy of a fixture with a changed config.json.
+fn changed(name: &str, change: impl Fn(&mut Value)) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture(name)).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let file = copy.path().join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    change(&mut config);
+    std::fs::write(file, config.to_string()).unwrap();
+    copy
+}
+
+#[test]
+fn contradictions_name_both_sides() {
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let folder = changed("tiny-llama", change);
+        load(&folder.path().display().to_string()).unwrap_err()
+    };
+    let heads = refused(&|c| c["num_attention_heads"] = 5.into());
+    assert!(heads.to_string().contains("q_proj.weight`: has 32 rows, but config.json says 5"), "{heads}");
+    let width = refused(&|c| c["num_attention_heads"] = 8.into());
+    assert!(width.to_string().contains("make 4 a head, but config.json says 8"), "{width}");
+    let kv = refused(&|c| c["num_key_value_heads"] = 4.into());
+    assert!(kv.to_string().contains("k_proj.weight`: has 16 rows, 2 heads of 8, but config.json says 4 kv heads"), "{kv}");
+    let layers = refused(&|c| c["num_hidden_layers"] = 4.into());
+    assert!(layers.to_string().contains("says 4 layers, but `model.layers.3.self_attn.q_proj.weight` is missing"), "{layers}");
+    let unknown = refused(&|c| c["model_type"] = "lama".into());
+    assert!(unknown.to_string().contains("unknown architecture `lama`"), "{unknown}");
+    assert_eq!(
+        unknown.helps(),
+        ["the nearest known one is `llama`", "known architectures are: llama, mistral, gemma2, gemma3_text, gemma3"]
+    );
+    let none = refused(&|c| {
+        c.as_object_mut().unwrap().retain(|key, _| key != "num_attention_heads" && key != "head_dim");
+    });
+    assert!(none.to_string().contains("gives no number of attention heads"), "{none}");
+    let act = refused(&|c| c["hidden_act"] = "mish".into());
+    assert!(act.to_string().contains("unknown activation function `mish`"), "{act}");
+}
+
+#[test]
+fn lesser_disagreements_are_warned_about_and_the_tensors_believed() {
+    let folder = changed("tiny-llama", |c| {
+        c["intermediate_size"] = "21".into();
+        c["vocab_size"] = 40.into();
+        c["rope_parameters"]["rope_type"] = "yarn".into();
+    });
+    let model = load(&folder.path().display().to_string()).unwrap();
+    assert_eq!((model.cfg().d_mlp, model.cfg().d_vocab), (20, 37));
+    assert!(model.warnings().iter().any(|w| w == "config.json says 21 neurons a layer, the tensors have 20: 20 is taken"));
+    assert_eq!(model.warnings().len(), 2, "{:?}", model.warnings());
+    assert!(model.rope(0).unwrap_err().to_string().contains("`yarn` is not known"));
+}
+
+#[test]
+fn a_class_default_fills_a_multimodal_config() {
+    let folder = changed("tiny-gemma3", |c| {
+        let text = c["text_config"].as_object_mut().unwrap();
+        for key in
+            ["num_attention_heads", "head_dim", "query_pre_attn_scalar", "layer_types", "tie_word_embeddings", "rms_norm_eps"]
+        {
+            text.remove(key);
+        }
+    });
+    let model = load(&folder.path().display().to_string()).unwrap();
+    // The head norm has 8 entries and q 32 rows; the class default of query_pre_attn_scalar is 256.
+    assert_eq!((model.cfg().n_heads, model.cfg().d_head, model.cfg().attn_scale), (4, 8, 0.0625));
+    assert_eq!(model.rope(1).unwrap().base, 1e4);
+}
+
+#[test]
+fn the_demo_says_that_it_is_random() {
+    let model = load("demo").unwrap();
+    assert!(model.name().contains("random") && model.warnings()[0].contains("random"));
+    let cfg = model.cfg();
+    assert!(cfg.n_kv_heads < cfg.n_heads && cfg.d_vocab > 900);
+    let the = model.vocabulary().token_id(" the").unwrap();
+    assert_eq!(model.vocabulary().token(the), " the");
+    assert_eq!(model.special_mask(&work()).unwrap().counts, [("control", 1)]);
+    let again = load("demo").unwrap();
+    assert_eq!(model.w_q(2, 3).unwrap().to_f32(), again.w_q(2, 3).unwrap().to_f32());
+}
+
+fn check_real(file: &str, json: &str) -> Option<Model> {
+    let model = load(&real(file)?).unwrap();
+    let expected = reference(json);
+    check_cfg(&model, &expected["cfg"]);
+    assert_close(&[model.cfg().embed_scale], &numbers(&expected["cfg"]["embed_scale"]), 1e-8, "embed_scale");
+    for (key, value) in expected["weights"].as_object().unwrap() {
+        let weight = weight(&model, key);
+        assert_eq!(serde_json::json!(weight.shape()), value["shape"], "{key}");
+        let upright = if weight.is_transposed() { weight.t() } else { weight.clone() };
+        let norm = upright.to_f64().iter().map(|v| v * v).sum::<f64>().sqrt();
+        assert_close(&[norm], &numbers(&value["norm"]), 1e-6, key);
+        for entry in value["entries"].as_array().unwrap() {
+            let entry = numbers(entry);
+            let got = weight.select(0, entry[0] as usize).unwrap().select(0, entry[1] as usize).unwrap();
+            assert_close(&got.to_f64(), &entry[2..], 1e-6, key);
+        }
+    }
+    for (key, value) in expected["gains"].as_object().unwrap() {
+        let gain = model.gain(key).unwrap().to_f64();
+        assert_close(&gain[..6], &numbers(&value["first"]), 1e-6, key);
+        assert_close(&[gain.iter().copied().fold(f64::INFINITY, f64::min)], &numbers(&value["min"]), 1e-6, key);
+    }
+    for token in expected["tokens"].as_array().unwrap() {
+        let id = token["id"].as_u64().unwrap() as usize;
+        let text = model.vocabulary().token(id);
+        assert_eq!(text, token["text"], "token {id}");
+        let found = model.vocabulary().token_id(&text).unwrap();
+        assert_eq!(model.vocabulary().token(found), text);
+    }
+    Some(model)
+}
+
+#[test]
+fn smollm2_135m() {
+    let Some(model) = check_real("smollm2-135m.gguf", "smollm2.json") else { return };
+    assert!(model.warnings().iter().any(|w| w.contains("quantised")));
+    let partial = (0..model.cfg().d_vocab).filter(|id| {
+        let piece = model.vocabulary().token(*id);
+        model.vocabulary().kind(*id) == TokenKind::Normal && piece.contains("<0x")
+    });
+    assert_eq!(partial.count(), reference("smollm2.json")["partial_utf8_tokens"].as_u64().unwrap() as usize);
+}
+
+#[test]
+fn gemma3_270m() {
+    let Some(model) = check_real("gemma3-270m.gguf", "gemma3.json") else { return };
+    let full: Vec<usize> = (0..18).filter(|layer| model.window(*layer).unwrap().is_none()).collect();
+    assert_eq!(full, [5, 11, 17]);
+    assert_eq!((model.rope(5).unwrap().base, model.rope(6).unwrap().base), (1e6, 1e4));
+    assert_eq!(model.window(0).unwrap(), Some(512));
+    let special = model.special_mask(&work()).unwrap();
+    println!("{:?}", special.counts);
+    let masked = |text: &str| special.mask[model.vocabulary().token_id(text).unwrap()];
+    assert!(masked("<bos>") && masked("<unused7>") && masked("<0xE2>"));
+    assert!(!masked(" the") && !masked("</h3>") && !masked(" ourselves"));
+}

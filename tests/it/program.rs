@@ -1,0 +1,340 @@
+//! The one built program as its users meet it: exit statuses, messages, parameters, interruption, the prompt.
+
+use assert_cmd::Command;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_saerepl");
+
+/// A folder with one script in it.
+fn folder(script: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("s.rhai"), script).unwrap();
+    folder
+}
+
+/// Standard output, standard error and exit status.
+type Ended = (String, String, i32);
+
+fn program(at: &Path, arguments: &[&str], input: &str) -> Ended {
+    let output = Command::new(PROGRAM).current_dir(at).args(arguments).write_stdin(input).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code().unwrap())
+}
+
+fn run(script: &str, arguments: &[&str]) -> Ended {
+    let folder = folder(script);
+    program(folder.path(), &[&["run", "s.rhai"], arguments].concat(), "")
+}
+
+fn pipe(input: &str) -> Ended {
+    program(tempfile::tempdir().unwrap().path(), &[], input)
+}
+
+#[test]
+fn a_script_runs_with_its_parameters() {
+    let script = "#!/usr/bin/env -S saerepl run\nlet n = param(\"n\", 2, \"how many\");\nprint(`${n * 2} ${out_dir()}`);\nn";
+    assert_eq!(run(script, &[]), ("4 out/s\n".into(), String::new(), 0));
+    assert_eq!(run(script, &["n=5", "--out", "there"]), ("10 there\n".into(), String::new(), 0));
+}
+
+#[test]
+fn a_fault_is_shown_with_its_line_its_caret_and_the_chain_of_calls() {
+    let script = "// Head.\nfn inner(a) {\n    a.frobnicate()\n}\nfn outer(a) { inner(a + 1) }\n\nouter(1);\n";
+    let (out, error, status) = run(script, &[]);
+    assert_eq!((out.as_str(), status), ("", 1));
+    assert_eq!(
+        error,
+        "\
+error: integer has no method `frobnicate`
+ --> s.rhai:3:7
+  |
+3 |     a.frobnicate()
+  |       ^^^^^^^^^^
+  |
+note: in `inner` called here
+ --> s.rhai:5:15
+  |
+5 | fn outer(a) { inner(a + 1) }
+  |               -----
+note: in `outer` called here
+ --> s.rhai:7:1
+  |
+7 | outer(1);
+  | -----
+"
+    );
+}
+
+#[test]
+fn an_unknown_function_is_answered_with_the_nearest_and_its_signature() {
+    let (_, error, status) = run("let a = 1;\nassrt(a == 1);", &[]);
+    assert_eq!(status, 1);
+    assert_eq!(
+        error,
+        "\
+error: unknown function `assrt`
+ --> s.rhai:2:1
+  |
+2 | assrt(a == 1);
+  | ^^^^^
+  |
+help: did you mean `assert`? `assert(condition: bool, [message: string]) -> ()`
+"
+    );
+}
+
+#[test]
+fn our_own_errors_stand_at_the_call_that_failed() {
+    let (_, error, status) = run("let ok = 1;\nseed(-1);", &[]);
+    assert_eq!(status, 1);
+    assert_eq!(
+        error,
+        "\
+error: seed: `seed` must be integer from 0, not -1
+ --> s.rhai:2:1
+  |
+2 | seed(-1);
+  | ^^^^
+"
+    );
+}
+
+#[test]
+fn an_imported_module_fails_in_its_own_file() {
+    let folder = folder("import \"m\" as m;\nprint(m::twice(2));\nm::bad(1);");
+    std::fs::write(folder.path().join("m.rhai"), "fn twice(x) { 2 * x }\nfn bad(x) {\n    x + nothing\n}\n").unwrap();
+    let (out, error, status) = program(folder.path(), &["run", "s.rhai"], "");
+    assert_eq!((out.as_str(), status), ("4\n", 1));
+    assert!(error.starts_with("error: unknown variable `nothing`\n --> m.rhai:3:9\n"), "{error}");
+    assert!(error.contains("note: in `bad` called here\n --> s.rhai:3:4\n"), "{error}");
+}
+
+#[test]
+fn a_module_is_found_beside_the_script_wherever_it_runs_and_may_not_import_itself() {
+    let folder = folder("import \"m\" as m;");
+    std::fs::write(folder.path().join("m.rhai"), "import \"m\" as again;").unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let script = folder.path().join("s.rhai");
+    let (_, error, status) = program(elsewhere.path(), &["run", script.to_str().unwrap()], "");
+    assert_eq!(status, 1);
+    assert!(error.starts_with("error: `m` imports itself\n"), "{error}");
+}
+
+#[test]
+fn a_wrong_value_names_the_parameter_the_text_and_what_would_be_right() {
+    let script = "param(\"layers\", [0], \"which\");\nparam(\"k\", 1.5, \"how many\");";
+    let (_, error, status) = run(script, &["layers=all"]);
+    assert_eq!(status, 1);
+    assert!(
+        error.starts_with("error: parameter `layers`: \"all\" is not an array like [0, 2] or a range like 0..8\n"),
+        "{error}"
+    );
+    let (_, error, _) = run(script, &["k=many"]);
+    assert!(error.contains("parameter `k`: \"many\" is not a number") && error.contains("s.rhai:2:1"), "{error}");
+}
+
+#[test]
+fn an_unknown_key_is_wrong_usage() {
+    let (out, error, status) = run("print(\"never\");\nparam(\"layers\", 1, \"which\");", &["layer=2"]);
+    assert_eq!((out.as_str(), status), ("", 2));
+    assert_eq!(
+        error,
+        "\
+error: s.rhai: the script declares no parameter `layer`
+help: did you mean `layers`?
+help: its parameters are: layers
+"
+    );
+}
+
+#[test]
+fn a_declaration_that_cannot_be_read_stops_the_script_before_it_runs() {
+    let (out, error, status) = run("print(\"never\");\nlet name = \"k\";\nparam(name, 1, \"which\");", &[]);
+    assert_eq!((out.as_str(), status), ("", 1));
+    assert!(error.starts_with("error: the name of a parameter must be written as text\n --> s.rhai:3:7\n"), "{error}");
+}
+
+#[test]
+fn help_lists_what_the_script_declares_without_running_it() {
+    let script = "#!/usr/bin/env -S saerepl run\n// What it is.\n//\n// How.\n\nprint(1);\nfn f() { param(\"k\", 2 * 5, \"tokens in each list\") }\nparam(\"model\", \"demo\", \"which model\");\n";
+    let expected = "\
+What it is.
+
+How.
+
+Usage: saerepl run s.rhai [key=value …] [--out DIR] [--threads N] [--seed N] [--quiet]
+
+Parameters:
+  k=2 * 5       tokens in each list
+  model=\"demo\"  which model
+
+Results go to out/s unless --out says otherwise.
+";
+    assert_eq!(run(script, &["--help"]), (expected.into(), String::new(), 0));
+}
+
+#[test]
+fn wrong_usage_has_status_2_and_a_missing_file_status_1() {
+    let folder = folder("");
+    for arguments in [&["frobnicate"][..], &["run"], &["run", "s.rhai", "no-value"], &["run", "s.rhai", "k=1", "k=2"]] {
+        assert_eq!(program(folder.path(), arguments, "").2, 2, "{arguments:?}");
+    }
+    let (_, error, status) = program(folder.path(), &["run", "none.rhai"], "");
+    assert_eq!((error.as_str(), status), ("error: none.rhai: no such file or folder\n", 1));
+    std::fs::write(folder.path().join("binary.rhai"), b"let x = 1;\n\xff").unwrap();
+    let (_, error, status) = program(folder.path(), &["run", "binary.rhai"], "");
+    assert_eq!((error.as_str(), status), ("error: binary.rhai: this is no text: a script is UTF-8 (at byte 11)\n", 1));
+}
+
+#[test]
+fn exit_ends_a_run_with_its_status_even_inside_try() {
+    assert_eq!(run("print(1);\ntry { exit(3); } catch { print(2); }\nprint(3);", &[]), ("1\n".into(), String::new(), 3));
+    assert_eq!(run("fn f() { exit() }\nf();\nprint(3);", &[]), (String::new(), String::new(), 0));
+}
+
+#[test]
+fn output_goes_where_it_is_sent() {
+    let (out, error, status) = run("print([1, #{a: \"b\"}]); eprint(\"note\"); show(\"text\"); print();", &[]);
+    assert_eq!((out.as_str(), error.as_str(), status), ("[1, #{a: \"b\"}]\n\"text\"\n\n", "note\n", 0));
+}
+
+#[test]
+fn piped_cells_share_variables_functions_and_imports_and_show_their_values() {
+    let input = "let x = 40;\nfn add(a, b) {\n    a + b\n}\nadd(x, 2)\nans * 2\n\"quiet\";\nif false { 1 }\nelse { #{a: [1]} }\nimport \"std/experiments\" as exp;\nexp::indices((), 2, \"layer\")\n";
+    assert_eq!(pipe(input), ("42\n84\n#{a: [1]}\n[0, 1]\n".into(), String::new(), 0));
+}
+
+#[test]
+fn piped_input_stops_at_the_first_error_with_its_line_in_the_whole_input() {
+    let (out, error, status) = pipe("1\nfn f(a) {\n    a + nowhere\n}\n\nf(2)\nprint(\"never\")\n");
+    assert_eq!((out.as_str(), status), ("1\n", 1));
+    assert!(error.starts_with("error: unknown variable `nowhere`\n --> <stdin>:3:9\n"), "{error}");
+    assert!(error.contains("note: in `f` called here\n --> <stdin>:6:1\n"), "{error}");
+    for open in ["f(1,", "/* open", "\"open", "`open", "let x ="] {
+        assert_eq!(pipe(open).2, 1, "{open}");
+    }
+}
+
+#[test]
+fn deep_scripts_end_with_an_error_and_not_with_the_process() {
+    let nested = format!("{}1{}", "(".repeat(200_000), ")".repeat(200_000));
+    let (_, error, status) = run(&nested, &[]);
+    assert_eq!(status, 1);
+    assert!(error.starts_with("error: the script is nested too deeply\n"), "{error}");
+    let (_, error, status) = run("fn f(n) { f(n + 1) }\nf(0);", &[]);
+    assert_eq!(status, 1);
+    assert!(error.starts_with("error: calls are nested too deeply\n"), "{error}");
+    let deep =
+        format!("fn f(n) {{ {}if n == 0 {{ 0 }} else {{ 1 + f(n - 1) }}{} }}\nprint(f(900));", "(".repeat(100), ")".repeat(100));
+    assert_eq!(run(&deep, &[]).0, "900\n");
+}
+
+#[test]
+fn nothing_but_text_goes_into_a_pipe_and_a_closed_one_is_quiet() {
+    let folder = folder("for i in 0..100000 { print(i); }");
+    let mut child = std::process::Command::new(PROGRAM)
+        .current_dir(folder.path())
+        .args(["run", "s.rhai"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert_eq!((line.as_str(), error.as_str(), child.wait().unwrap().code()), ("0\n", "", Some(0)));
+    assert!(!run("nothing", &[]).1.contains('\x1b'));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_stops_a_loop_at_once_with_status_130() {
+    let folder = folder("print(\"started\");\nlet n = 0;\nloop { try { n += 1; throw n; } catch { } }");
+    let mut child = std::process::Command::new(PROGRAM)
+        .current_dir(folder.path())
+        .args(["run", "s.rhai"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let asked = Instant::now();
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let status = child.wait().unwrap();
+    let took = asked.elapsed();
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert_eq!(status.code(), Some(130));
+    assert!(error.starts_with("error: interrupted\n"), "{error}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+/// The prompt, driven through a pseudo-terminal.
+#[cfg(unix)]
+mod prompt {
+    use super::PROGRAM;
+    use rexpect::session::{PtySession, spawn_command};
+    use std::path::Path;
+
+    /// A session at a prompt whose history lies below `state`.
+    fn start(state: &Path) -> PtySession {
+        let mut command = std::process::Command::new(PROGRAM);
+        command.env("XDG_STATE_HOME", state).env("TERM", "xterm").env("NO_COLOR", "1").current_dir(state);
+        let mut session = spawn_command(command, Some(20_000)).unwrap();
+        session.exp_string("In[1]: ").unwrap();
+        session
+    }
+
+    fn enter(session: &mut PtySession, line: &str, expected: &str) {
+        session.send_line(line).unwrap();
+        session.exp_string(expected).unwrap();
+    }
+
+    #[test]
+    fn cells_over_several_lines_interrupts_and_history() {
+        let state = tempfile::tempdir().unwrap();
+        let mut session = start(state.path());
+        session.send_line("fn add(a, b) {").unwrap();
+        session.send_line("a + b").unwrap();
+        enter(&mut session, "}", "In[2]: ");
+        enter(&mut session, "add(40, 2)", "\r\n42\r\n");
+        enter(&mut session, "ans + 1", "\r\n43\r\n");
+        enter(&mut session, "let kept = 7; loop {}", "\r\n");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        session.send_control('c').unwrap();
+        session.exp_string("interrupted").unwrap();
+        enter(&mut session, "kept * 3", "\r\n21\r\n");
+        // Ctrl-C at the prompt clears the line and the cell keeps its number.
+        session.exp_string("In[6]: ").unwrap();
+        session.send("half a line").unwrap();
+        session.flush().unwrap();
+        session.send_control('c').unwrap();
+        session.exp_string("In[6]: ").unwrap();
+        enter(&mut session, "unknown_name", "error: unknown variable `unknown_name`");
+        session.exp_string("In[6]:1:1").unwrap();
+        session.exp_string("In[7]: ").unwrap();
+        enter(&mut session, "?seed", "seed(seed: integer from 0)");
+        // Up with a beginning finds the entry that begins so.
+        session.send("add").unwrap();
+        session.send("\x1b[A").unwrap();
+        enter(&mut session, "", "\r\n42\r\n");
+        session.send_control('d').unwrap();
+        session.exp_eof().unwrap();
+
+        let history = std::fs::read_to_string(state.path().join("saerepl/history")).unwrap();
+        assert!(history.contains("fn add(a, b) {\\na + b\\n}"), "{history}");
+        let mut again = start(state.path());
+        again.send("fn").unwrap();
+        again.send("\x1b[A").unwrap();
+        enter(&mut again, "", "In[2]: ");
+        enter(&mut again, "add(1, 2)", "\r\n3\r\n");
+        enter(&mut again, "exit(5)", "");
+        again.exp_eof().unwrap();
+    }
+}
