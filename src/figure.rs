@@ -104,6 +104,14 @@ pub struct Figure {
     pub provenance: Provenance,
 }
 
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (width, height) = self.size();
+        write!(f, "Figure plot::{} {width} × {height}", self.kind())?;
+        self.look().title.map_or(Ok(()), |title| write!(f, ", \"{title}\""))
+    }
+}
+
 impl Figure {
     /// A figure of a chart.
     ///

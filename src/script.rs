@@ -10,8 +10,13 @@ pub mod display;
 pub mod param;
 pub mod scan;
 
+mod analyses;
 mod basics;
+mod dictionaries;
+mod figures;
+mod files;
 mod models;
+mod tables;
 mod tensor;
 
 pub(crate) use tensor::token_watch;
@@ -65,8 +70,20 @@ impl Host {
 
 /// Every function, method, property and operator that scripts can use beside Rhai's own.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: LazyLock<Vec<Entry>> =
-        LazyLock::new(|| [basics::entries(), param::entries(), models::entries(), tensor::entries()].concat());
+    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+        [
+            basics::entries(),
+            param::entries(),
+            tensor::entries(),
+            models::entries(),
+            dictionaries::entries(),
+            analyses::entries(),
+            tables::entries(),
+            figures::entries(),
+            files::entries(),
+        ]
+        .concat()
+    });
     &ENTRIES
 }
 
@@ -83,6 +100,7 @@ pub fn install(engine: &mut Engine, host: Host) {
             Some(space) => entry.register(spaces.entry(space).or_default()),
         }
     }
+    tables::register_iterator(&mut global);
     engine.register_global_module(global.into());
     for (name, module) in spaces {
         engine.register_static_module(name, module.into());
@@ -107,6 +125,14 @@ pub(crate) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
     }
     let line = position.line();
     EvalAltResult::ErrorRuntime(ScriptError { error, line }.into_script(), position).into()
+}
+
+/// A Rhai error as ours: what a function that the script passed to a native one has raised.
+pub(crate) fn lower(error: &EvalAltResult) -> Error {
+    if matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..)) {
+        return Error::interrupted();
+    }
+    error_of(error).unwrap_or_else(|| Error::input(error.to_string()))
 }
 
 /// Our error inside a Rhai error, if that is what it carries.

@@ -345,7 +345,7 @@ impl<'a> Setup<'a> {
         let seed = options.seed.unwrap_or(work.seed());
         let side =
             |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions| -> Result<(HeadSide<'a>, Option<f64>)> {
-                let directions = dictionary.write(model)?;
+                let directions = dictionary.write(model, work)?;
                 let factors = norm.factors(scaling, dictionary, &directions, work)?;
                 let mut vectors = norm.project(&directions, &factors, &w, work)?;
                 let strengths = lengths(&vectors, cfg.d_head);

@@ -502,7 +502,7 @@ impl<'a> Eye<'a> {
 
     /// The metrics of a dictionary's features, their lists as the scores hold them.
     fn features(&self, scores: &TokenScores, work: &Work) -> Result<Vec<Ends>> {
-        let directions = self.view.phase.directions(scores.dictionary(), &self.view.model)?;
+        let directions = self.view.phase.directions(scores.dictionary(), &self.view.model, work)?;
         let rows = self.entropy_product(&directions, scores.positions(), work)?.run(work)?.rows;
         let (top, bottom) = scores.lists();
         let entropies = rows.iter().map(entropies);
@@ -513,7 +513,7 @@ impl<'a> Eye<'a> {
 
     /// Lists and entropies of a null's directions.
     fn rows(&self, dictionary: &Dictionary, work: &Work) -> Result<Vec<RowStats>> {
-        let directions = self.view.phase.directions(dictionary, &self.view.model)?;
+        let directions = self.view.phase.directions(dictionary, &self.view.model, work)?;
         let positions: Vec<usize> = (0..dictionary.n()).collect();
         let product = self.entropy_product(&directions, &positions, work)?;
         if self.view.options.scale != Scale::Cosine {

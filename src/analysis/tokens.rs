@@ -67,9 +67,9 @@ impl Phase {
     }
 
     /// The directions of a dictionary on this side.
-    pub(super) fn directions(self, dictionary: &Dictionary, model: &Model) -> Result<Directions> {
+    pub(super) fn directions(self, dictionary: &Dictionary, model: &Model, work: &Work) -> Result<Directions> {
         match self {
-            Phase::Unembed => dictionary.write(model),
+            Phase::Unembed => dictionary.write(model, work),
             Phase::Embed => dictionary.read(model),
         }
     }
@@ -132,7 +132,7 @@ fn token_scores(
 ) -> Result<TokenScores> {
     let view = TokenView::new(phase, model, options, work)?;
     let positions = dictionary.positions(&options.features)?;
-    let directions = phase.directions(dictionary, model)?;
+    let directions = phase.directions(dictionary, model, work)?;
     let k = options.k.min(view.n_tokens());
     let product = Product { top: k, bottom: k, label: phase.name().into(), ..view.product(&directions, &positions, work)? };
     let outcome = product.run(work)?;
@@ -255,7 +255,7 @@ impl TokenScores {
 
     fn row_product(&self, feature: usize, work: &Work) -> Result<Product> {
         let position = self.0.positions[self.row(feature)?];
-        let directions = self.0.view.phase.directions(&self.0.dictionary, &self.0.view.model)?;
+        let directions = self.0.view.phase.directions(&self.0.dictionary, &self.0.view.model, work)?;
         self.0.view.product(&directions, &[position], work)
     }
 

@@ -94,7 +94,7 @@ pub(super) fn clean(text: &str) -> String {
             c => out.push(c),
         }
     }
-    out + &"·".repeat(after)
+    format!("{out}{}", "·".repeat(after))
 }
 
 /// Text cut with an ellipsis to a width in pixels.

@@ -2,13 +2,12 @@
 
 use crate::entry;
 use crate::error::{Error, Result};
-use crate::options::{Options, OptionMap};
 use crate::render;
 use crate::script::convert::{FromScript, IntoScript, describe, option_map};
 use crate::script::declare::{Call, Entry};
 use crate::table::{Cell, Column, Join, Order, Summary, Table};
 use crate::tensor::Tensor;
-use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, Module};
+use rhai::{Array, Dynamic, FnPtr, Map, Module};
 use std::any::TypeId;
 
 crate::native!(Table, "Table");
@@ -115,7 +114,9 @@ fn from_columns(map: &Map) -> Result<Table> {
 fn from_rows(rows: &Array) -> Result<Table> {
     let maps: Vec<Map> = rows
         .iter()
-        .map(|row| Map::from_script(row).ok_or_else(|| Error::input(format!("table: each row must be a map, not {}", describe(row)))))
+        .map(|row| {
+            Map::from_script(row).ok_or_else(|| Error::input(format!("table: each row must be a map, not {}", describe(row))))
+        })
         .collect::<Result<_>>()?;
     let Some(first) = maps.first() else { return Ok(Table::default()) };
     first.keys().try_fold(Table::default(), |table, name| {
@@ -133,8 +134,11 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
         return (0..table.len())
             .map(|row| {
                 call.work().check()?;
-                let kept = function.call_within_context::<Dynamic>(call.native, (row_map(table, row)?,)).map_err(|e| super::lower(&e))?;
-                kept.as_bool().map_err(|_| Error::input(format!("filter: the function must give true or false, not {}", describe(&kept))))
+                let kept = function
+                    .call_within_context::<Dynamic>(call.native, (row_map(table, row)?,))
+                    .map_err(|e| super::lower(&e))?;
+                kept.as_bool()
+                    .map_err(|_| Error::input(format!("filter: the function must give true or false, not {}", describe(&kept))))
             })
             .collect();
     }
@@ -142,7 +146,9 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
         return Ok(tensor.to_bool());
     }
     let mask = choice.read_lock::<Array>().and_then(|items| items.iter().map(bool::from_script).collect());
-    mask.ok_or_else(|| Error::input(format!("filter: takes a function of the row or a mask of truth values, not {}", describe(choice))))
+    mask.ok_or_else(|| {
+        Error::input(format!("filter: takes a function of the row or a mask of truth values, not {}", describe(choice)))
+    })
 }
 
 fn names(value: &Dynamic, what: &str) -> Result<Vec<String>> {

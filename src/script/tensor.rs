@@ -21,8 +21,16 @@ use std::any::TypeId;
 
 pub(super) fn entries() -> Vec<Entry> {
     let shown = crate::shown!(Tensor, "zeros([2])").to_vec();
-    [create::entries(), operators::entries(), functions::entries(), shapes::entries(), algebra::entries(), power::entries(), shown]
-        .concat()
+    [
+        create::entries(),
+        operators::entries(),
+        functions::entries(),
+        shapes::entries(),
+        algebra::entries(),
+        power::entries(),
+        shown,
+    ]
+    .concat()
 }
 
 /// What no entry can declare: the type's name, `for` over a tensor, `@`, and the watch over `-x ** 2`.
@@ -139,7 +147,8 @@ impl FromScript for Integers {
 impl Integers {
     /// As the shape of a tensor.
     fn shape(&self) -> Result<Vec<usize>> {
-        let size = |i: &i64| usize::try_from(*i).map_err(|_| Error::shape(format!("{:?} is not a shape: sizes are 0 or more", self.0)));
+        let size =
+            |i: &i64| usize::try_from(*i).map_err(|_| Error::shape(format!("{:?} is not a shape: sizes are 0 or more", self.0)));
         self.0.iter().map(size).collect()
     }
 }
@@ -280,7 +289,9 @@ mod tests {
 
     #[test]
     fn operators_bind_as_in_python() {
-        holds("let w = eye(2) * 2; let x = tensor([1.0, 2.0]); let g = tensor([1.0, 10.0]); (w @ x * g).to_array() == [2.0, 40.0]");
+        holds(
+            "let w = eye(2) * 2; let x = tensor([1.0, 2.0]); let g = tensor([1.0, 10.0]); (w @ x * g).to_array() == [2.0, 40.0]",
+        );
         holds("let t = tensor([1.0, 2.0]); (1 - t ** 2).to_array() == [0.0, -3.0] && (-(t ** 2)).to_array() == [-1.0, -4.0]");
         holds("let t = tensor([3.0]); let n = -t; n ** 2; ((-t) ** 2).to_array() == [9.0] && (2 * -t).to_array() == [-6.0]");
         holds("let f = |x| (-x) ** 2; f.call(tensor([3.0])).to_array() == [9.0]");

@@ -97,7 +97,12 @@ fn check_pairs(pairs: &Table, names: (&str, &str), expected: &Value, tolerance: 
     for (i, pair) in expected.as_array().unwrap().iter().enumerate() {
         let pair = numbers(pair);
         assert_eq!((rows[i], cols[i]), (pair[0], pair[1]), "{what}: pair {i}");
-        assert!((scores[i] - pair[2]).abs() <= tolerance * pair[2].abs(), "{what}: pair {i}: {}, expected {}", scores[i], pair[2]);
+        assert!(
+            (scores[i] - pair[2]).abs() <= tolerance * pair[2].abs(),
+            "{what}: pair {i}: {}, expected {}",
+            scores[i],
+            pair[2]
+        );
     }
 }
 
@@ -179,7 +184,13 @@ fn product_stats_agree_with_plain_loops() {
     let masked = |j: usize| j % 6 == 1;
     let mask = Given::List((0..m).map(|j| Given::Bool(masked(j))).collect());
     let row_gain = Given::Tensor(Tensor::vector_f64(gain.to_vec()));
-    let base = [("row_gain", row_gain), ("k", Given::Int(3)), ("pairs", Given::Int(4)), ("softmax", Given::Bool(true)), ("col_mask", mask)];
+    let base = [
+        ("row_gain", row_gain),
+        ("k", Given::Int(3)),
+        ("pairs", Given::Int(4)),
+        ("softmax", Given::Bool(true)),
+        ("col_mask", mask),
+    ];
     let got = product_stats(&a, &b, &options(&base), &work()).unwrap();
     let rows = got.rows.table();
     for i in 0..n {
@@ -254,7 +265,8 @@ fn tiny_models_agree_in_every_architecture() {
             for moment in ["mean", "std", "skewness", "kurtosis", "min", "max"] {
                 assert_close(&[floats(&table, moment)[i]], &numbers(&row[moment]), 1e-4, &format!("{name} {moment}"));
             }
-            let (Column::IntList(top), Column::IntList(bottom)) = (table.column("top_ids").unwrap(), table.column("bottom_ids").unwrap())
+            let (Column::IntList(top), Column::IntList(bottom)) =
+                (table.column("top_ids").unwrap(), table.column("bottom_ids").unwrap())
             else {
                 panic!()
             };
@@ -268,7 +280,9 @@ fn tiny_models_agree_in_every_architecture() {
                 match got {
                     Ok(got) => assert_tensor(&got, scores, TINY, &format!("{name} {key} {site}")),
                     // A fixture's sliding window may be narrower than the distance.
-                    Err(error) => assert!(model.window(layer).unwrap().is_some_and(|w| w <= distance as usize), "{name} {site}: {error}"),
+                    Err(error) => {
+                        assert!(model.window(layer).unwrap().is_some_and(|w| w <= distance as usize), "{name} {site}: {error}")
+                    }
                 }
             }
         }
@@ -327,9 +341,15 @@ fn duplicated_keys_leave_the_width_free_columns() {
     let (queries, keys) = (probes(normals(21, &[5, d])), normals(22, &[9, d]));
     let mut twice = keys.to_f32();
     twice.extend(keys.to_f32());
-    let run = |keys: Tensor| attention_scores(&queries, &probes(keys), &model, 1, 1, &AttentionOptions::default(), &work()).unwrap();
+    let run =
+        |keys: Tensor| attention_scores(&queries, &probes(keys), &model, 1, 1, &AttentionOptions::default(), &work()).unwrap();
     let (once, twice) = (run(keys), run(Tensor::from_f32(twice, &[18, d]).unwrap()));
-    assert_close(&floats(&twice.query.table(), "entropy_deficit"), &floats(&once.query.table(), "entropy_deficit"), 1e-5, "deficit");
+    assert_close(
+        &floats(&twice.query.table(), "entropy_deficit"),
+        &floats(&once.query.table(), "entropy_deficit"),
+        1e-5,
+        "deficit",
+    );
     let (rel_once, rel_twice) = (floats(&once.key.table(), "mean_weight_rel"), floats(&twice.key.table(), "mean_weight_rel"));
     assert_close(&rel_twice[..9], &rel_once, 1e-5, "mean_weight_rel");
     // The columns that do depend on the width move, else the test would say nothing.
@@ -411,7 +431,9 @@ fn the_lens_drops_what_it_says() {
     let model = model(&fixture("tiny-gemma2"));
     let d = model.cfg().d_model;
     let probes = probes(normals(41, &[2, d]));
-    let scores = |given: &[(&str, Given)]| unembed(&probes, &model, &options(given), &work()).unwrap().scores(1, &work()).unwrap().to_f64();
+    let scores = |given: &[(&str, Given)]| {
+        unembed(&probes, &model, &options(given), &work()).unwrap().scores(1, &work()).unwrap().to_f64()
+    };
     let neuronpedia = scores(&[("lens", Given::Text(Lens::Neuronpedia.name().into()))]);
     assert_eq!(neuronpedia, scores(&[("fold_norm", Given::Bool(false))]));
     assert_ne!(neuronpedia, scores(&[]));
@@ -524,7 +546,8 @@ fn check_tokens(scores: &TokenScores, feature: usize, expected: &Value, what: &s
 fn check_real_tokens(model: &Model, expected: &Value) {
     for (phase, entries) in [("unembed", &expected["unembed"]), ("embed", &expected["embed"])] {
         for (key, scales) in entries.as_object().unwrap() {
-            let (layer, feature): (usize, usize) = key.split_once('/').map(|(l, n)| (l.parse().unwrap(), n.parse().unwrap())).unwrap();
+            let (layer, feature): (usize, usize) =
+                key.split_once('/').map(|(l, n)| (l.parse().unwrap(), n.parse().unwrap())).unwrap();
             let dictionary = neurons(model, layer);
             for (name, entry) in scales.as_object().unwrap().iter().filter(|(name, _)| *name != "cosine_gain_on_token") {
                 let given = TokenOptions { features: Some(Ids::List(vec![feature as i64])), ..token_options(name) };
@@ -543,7 +566,8 @@ fn check_real_semantics(model: &Model, expected: &Value) {
         let number = |key: &str| entry[key].as_u64().unwrap() as usize;
         let (layer, feature) = (number("layer"), number("neuron"));
         let dictionary = neurons(model, layer);
-        let given = TokenOptions { features: Some(Ids::List(vec![feature as i64])), mask_special: false, ..TokenOptions::default() };
+        let given =
+            TokenOptions { features: Some(Ids::List(vec![feature as i64])), mask_special: false, ..TokenOptions::default() };
         let scores = if entry["phase"] == "unembed" {
             unembed(&dictionary, model, &given, &work()).unwrap()
         } else {
@@ -581,7 +605,8 @@ fn check_real_attention(model: &Model, expected: &Value) {
         }
         let (layer, head) = (given["layer"].as_u64().unwrap() as usize, given["head"].as_u64().unwrap() as usize);
         let dictionary = neurons(model, layer - 1);
-        let got: AttentionScores = attention_scores(&dictionary, &dictionary, model, layer, head, &options(&map), &work()).unwrap();
+        let got: AttentionScores =
+            attention_scores(&dictionary, &dictionary, model, layer, head, &options(&map), &work()).unwrap();
         assert!(given["qk_norm"] == "each" || got.warnings().is_empty(), "{name}: {:?}", got.warnings());
         check_side(&got.query.table(), &entry["query"], REAL, &format!("{name} query"));
         check_side(&got.key.table(), &entry["key"], REAL, &format!("{name} key"));

@@ -121,7 +121,11 @@ macro_rules! reduction {
 fn elementwise() -> Vec<Entry> {
     let floats = [
         float!(exp, "eˣ.", "assert(allclose(tensor([0.0, 1.0]).exp(), tensor([1.0, 2.718281828])));"),
-        float!(log, "Natural logarithm, of numbers too; NaN below zero, −∞ at zero.", "assert(allclose(tensor([1.0, 2.718281828]).log(), tensor([0, 1])));"),
+        float!(
+            log,
+            "Natural logarithm, of numbers too; NaN below zero, −∞ at zero.",
+            "assert(allclose(tensor([1.0, 2.718281828]).log(), tensor([0, 1])));"
+        ),
         float!(log2, "Logarithm to base 2.", "assert(tensor([1.0, 8.0]).log2().to_array() == [0.0, 3.0]);"),
         float!(log10, "Logarithm to base 10.", "assert(allclose(tensor([1, 1000]).log10(), tensor([0, 3])));"),
         float!(sqrt, "Square root; NaN below zero.", "assert(tensor([4, 9]).sqrt().to_array() == [2.0, 3.0]);"),
@@ -135,11 +139,19 @@ fn elementwise() -> Vec<Entry> {
         same!(abs, "Absolute value.", "assert(tensor([-2, 3]).abs().to_array() == [2, 3]);"),
         same!(sign, "−1, 0 or 1; NaN stays NaN.", "assert(tensor([-2.0, 0.0, 3.0]).sign().to_array() == [-1.0, 0.0, 1.0]);"),
         same!(relu, "max(x, 0).", "assert(tensor([-2.0, 3.0]).relu().to_array() == [0.0, 3.0]);"),
-        same!(round, "To the nearest integer, halves to the even one.", "assert(tensor([0.5, 1.5, 2.4]).round().to_array() == [0.0, 2.0, 2.0]);"),
+        same!(
+            round,
+            "To the nearest integer, halves to the even one.",
+            "assert(tensor([0.5, 1.5, 2.4]).round().to_array() == [0.0, 2.0, 2.0]);"
+        ),
         same!(floor, "The largest integer not above.", "assert(tensor([-0.5, 1.5]).floor().to_array() == [-1.0, 1.0]);"),
         same!(ceil, "The smallest integer not below.", "assert(tensor([-0.5, 1.5]).ceil().to_array() == [0.0, 2.0]);"),
         same!(isnan, "True where an element is NaN.", "assert((tensor([0.0, 1.0]) / 0).isnan().to_array() == [true, false]);"),
-        same!(isfinite, "True where an element is neither NaN nor infinite.", "assert((tensor([0.0, 1.0]) / 0).isfinite().any() == false);"),
+        same!(
+            isfinite,
+            "True where an element is neither NaN nor infinite.",
+            "assert((tensor([0.0, 1.0]) / 0).isfinite().any() == false);"
+        ),
     ];
     let others = vec![
         entry! {
@@ -216,17 +228,45 @@ fn elementwise() -> Vec<Entry> {
 
 fn reductions() -> Vec<Entry> {
     vec![
-        reduction!(sum, "Sum, in f64; of bool the number of true ones.", "let t = tensor([[1, 2], [3, 4]]); assert(t.sum() == 10 && t.sum(0).to_array() == [4, 6]);"),
-        reduction!(mean, "Arithmetic mean.", "let t = tensor([[1, 2], [3, 5]]); assert(t.mean() == 2.75 && t.mean(-1).to_array() == [1.5, 4.0]);"),
+        reduction!(
+            sum,
+            "Sum, in f64; of bool the number of true ones.",
+            "let t = tensor([[1, 2], [3, 4]]); assert(t.sum() == 10 && t.sum(0).to_array() == [4, 6]);"
+        ),
+        reduction!(
+            mean,
+            "Arithmetic mean.",
+            "let t = tensor([[1, 2], [3, 5]]); assert(t.mean() == 2.75 && t.mean(-1).to_array() == [1.5, 4.0]);"
+        ),
         reduction!(min, "Smallest element; an error where there is none. NaN wins.", "assert(tensor([3, 1, 2]).min() == 1);"),
-        reduction!(max, "Largest element; an error where there is none. NaN wins.", "assert(tensor([[3, 1], [2, 4]]).max(0).to_array() == [3, 4]);"),
+        reduction!(
+            max,
+            "Largest element; an error where there is none. NaN wins.",
+            "assert(tensor([[3, 1], [2, 4]]).max(0).to_array() == [3, 4]);"
+        ),
         reduction!(argmin, "Index of the smallest element, the first among equals.", "assert(tensor([3, 1, 1]).argmin() == 1);"),
-        reduction!(argmax, "Index of the largest element, the first among equals.", "assert(tensor([[3, 1], [2, 4]]).argmax(1).to_array() == [0, 1]);"),
-        reduction!(median, "Median; of an even number of elements the mean of the two middle ones.", "assert(tensor([4, 1, 3, 2]).median() == 2.5);"),
+        reduction!(
+            argmax,
+            "Index of the largest element, the first among equals.",
+            "assert(tensor([[3, 1], [2, 4]]).argmax(1).to_array() == [0, 1]);"
+        ),
+        reduction!(
+            median,
+            "Median; of an even number of elements the mean of the two middle ones.",
+            "assert(tensor([4, 1, 3, 2]).median() == 2.5);"
+        ),
         reduction!(any, "True where any element is non-zero.", "assert((tensor([1, 2]) > 1).any());"),
-        reduction!(all, "True where all elements are non-zero.", "assert((tensor([[1, 0], [2, 3]]) > 0).all(1).to_array() == [false, true]);"),
+        reduction!(
+            all,
+            "True where all elements are non-zero.",
+            "assert((tensor([[1, 0], [2, 3]]) > 0).all(1).to_array() == [false, true]);"
+        ),
         reduction!(skewness, "Skewness of the population, m₃ / m₂^1.5.", "assert(tensor([1.0, 2.0, 3.0]).skewness() == 0.0);"),
-        reduction!(kurtosis, "Kurtosis of the population, plain: m₄ / m₂², 3 for a normal distribution.", "assert(tensor([-1.0, 1.0]).kurtosis() == 1.0);"),
+        reduction!(
+            kurtosis,
+            "Kurtosis of the population, plain: m₄ / m₂², 3 for a normal distribution.",
+            "assert(tensor([-1.0, 1.0]).kurtosis() == 1.0);"
+        ),
         entry! {
             /// Standard deviation, dividing by n − 1, or by n with `#{ddof: 0}`. Along `dim`, or of all elements.
             ///
