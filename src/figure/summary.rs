@@ -309,16 +309,16 @@ pub struct Fan {
 }
 
 impl Fan {
-    /// The quantiles (ascending) of each of the samples. On a logarithmic axis only positive numbers count.
-    pub fn new(samples: &Samples, x: Option<&[f64]>, quantiles: &[f64], axis: Axis) -> Self {
+    /// The quantiles (ascending) of each of the samples. On a logarithmic axis only positive numbers and positions count.
+    pub fn new(samples: &Samples, x: Option<&[f64]>, quantiles: &[f64], (x_axis, y_axis): (Axis, Axis)) -> Self {
         let mut fan = Fan { x: Vec::new(), quantiles: vec![Vec::new(); quantiles.len()], left_out: LeftOut::default() };
         let mut rows: Vec<(f64, &[f64])> =
             samples.rows.iter().enumerate().map(|(i, row)| (x.map_or(i as f64, |x| x[i]), row.as_slice())).collect();
         rows.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         for (x, row) in rows {
-            let (shown, left_out) = axis.unlimited().shown(row);
+            let (shown, left_out) = y_axis.unlimited().shown(row);
             fan.left_out = fan.left_out.plus(left_out);
-            if shown.is_empty() || !x.is_finite() {
+            if shown.is_empty() || !x_axis.unlimited().shows(x, &mut fan.left_out) {
                 continue;
             }
             fan.x.push(x);
@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn fans_skip_positions_without_numbers() {
         let samples = Samples { name: String::new(), rows: vec![vec![1.0, 3.0], vec![f64::NAN], vec![5.0]].into() };
-        let fan = Fan::new(&samples, None, &[0.0, 0.5], LINEAR);
+        let fan = Fan::new(&samples, None, &[0.0, 0.5], (LINEAR, LINEAR));
         assert_eq!((fan.x, fan.quantiles), (vec![0.0, 2.0], vec![vec![1.0, 5.0], vec![2.0, 5.0]]));
     }
 }

@@ -13,7 +13,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The axis of these numbers, with a little room at the ends unless the options set them.
+    /// The axis of these numbers, all of which it can show ([`Axis::shows`]), with a little room at the ends unless the
+    /// options set them.
     pub(super) fn of(numbers: impl IntoIterator<Item = f64>, axis: Axis, room: f64) -> Kind {
         let (mut least, mut most, mut whole) = (f64::INFINITY, f64::NEG_INFINITY, true);
         for number in numbers {
@@ -34,7 +35,9 @@ impl Kind {
             } else {
                 (from.abs() * 0.1).max(0.5)
             };
-            (axis.value(from - pad), axis.value(to + pad))
+            // Beyond this the ends of a logarithmic axis would be 0 or infinite.
+            let end = |place: f64| axis.value(if axis.log { place.clamp(-305.0, 305.0) } else { place });
+            (end(from - pad), end(to + pad))
         });
         Kind::Numbers { from, to, log: axis.log, whole: whole && !axis.log }
     }

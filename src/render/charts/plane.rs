@@ -183,7 +183,7 @@ pub(super) fn bands(samples: &[Samples], options: &BandsOptions) -> Result<Strin
     let look = options.look();
     let mut quantiles = options.quantiles.clone();
     quantiles.sort_unstable_by(f64::total_cmp);
-    let fans: Vec<Fan> = samples.iter().map(|s| Fan::new(s, options.x.as_deref(), &quantiles, look.y())).collect();
+    let fans: Vec<Fan> = samples.iter().map(|s| Fan::new(s, options.x.as_deref(), &quantiles, (look.x(), look.y()))).collect();
     let x = Kind::of(fans.iter().flat_map(|f| f.x.iter().copied()), look.x(), 0.02);
     let y = Kind::of(fans.iter().flat_map(|f| f.quantiles.iter().flatten().copied()), look.y(), 0.05).fractional();
     let mut plot = plot(look, x, y);
