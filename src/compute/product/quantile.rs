@@ -6,8 +6,8 @@
 //! Of all pairs: the scores are too many to keep. A sample brackets each order statistic; one pass over the product
 //! counts what is below the bracket and fills a histogram of it; a second one collects the scores of the one bin that
 //! holds the order statistic. Where a bracket misses or a bin holds too many, further passes refine the histogram, whose
-//! bins are ranges of an order-preserving integer key of f32, until a bin is a single value. Memory: [`BINS`] counters
-//! and at most [`COLLECTED`] scores for each order statistic.
+//! bins are ranges of an order-preserving integer key of f32, until a bin is a single value. Memory: `BINS` counters
+//! and at most `COLLECTED` scores for each order statistic.
 
 use super::simd;
 use super::stream::{Fold, Scores, lock};
