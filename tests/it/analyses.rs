@@ -6,7 +6,7 @@ use saerepl::analysis::{
     ProductOptions, Scale, SemanticSide, Semantics, SemanticsOptions, TokenOptions, TokenScores, attention_matrix,
     attention_scores, compare, copying, embed, ov_scores, ov_write, product_stats, semantics, unembed,
 };
-use saerepl::dictionary::{self, Dictionary, RandomKind, RandomOptions, random_directions};
+use saerepl::dictionary::{self, Dictionary, DirectionsOptions, RandomKind, RandomOptions, random_directions};
 use saerepl::model::{Model, ModelOptions};
 use saerepl::options::{Ids, OptionMap, Options, Value as Given};
 use saerepl::random::Random;
@@ -28,7 +28,7 @@ fn neurons(model: &Model, layer: usize) -> Dictionary {
 }
 
 fn probes(rows: Tensor) -> Dictionary {
-    dictionary::directions(rows)
+    dictionary::directions(&rows, &DirectionsOptions::default()).unwrap()
 }
 
 fn matrix(value: &Value) -> Tensor {
@@ -489,7 +489,7 @@ fn flipped_signs_change_nothing_in_a_signed_dictionary() {
     let model = model(&fixture("tiny-llama"));
     let (layer, d) = (1, model.cfg().d_model);
     let plain = neurons(&model, layer);
-    let written = plain.write(&model).unwrap();
+    let written = plain.write(&model, &work()).unwrap();
     let rows = Tensor::from_f32(written.rows.to_f32(), written.rows.shape()).unwrap();
     let mut flipped = rows.to_f32();
     flipped.chunks_exact_mut(2 * d).for_each(|pair| pair[..d].iter_mut().for_each(|v| *v = -*v));
