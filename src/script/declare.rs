@@ -315,6 +315,7 @@ macro_rules! entry {
                 $(let $arg: $ty = arguments.next(stringify!($arg))?;)*
                 $(let $opts: $oty = arguments.options()?;)?
                 arguments.done()?;
+                #[allow(clippy::redundant_closure_call)] // a body may return early
                 let value: $crate::error::Result<$ret> = (|| $body)();
                 Ok($crate::script::convert::IntoScript::into_script(value?))
             },
