@@ -13,7 +13,7 @@
 //! | 3 | [`hub`], [`model`] | names → files; canonical weights and token strings |
 //! | 2 | [`formats`] | file formats → named tensors |
 //! | 1 | [`compute`], [`stats`], [`table`], [`figure`] | products and reducers; statistics; what can be shown |
-//! | 0 | [`tensor`], [`error`], [`work`], [`provenance`], [`options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result; options as data; writing files whole; quantiles |
+//! | 0 | [`tensor`], [`error`], [`work`], [`provenance`], [`mod@options`], [`files`], [`sample`] | our tensor; the one error type; cancellation, progress, threads, seed; who made a result; options as data; writing files whole; quantiles |
 
 pub mod analysis;
 pub mod compute;
