@@ -15,23 +15,24 @@ fn random(rows: usize, cols: usize, seed: u64) -> saerepl::Result<Tensor> {
     Tensor::from_f32((0..rows * cols).map(|_| normal()).collect(), &[rows, cols])
 }
 
-/// Median seconds of some runs after one that is not counted.
-fn time(mut f: impl FnMut() -> saerepl::Result<()>) -> saerepl::Result<f64> {
+fn seconds(f: impl FnOnce() -> saerepl::Result<()>) -> saerepl::Result<f64> {
+    let start = Instant::now();
     f()?;
-    let mut seconds = Vec::new();
-    for _ in 0..5 {
-        let start = Instant::now();
-        f()?;
-        seconds.push(start.elapsed().as_secs_f64());
-    }
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[2])
+    Ok(start.elapsed().as_secs_f64())
 }
 
+/// Medians of five runs each, in turn, so that whatever else the machine does falls on both.
 fn measure(name: &str, product: &Product, work: &Work) -> saerepl::Result<()> {
     let (n, d, m) = (product.a.shape()[0], product.a.shape()[1], product.b[0].shape()[1]);
-    let bare = time(|| product.bare(work))?;
-    let job = time(|| product.run(work).map(drop))?;
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..5 {
+        times[0].push(seconds(|| product.bare(work))?);
+        times[1].push(seconds(|| product.run(work).map(drop))?);
+    }
+    let [bare, job] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    });
     let gflop = 2.0 * n as f64 * d as f64 * m as f64 / 1e9;
     println!(
         "{name:<28} {n:>6} x {d:>4} x {m:>6}  bare {bare:8.4} s ({:6.1} GFLOP/s)  job {job:8.4} s  ratio {:5.2}",

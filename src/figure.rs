@@ -263,7 +263,7 @@ impl Figure {
             return (look.width, look.height);
         };
         let cells = options.cells(figures);
-        (cells.widths.iter().sum(), cells.heights.iter().sum::<usize>() + cells.header)
+        (cells.widths.iter().sum::<usize>().max(120), (cells.heights.iter().sum::<usize>() + cells.header).max(40))
     }
 }
 

@@ -19,6 +19,8 @@ mod models;
 mod tables;
 mod tensor;
 
+pub(crate) use tensor::token_watch;
+
 use crate::error::{Error, Kind};
 use crate::work::Work;
 use convert::{FromScript, IntoScript};
@@ -90,7 +92,7 @@ pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
     display::install(engine);
-    tensor::register(engine);
+    tensor::install(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());
     for entry in entries() {
         match entry.namespace {

@@ -40,7 +40,7 @@ use crate::tensor::{Tensor, element_count};
 use crate::work::Work;
 use moments::Central;
 use pulp::Arch;
-use quantile::{Hunt, Pass};
+use quantile::{Guesses, Hunt, Pass};
 use rows::{Done, Rows};
 use side::Side;
 use std::ops::Range;
@@ -227,6 +227,7 @@ impl Product {
                 bottom: self.bottom.min(m),
                 mask: self.col_mask.as_deref(),
                 quantiles: &self.row_quantiles,
+                guesses: Guesses::default(),
                 softmax: self.softmax,
                 softmax_negative: self.softmax_negative,
                 normalisers: None,
@@ -256,6 +257,7 @@ impl Product {
                 bottom: 0,
                 mask: None,
                 quantiles: &self.col_quantiles,
+                guesses: Guesses::default(),
                 softmax: false,
                 softmax_negative: false,
                 normalisers: normalisers.as_deref(),

@@ -13,7 +13,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The axis of these numbers, with a little room at the ends unless the options set them.
+    /// The axis of these numbers, all of which it can show ([`Axis::shows`]), with a little room at the ends unless the
+    /// options set them.
     pub(super) fn of(numbers: impl IntoIterator<Item = f64>, axis: Axis, room: f64) -> Kind {
         let (mut least, mut most, mut whole) = (f64::INFINITY, f64::NEG_INFINITY, true);
         for number in numbers {
@@ -34,7 +35,9 @@ impl Kind {
             } else {
                 (from.abs() * 0.1).max(0.5)
             };
-            (axis.value(from - pad), axis.value(to + pad))
+            // Beyond this the ends of a logarithmic axis would be 0 or infinite.
+            let end = |place: f64| axis.value(if axis.log { place.clamp(-305.0, 305.0) } else { place });
+            (end(from - pad), end(to + pad))
         });
         Kind::Numbers { from, to, log: axis.log, whole: whole && !axis.log }
     }
@@ -62,7 +65,12 @@ impl Kind {
                 major: names.iter().enumerate().map(|(i, name)| (i as f64, super::canvas::clean(name))).collect(),
                 minor: Vec::new(),
             },
-            Kind::Numbers { from, to, log: false, whole } => linear(*from, *to, most, *whole),
+            Kind::Numbers { from, to, log: false, whole } => {
+                // Round steps may leave a single tick, which gives no scale: then rather a few more.
+                let finer = (most..most + 6).map(|most| linear(*from, *to, most, *whole));
+                let enough = finer.into_iter().find(|ticks| ticks.major.len() >= 2);
+                enough.unwrap_or_else(|| linear(*from, *to, most, *whole))
+            }
             Kind::Numbers { from, to, .. } => logarithmic(*from, *to, most),
         }
     }

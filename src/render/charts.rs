@@ -87,6 +87,25 @@ fn notes(left_out: LeftOut) -> Vec<String> {
     reasons.into_iter().filter(|(n, _)| *n > 0).map(note).collect()
 }
 
+/// The points that a curve needs to stay within a tenth of a pixel of itself (Ramer, Douglas and Peucker).
+fn simplified(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let Some(last) = points.len().checked_sub(1) else { return Vec::new() };
+    let mut keep = vec![false; points.len()];
+    (keep[0], keep[last]) = (true, true);
+    let mut open = vec![(0, last)];
+    while let Some((a, b)) = open.pop() {
+        let (dx, dy) = (points[b].0 - points[a].0, points[b].1 - points[a].1);
+        let length = dx.hypot(dy).max(1e-9);
+        let distance = |i: &usize| ((points[*i].0 - points[a].0) * dy - (points[*i].1 - points[a].1) * dx).abs() / length;
+        let farthest = (a + 1..b).max_by(|i, j| distance(i).total_cmp(&distance(j)));
+        if let Some(middle) = farthest.filter(|i| distance(i) > 0.1) {
+            keep[middle] = true;
+            open.extend([(a, middle), (middle, b)]);
+        }
+    }
+    points.iter().zip(keep).filter(|(_, keep)| *keep).map(|(point, _)| *point).collect()
+}
+
 fn least(values: impl Iterator<Item = f64>) -> Option<f64> {
     values.reduce(f64::min)
 }

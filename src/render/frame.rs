@@ -96,8 +96,7 @@ struct Layout {
     frame: Frame,
     x_ticks: Ticks,
     y_ticks: Ticks,
-    /// Names below the horizontal axis read upwards.
-    x_upright: bool,
+    names: NameStyle,
     bar_ticks: Ticks,
 }
 
@@ -174,17 +173,20 @@ impl Plot {
 
         // How high the horizontal axis' names stand follows from its width, which follows from the vertical axis' numbers,
         // which follow from its height: a first guess of one line is corrected once.
-        let fit = |tick_height: f64, upright: Option<bool>| -> Result<Fit> {
+        let fit = |tick_height: f64, names: Option<NameStyle>| -> Result<Fit> {
             let bottom = (height - foot - tick_height - TICK_LENGTH - 3.0).max(top + 20.0);
             let y_ticks = self.y_ticks(bottom - top, width)?;
             let tick_width = canvas::widest(y_ticks.labels(), TICK)?;
             let left = MARGIN + ylabel.len() as f64 * LABEL * LINE + tick_width + TICK_LENGTH + 6.0;
-            let (x_ticks, upright) = self.x_ticks((right - left).max(40.0), height, upright)?;
-            Ok(Fit { left, bottom, x_ticks, y_ticks, upright })
+            let (x_ticks, names) = self.x_ticks((right - left).max(40.0), height, names)?;
+            Ok(Fit { left, bottom, x_ticks, y_ticks, names })
         };
         let guess = fit(TICK * LINE, None)?;
-        let tick_height = if guess.upright { canvas::widest(guess.x_ticks.labels(), TICK)? + 2.0 } else { TICK * LINE };
-        let Fit { left, bottom, x_ticks, y_ticks, upright } = fit(tick_height, Some(guess.upright))?;
+        let tick_height = match guess.names {
+            NameStyle::Upright => canvas::widest(guess.x_ticks.labels(), TICK)? + 2.0,
+            NameStyle::Level => TICK * LINE * guess.x_ticks.labels().map(|l| l.lines().count()).max().unwrap_or(1).max(1) as f64,
+        };
+        let Fit { left, bottom, x_ticks, y_ticks, names } = fit(tick_height, Some(guess.names))?;
 
         // The last number may stand half beyond the axis' end.
         let last = x_ticks.labels().last().map_or(Ok(0.0), |label| canvas::width(label, TICK))?;
@@ -192,13 +194,14 @@ impl Plot {
         let right = (right - overhang).max(left + 40.0);
         let (low, high) = if self.y_down { (top, bottom) } else { (bottom, top) };
         let frame = Frame { left, top, right, bottom, x: Scale::new(&self.x, left, right), y: Scale::new(&self.y, low, high) };
-        Ok(Layout { title, subtitle, xlabel, ylabel, notes, legend, frame, x_ticks, y_ticks, x_upright: upright, bar_ticks })
+        Ok(Layout { title, subtitle, xlabel, ylabel, notes, legend, frame, x_ticks, y_ticks, names, bar_ticks })
     }
 
-    /// Ticks of the horizontal axis in `room` pixels, and whether their names read upwards.
-    fn x_ticks(&self, room: f64, height: f64, upright: Option<bool>) -> Result<(Ticks, bool)> {
+    /// Ticks of the horizontal axis in `room` pixels, and how their names stand (as given, or as they fit best). A line
+    /// break in a name is one made here.
+    fn x_ticks(&self, room: f64, height: f64, style: Option<NameStyle>) -> Result<(Ticks, NameStyle)> {
         if self.empty && !matches!(self.x, Kind::Names(_)) {
-            return Ok((Ticks::default(), false));
+            return Ok((Ticks::default(), NameStyle::Level));
         }
         let mut most = ((room / 60.0) as usize).clamp(2, 12);
         let mut ticks = self.x.ticks(most);
@@ -209,17 +212,27 @@ impl Plot {
                 ticks = self.x.ticks(most);
                 widest = canvas::widest(ticks.labels(), TICK)?;
             }
-            return Ok((ticks, false));
+            return Ok((ticks, NameStyle::Level));
         };
         let step = room / names.len().max(1) as f64;
-        // Short names (layer numbers) are thinned out, longer ones turned.
-        let upright = upright.unwrap_or(widest + 6.0 > step && widest > 30.0);
-        let needed = if upright { TICK * 1.15 } else { widest + 6.0 };
-        ticks.thin((needed / step).ceil() as usize);
-        if upright {
-            ticks.cut((height * 0.35).min(160.0))?;
+        let fits = widest + 6.0 <= step;
+        // Long names are broken into lines where there is room for that, and turned where there is none; short ones (layer
+        // numbers) are thinned out.
+        let best = if fits || step >= 64.0 || widest <= 30.0 { NameStyle::Level } else { NameStyle::Upright };
+        let style = style.unwrap_or(best);
+        match style {
+            NameStyle::Upright => {
+                ticks.thin((TICK * 1.15 / step).ceil() as usize);
+                ticks.cut((height * 0.35).min(160.0))?;
+            }
+            NameStyle::Level if step >= 64.0 => {
+                for (_, label) in &mut ticks.major {
+                    *label = canvas::wrap(label, TICK, step - 8.0, 3)?.join("\n");
+                }
+            }
+            NameStyle::Level => ticks.thin(((widest + 6.0) / step).ceil() as usize),
         }
-        Ok((ticks, upright))
+        Ok((ticks, style))
     }
 
     fn y_ticks(&self, room: f64, width: f64) -> Result<Ticks> {
@@ -270,17 +283,14 @@ impl Plot {
         Ok(Placed { on_top: true, entries, width: room, height })
     }
 
-    /// Entries in up to two columns; those that find no room are counted.
+    /// Entries in up to two columns. Where even those are too short, only each second or third stands there: with so many
+    /// series the colours run along a scale, so that the others can be read between them.
     fn legend_columns(&self, height: f64, most: f64) -> Result<Placed> {
         let line = if self.legend.len() as f64 * TICK * 1.5 > height { TICK * 1.25 } else { TICK * 1.5 };
         let per_column = ((height / line) as usize).max(2);
-        let columns = self.legend.len().div_ceil(per_column).clamp(1, 2);
-        let mut shown = self.legend.clone();
-        if shown.len() > columns * per_column {
-            let more = shown.len() - (columns * per_column - 1);
-            shown.truncate(columns * per_column - 1);
-            shown.push(Entry { name: format!("… {more} more"), color: color::WHITE, swatch: Swatch::Area });
-        }
+        let columns = if self.legend.len() <= per_column || self.legend.len() > 2 * per_column { 1 } else { 2 };
+        let every = self.legend.len().div_ceil(columns * per_column).max(1);
+        let shown: Vec<Entry> = self.legend.iter().step_by(every).cloned().collect();
         let most = if columns == 2 { most * 0.6 } else { most };
         let names = shown.iter().map(|e| canvas::cut(&canvas::clean(&e.name), TICK, most)).collect::<Result<Vec<_>>>()?;
         let column = SWATCH + 6.0 + canvas::widest(names.iter().map(String::as_str), TICK)? + 8.0;
@@ -341,8 +351,10 @@ impl Plot {
         for (i, line) in layout.xlabel.iter().enumerate() {
             pen.text(line, (middle, y + (i as f64 + 0.5) * LABEL * LINE), &ink(LABEL, Anchor::Middle))?;
         }
-        let middle = (frame.top + frame.bottom) / 2.0;
         for (i, line) in layout.ylabel.iter().enumerate() {
+            // In the middle of the axis, unless it would leave the figure there.
+            let half = canvas::width(line, LABEL)? / 2.0 + 6.0;
+            let middle = ((frame.top + frame.bottom) / 2.0).min(height - half).max(half);
             let at = (MARGIN + (i as f64 + 0.5) * LABEL * LINE, middle);
             pen.text(line, at, &Type { upright: true, ..ink(LABEL, Anchor::Middle) })?;
         }
@@ -357,10 +369,12 @@ impl Plot {
             let x = frame.x.at(*value);
             line(&[(x, frame.bottom), (x, frame.bottom + TICK_LENGTH)])?;
             let y = frame.bottom + TICK_LENGTH + 3.0;
-            if layout.x_upright {
+            if layout.names == NameStyle::Upright {
                 pen.text(label, (x, y), &Type { upright: true, ..ink(TICK, Anchor::Right) })?;
-            } else {
-                pen.text(label, (x, y + TICK / 2.0), &ink(TICK, Anchor::Middle))?;
+                continue;
+            }
+            for (i, line) in label.lines().enumerate() {
+                pen.text(line, (x, y + TICK / 2.0 + i as f64 * TICK * LINE), &ink(TICK, Anchor::Middle))?;
             }
         }
         for value in &layout.x_ticks.minor {
@@ -425,7 +439,15 @@ struct Fit {
     bottom: f64,
     x_ticks: Ticks,
     y_ticks: Ticks,
-    upright: bool,
+    names: NameStyle,
+}
+
+/// How the names below the horizontal axis stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NameStyle {
+    Level,
+    /// Reading upwards.
+    Upright,
 }
 
 impl Ticks {

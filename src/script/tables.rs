@@ -221,26 +221,24 @@ pub(super) fn entries() -> Vec<Entry> {
             method len(call, table: Table) -> usize { Ok(table.len()) }
         },
         entry! {
-            /// A column by its name: a tensor for numbers and truth values, an array for text and lists.
+            /// A column by its name (a tensor for numbers and truth values, an array for text and lists), or a row by its number, as a
+            /// map; negative numbers count from the end.
             ///
             /// ```rhai
             /// let t = table(#{ a: [1, 2], b: ["x", "y"] });
             /// assert(t["a"].sum() == 3 && t["b"][1] == "y");
+            /// assert(t[-1].a == 2);
             /// ```
-            index_get(call, table: Table, name: String) -> Column { table.column(&name).cloned() }
-        },
-        entry! {
-            /// A row by its number, as a map; negative numbers count from the end.
-            ///
-            /// ```rhai
-            /// assert(table(#{ a: [1, 2] })[-1].a == 2);
-            /// ```
-            index_get(call, table: Table, row: i64) -> Map {
+            index_get(call, table: Table, key: Dynamic) -> Dynamic {
+                if let Some(name) = String::from_script(&key) {
+                    return Ok(table.column(&name)?.clone().into_script());
+                }
+                let row = i64::from_script(&key)
+                    .ok_or_else(|| Error::input(format!("a table is indexed by a column's name or a row's number, not {}", describe(&key))))?;
                 let from_end = if row < 0 { row + table.len() as i64 } else { row };
-                usize::try_from(from_end).ok().filter(|r| *r < table.len()).map_or_else(
-                    || Err(Error::input(format!("row {row} is out of range: the table has {} rows", table.len()))),
-                    |r| row_map(&table, r),
-                )
+                let place = usize::try_from(from_end).ok().filter(|r| *r < table.len());
+                let place = place.ok_or_else(|| Error::input(format!("row {row} is out of range: the table has {} rows", table.len())))?;
+                Ok(Dynamic::from_map(row_map(&table, place)?))
             }
         },
         entry! {

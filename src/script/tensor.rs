@@ -9,6 +9,8 @@ mod operators;
 mod power;
 mod shapes;
 
+pub(crate) use power::token_watch;
+
 use crate::error::{Error, Result};
 use crate::options::Value;
 use crate::script::convert::{FromScript, IntoScript, describe, option_value};
@@ -32,11 +34,11 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 /// What no entry can declare: the type's name, `for` over a tensor, `@`, and the watch over `-x ** 2`.
-pub(super) fn register(engine: &mut Engine) {
+pub(super) fn install(engine: &mut Engine) {
     engine.register_type_with_name::<Tensor>("Tensor");
     // As strong as `*`: at 160, `W @ x * g` would be `W @ (x * g)`. The name is no symbol of Rhai's, so this cannot fail.
     let _ = engine.register_custom_operator("@", 180);
-    power::watch(engine);
+    power::install(engine);
     let mut module = Module::new();
     module.set_iter_result(TypeId::of::<Tensor>(), |value| {
         let tensor = value.cast::<Tensor>();
@@ -229,11 +231,10 @@ mod tests {
     use crate::script::{Host, error_of, install};
     use crate::work::Work;
     use rhai::{Dynamic, Engine, EvalAltResult};
-    use std::sync::Arc;
 
     fn eval(script: &str) -> Result<Dynamic, Box<EvalAltResult>> {
         let mut engine = Engine::new();
-        install(&mut engine, Host { work: Work::silent(1).unwrap(), out_dir: Arc::default(), parameters: Arc::default() });
+        install(&mut engine, Host::new(Work::silent(1).unwrap()));
         engine.eval(script)
     }
 

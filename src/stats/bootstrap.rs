@@ -91,7 +91,12 @@ mod tests {
     use super::*;
 
     fn normal_like(n: usize, shift: f64, seed: u64) -> Vec<f64> {
-        crate::tensor::Tensor::randn(&[n], seed, 0, &Work::silent(1).unwrap()).unwrap().to_f64().into_iter().map(|v| v + shift).collect()
+        crate::tensor::Tensor::randn(&[n], seed, 0, &Work::silent(1).unwrap())
+            .unwrap()
+            .to_f64()
+            .into_iter()
+            .map(|v| v + shift)
+            .collect()
     }
 
     #[test]

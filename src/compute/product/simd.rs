@@ -149,31 +149,33 @@ pub(super) fn below<S: Simd>(simd: S, run: &[f32], mut threshold: f32, mut visit
     }
 }
 
-/// Appends the scores in `lo..=hi` to `out` and returns how many are below `lo`. NaN is neither.
+/// Copies the scores in `lo..=hi` to the start of `out`, which is enlarged where it is too small for every score, and
+/// overwritten. Returns how many scores are below `lo` and how many were copied; NaN is neither.
 #[inline(always)]
-pub(super) fn between<S: Simd>(simd: S, run: &[f32], lo: f32, hi: f32, out: &mut Vec<f32>) -> usize {
+pub(super) fn between<S: Simd>(simd: S, run: &[f32], lo: f32, hi: f32, out: &mut Vec<f32>) -> (usize, usize) {
+    let lanes = S::F32_LANES;
+    // One vector more, as whole vectors are written.
+    if out.len() < run.len() + lanes {
+        out.resize(run.len() + lanes, 0.0);
+    }
     let (vectors, tail) = S::as_simd_f32s(run);
     let (los, his) = (simd.splat_f32s(lo), simd.splat_f32s(hi));
     let (zero, one) = (simd.splat_u32s(0), simd.splat_u32s(1));
     let mut counts = zero;
-    let start = out.len();
-    // Room for every score and one vector more, as whole vectors are written.
-    out.resize(start + run.len() + S::F32_LANES, 0.0);
-    let mut at = start;
+    let mut inside = 0;
     for x in vectors {
         let low = simd.less_than_f32s(*x, los);
         counts = simd.add_u32s(counts, simd.select_u32s(low, one, zero));
-        let inside = simd.and_m32s(simd.greater_than_or_equal_f32s(*x, los), simd.less_than_or_equal_f32s(*x, his));
-        at += compress(simd, *x, inside, &mut out[at..at + S::F32_LANES]);
+        let chosen = simd.and_m32s(simd.greater_than_or_equal_f32s(*x, los), simd.less_than_or_equal_f32s(*x, his));
+        inside += compress(simd, *x, chosen, &mut out[inside..inside + lanes]);
     }
     let mut below: usize = bytemuck::cast_slice::<S::u32s, u32>(std::slice::from_ref(&counts)).iter().map(|c| *c as usize).sum();
     for x in tail {
         below += usize::from(*x < lo);
-        out[at] = *x;
-        at += usize::from(*x >= lo && *x <= hi);
+        out[inside] = *x;
+        inside += usize::from(*x >= lo && *x <= hi);
     }
-    out.truncate(at);
-    below
+    (below, inside)
 }
 
 /// Writes the chosen lanes to the start of `out` (the rest of it is overwritten with anything); returns how many.

@@ -4,7 +4,7 @@ use super::super::axis::Kind;
 use super::super::canvas::Pen;
 use super::super::color::{self, faded};
 use super::super::frame::{Frame, Swatch};
-use super::{colors, least, legend, most, notes, plot};
+use super::{colors, least, legend, most, notes, plot, simplified};
 use crate::error::Result;
 use crate::figure::{BarOptions, BoxOptions, BoxStats, Density, LeftOut, RidgelineOptions, Series, ViolinOptions};
 
@@ -30,7 +30,8 @@ pub(super) fn violin(series: &[Series], options: &ViolinOptions) -> Result<Strin
             let highest = most(density.height.iter().copied()).unwrap_or(1.0);
             let side = |sign: f64| -> Vec<(f64, f64)> {
                 let points = density.at.iter().zip(&density.height);
-                points.map(|(at, height)| (middle + sign * half * height / highest, frame.y.at(*at))).collect()
+                let points = points.map(|(at, height)| (middle + sign * half * height / highest, frame.y.at(*at)));
+                simplified(&points.collect::<Vec<_>>())
             };
             match density.at[..] {
                 [] => continue,
@@ -130,6 +131,7 @@ pub(super) fn ridgeline(series: &[Series], options: &RidgelineOptions) -> Result
                 _ => {
                     let points = density.at.iter().zip(&density.height);
                     let crest: Vec<(f64, f64)> = points.map(|(at, height)| (frame.x.at(*at), top(*height))).collect();
+                    let crest = simplified(&crest);
                     let mut outline = crest.clone();
                     outline.extend([(crest[crest.len() - 1].0, base), (crest[0].0, base)]);
                     pen.polygon(&outline, faded(color::WHITE, 0.7))?;

@@ -4,7 +4,6 @@ use super::super::axis::Kind;
 use super::super::canvas::{self, Anchor, Pen, Type};
 use super::super::color::{self, Ramp, faded};
 use super::super::frame::{ColorBar, Entry, Frame, Swatch};
-use super::super::number;
 use super::super::raster::Pixels;
 use super::{MANY, colors, least, legend, most, notes, plot};
 use crate::error::Result;
@@ -15,6 +14,9 @@ use crate::figure::{
 /// Points that a line or distribution function needs at most: two for each half pixel of a wide figure.
 const FINE: usize = 4000;
 
+/// Size of the text beside a mark.
+const LABEL: f64 = 10.0;
+
 type Point = (f64, f64);
 
 pub(super) fn histogram(series: &[Series], options: &HistogramOptions) -> Result<String> {
@@ -22,7 +24,9 @@ pub(super) fn histogram(series: &[Series], options: &HistogramOptions) -> Result
     let bins = Bins::new(series, options.bins, options.density, look.x());
     let heights = || bins.heights.iter().flatten().copied().filter(|h| *h > 0.0);
     let ends = (bins.edges.first().copied().unwrap_or(0.0), bins.edges.last().copied().unwrap_or(1.0));
-    let x = Kind::Numbers { from: ends.0, to: ends.1, log: look.log_x, whole: false };
+    // Bins of whole numbers have their edges half-way between those.
+    let whole = bins.edges.iter().all(|edge| (edge - 0.5).fract() == 0.0);
+    let x = Kind::Numbers { from: ends.0, to: ends.1, log: look.log_x, whole };
     let (lowest, highest) = (least(heights()).unwrap_or(1.0), most(heights()).unwrap_or(1.0));
     let (from, to) = look.y().limits.unwrap_or(if look.log_y { (lowest * 0.5, highest * 1.6) } else { (0.0, highest * 1.05) });
     let y = Kind::Numbers { from, to, log: look.log_y, whole: !options.density && !look.log_y };
@@ -48,6 +52,14 @@ pub(super) fn histogram(series: &[Series], options: &HistogramOptions) -> Result
             pen.polygon(&outline, faded(color, if alone { 0.85 } else { 0.3 }))?;
             if !alone {
                 pen.line(&outline, color, 1.3)?;
+                continue;
+            }
+            for (edge, beside) in bins.edges[1..].iter().zip(heights.windows(2)) {
+                let lower = beside[0].min(beside[1]);
+                if lower > 0.0 {
+                    let x = frame.x.at(*edge);
+                    pen.line(&[(x, frame.y.start()), (x, frame.y.at(lower))], color::WHITE, 0.5)?;
+                }
             }
         }
         Ok(())
@@ -171,7 +183,7 @@ pub(super) fn bands(samples: &[Samples], options: &BandsOptions) -> Result<Strin
     let look = options.look();
     let mut quantiles = options.quantiles.clone();
     quantiles.sort_unstable_by(f64::total_cmp);
-    let fans: Vec<Fan> = samples.iter().map(|s| Fan::new(s, options.x.as_deref(), &quantiles, look.y())).collect();
+    let fans: Vec<Fan> = samples.iter().map(|s| Fan::new(s, options.x.as_deref(), &quantiles, (look.x(), look.y()))).collect();
     let x = Kind::of(fans.iter().flat_map(|f| f.x.iter().copied()), look.x(), 0.02);
     let y = Kind::of(fans.iter().flat_map(|f| f.quantiles.iter().flatten().copied()), look.y(), 0.05).fractional();
     let mut plot = plot(look, x, y);
@@ -273,20 +285,26 @@ pub(super) fn scatter(x: &[f64], y: &[f64], options: &ScatterOptions) -> Result<
         Some(labels) => shown.iter().map(|i| (*i, &labels[*i])).filter(|(_, label)| !label.is_empty()).collect(),
         None => Vec::new(),
     };
-    if labels.len() > 300 {
-        plot.notes.push(format!("the first 300 of {} labels are shown", number::whole(labels.len() as u64)));
-    }
     let marks = |pen: &Pen, frame: &Frame| {
         if !many {
             shown.iter().try_for_each(|i| pen.dot((frame.x.at(x[*i]), frame.y.at(y[*i])), radius, color(*i)))?;
         }
-        for (i, label) in labels.iter().take(300) {
+        // Beside its mark, at the right or at the left, where no earlier text stands; else the label is left out.
+        let mut taken: Vec<(f64, f64, f64)> = Vec::new();
+        for (i, label) in &labels {
             let at = (frame.x.at(x[*i]), frame.y.at(y[*i]));
-            let text = canvas::cut(&canvas::clean(label), 10.0, (frame.right - frame.left) / 3.0)?;
-            // On the side where there is room.
-            let fits = at.0 + radius + 3.0 + canvas::width(&text, 10.0)? < frame.right;
-            let (x, anchor) = if fits { (at.0 + radius + 3.0, Anchor::Left) } else { (at.0 - radius - 3.0, Anchor::Right) };
-            pen.text(&text, (x, at.1), &Type { size: 10.0, color: color::INK, anchor, upright: false })?;
+            let text = canvas::cut(&canvas::clean(label), LABEL, (frame.right - frame.left) / 3.0)?;
+            let width = canvas::width(&text, LABEL)?;
+            let gap = radius + 3.0;
+            let free = |left: &f64| {
+                let inside = *left >= frame.left && left + width <= frame.right;
+                let apart = |(a, b, y): &(f64, f64, f64)| left + width < *a || *left > *b || (y - at.1).abs() > LABEL;
+                inside && taken.iter().all(apart)
+            };
+            if let Some(left) = [at.0 + gap, at.0 - gap - width].into_iter().find(free) {
+                taken.push((left, left + width, at.1));
+                pen.text(&text, (left, at.1), &Type { size: LABEL, color: color::INK, anchor: Anchor::Left, upright: false })?;
+            }
         }
         Ok(())
     };

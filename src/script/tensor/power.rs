@@ -9,7 +9,7 @@ use crate::entry;
 use crate::error::{Error, Result};
 use crate::script::declare::{Call, Entry};
 use crate::tensor::Tensor;
-use rhai::{Dynamic, Engine, LexError, Token};
+use rhai::{Dynamic, Engine, LexError, Position, Token};
 use std::sync::{Mutex, PoisonError};
 
 /// `**` after a base with an unbracketed minus.
@@ -66,13 +66,10 @@ impl Watch {
     }
 }
 
-/// Puts the watch into an engine.
-pub(super) fn watch(engine: &mut Engine) {
-    // As strong as `**`.
-    let _ = engine.register_custom_operator(NEGATED, 190);
+/// What an engine's `on_parse_token` must do with each token: an engine has only one such place.
+pub(crate) fn token_watch() -> impl Fn(Token, Position) -> Token + Send + Sync {
     let watch = Mutex::new(Watch::default());
-    #[allow(deprecated)] // Rhai's mark for what may still change
-    engine.on_parse_token(move |token, position, _| {
+    move |token, position| {
         let mut watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
         let here = (position.line().unwrap_or(0), position.position().unwrap_or(0));
         // Another script begins; the last one may have been left in the middle by an error.
@@ -81,7 +78,16 @@ pub(super) fn watch(engine: &mut Engine) {
         }
         watch.last = here;
         watch.see(token)
-    });
+    }
+}
+
+/// Puts the watch and its operator into an engine.
+pub(super) fn install(engine: &mut Engine) {
+    // As strong as `**`. The name is no symbol of Rhai's, so this cannot fail.
+    let _ = engine.register_custom_operator(NEGATED, 190);
+    let watch = token_watch();
+    #[allow(deprecated)] // Rhai's mark for what may still change
+    engine.on_parse_token(move |token, position, _| watch(token, position));
 }
 
 fn refuse() -> Result<Tensor> {
