@@ -1,1 +1,427 @@
-//! Dictionaries: directions that read from and write to a place in a model.
+//! Dictionaries: directions that read from and write to a place in a model. An SAE, a transcoder, an MLP's own neurons, the
+//! tokens, random directions and any set of vectors are all dictionaries, and every analysis takes any of them.
+//!
+//! * `site`: places, their hook names and their order. * `directions`: read and write directions in the residual stream.
+//! * `activation`: encode, decode, reconstruct. * `load`: SAELens, Gemma Scope, and an explicit map for anything else.
+//! * `made`: from tensors, neurons, tokens. * `random`: nulls. * `part`: selecting, joining, statistics, labels.
+
+mod activation;
+mod directions;
+mod load;
+mod made;
+mod part;
+mod random;
+mod site;
+
+pub use activation::{Activation, Normalization};
+pub use directions::Directions;
+pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae};
+pub use made::{Basis, DirectionsOptions, directions, mlp_neurons, token_basis};
+pub use random::{RandomKind, RandomOptions, random_directions};
+pub use site::Site;
+
+use crate::compute;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::options::Ids;
+use crate::tensor::Tensor;
+use crate::work::Work;
+use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+/// A set of directions that read from and write to a place in a model. Copies share everything.
+#[derive(Clone)]
+pub struct Dictionary(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    name: String,
+    /// What it was made from: `SAELens 6`, `Gemma Scope`, `neurons`, ….
+    format: String,
+    /// What provenance needs to make it again.
+    origin: Map<String, Json>,
+    site: Site,
+    layer: Option<usize>,
+    hook: String,
+    hook_out: Option<String>,
+    signed: bool,
+    activation: Activation,
+    /// `[d_in, n]`.
+    w_enc: Option<Tensor>,
+    /// `[n, d_out]`.
+    w_dec: Tensor,
+    b_enc: Option<Tensor>,
+    b_dec: Option<Tensor>,
+    threshold: Option<Tensor>,
+    gate: Option<Gate>,
+    subtract_b_dec: bool,
+    normalization: Normalization,
+    /// Activations are multiplied by the decoder's norms, and divided again before decoding.
+    rescale: bool,
+    read: Route,
+    write: Route,
+    /// Ids of the positions; 0, 1, 2, … where there are none.
+    ids: Option<Vec<usize>>,
+    /// Number of features of the dictionary that the ids count.
+    numbered: usize,
+    positions: OnceLock<BTreeMap<usize, usize>>,
+    /// Statistics by name, one value for each position.
+    stats: BTreeMap<String, Vec<f64>>,
+    labels: Option<Vec<String>>,
+    rewrites: Vec<String>,
+    warnings: Vec<String>,
+    /// Further facts of the file, for `info`.
+    facts: Vec<(String, String)>,
+}
+
+/// What a gated SAE has instead of `b_enc`, each `[n]`.
+#[derive(Clone)]
+struct Gate {
+    b_gate: Tensor,
+    b_mag: Tensor,
+    r_mag: Tensor,
+}
+
+/// How stored directions become directions in the residual stream.
+#[derive(Clone)]
+enum Route {
+    /// They are such directions, after this gain.
+    Direct { gain: Option<Vec<f32>> },
+    /// They lie in z: writing goes through W_O and the post-attention gain, reading through W_V of one head.
+    Heads,
+    /// They lie in the neurons: writing goes through W_out and the post-MLP gain.
+    Neurons,
+    /// There are none.
+    Unavailable,
+}
+
+impl Inner {
+    /// A dictionary whose stored directions are those of its site; everything else is empty.
+    fn new(name: String, format: &str, site: Site, layer: Option<usize>, w_enc: Option<Tensor>, w_dec: Tensor) -> Self {
+        let direct = || Route::Direct { gain: None };
+        let (read, write) = match site {
+            Site::Z => (Route::Heads, Route::Heads),
+            Site::MlpPost => (Route::Unavailable, Route::Neurons),
+            Site::AttnOut | Site::MlpOut => (Route::Unavailable, direct()),
+            _ => (direct(), direct()),
+        };
+        Inner {
+            name,
+            format: format.into(),
+            origin: Map::new(),
+            site,
+            layer,
+            hook: site.hook(layer),
+            hook_out: None,
+            signed: false,
+            activation: Activation::None,
+            numbered: w_dec.shape().first().copied().unwrap_or(0),
+            w_enc,
+            w_dec,
+            b_enc: None,
+            b_dec: None,
+            threshold: None,
+            gate: None,
+            subtract_b_dec: false,
+            normalization: Normalization::None,
+            rescale: false,
+            read,
+            write,
+            ids: None,
+            positions: OnceLock::new(),
+            stats: BTreeMap::new(),
+            labels: None,
+            rewrites: Vec::new(),
+            warnings: Vec::new(),
+            facts: Vec::new(),
+        }
+    }
+
+    fn build(self) -> Dictionary {
+        Dictionary(Arc::new(self))
+    }
+}
+
+impl Dictionary {
+    /// Number of features.
+    pub fn n(&self) -> usize {
+        self.0.w_dec.shape()[0]
+    }
+    /// Width of what it reads.
+    pub fn d_in(&self) -> usize {
+        self.0.w_enc.as_ref().map_or(self.d_out(), |w| w.shape()[0])
+    }
+    /// Width of what it writes.
+    pub fn d_out(&self) -> usize {
+        self.0.w_dec.shape()[1]
+    }
+    /// The place in the model.
+    pub fn site(&self) -> Site {
+        self.0.site
+    }
+    /// The layer, where it has one.
+    pub fn layer(&self) -> Option<usize> {
+        self.0.layer
+    }
+    /// The hook that it reads, in TransformerLens's words.
+    pub fn hook(&self) -> &str {
+        &self.0.hook
+    }
+    /// The hook that it writes.
+    pub fn hook_out(&self) -> &str {
+        self.0.hook_out.as_deref().unwrap_or(&self.0.hook)
+    }
+    /// True where +d and −d are equally the feature.
+    pub fn signed(&self) -> bool {
+        self.0.signed
+    }
+    /// The activation function.
+    pub fn activation(&self) -> Activation {
+        self.0.activation
+    }
+    /// What messages call it.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+    /// What a reader of results should know.
+    pub fn warnings(&self) -> &[String] {
+        &self.0.warnings
+    }
+    /// W_enc `[d_in, n]`, values as stored; `None` where it only writes.
+    pub fn w_enc(&self) -> Option<Tensor> {
+        self.0.w_enc.clone()
+    }
+    /// W_dec `[n, d_out]`, values as stored.
+    pub fn w_dec(&self) -> Tensor {
+        self.0.w_dec.clone()
+    }
+    /// Encoder bias `[n]`.
+    pub fn b_enc(&self) -> Option<Tensor> {
+        self.0.b_enc.clone()
+    }
+    /// Decoder bias `[d_out]`.
+    pub fn b_dec(&self) -> Option<Tensor> {
+        self.0.b_dec.clone()
+    }
+    /// JumpReLU threshold `[n]`.
+    pub fn threshold(&self) -> Option<Tensor> {
+        self.0.threshold.clone()
+    }
+    /// Firing frequency of each position, where known.
+    pub fn density(&self) -> Option<Vec<f64>> {
+        self.stat("density")
+    }
+    /// A statistic that `with_stats` or the file brought, one value for each position.
+    pub fn stat(&self, name: &str) -> Option<Vec<f64>> {
+        self.0.stats.get(name).cloned()
+    }
+    /// A label for each position, where there are labels; empty where a feature has none.
+    pub fn labels(&self) -> Option<&[String]> {
+        self.0.labels.as_deref()
+    }
+    /// Norm of each row of W_dec, as stored. Zero: a dead row.
+    ///
+    /// # Errors
+    /// The user's interruption.
+    pub fn decoder_norms(&self, work: &Work) -> Result<Vec<f64>> {
+        compute::row_norms(&self.0.w_dec, None, work)
+    }
+
+    // ---- ids ----------------------------------------------------------------------------------------------------
+
+    /// The id of a position: its number in the dictionary that it was selected from.
+    pub fn id_of(&self, position: usize) -> usize {
+        self.0.ids.as_ref().and_then(|ids| ids.get(position).copied()).unwrap_or(position)
+    }
+
+    /// The ids of all positions, in order.
+    pub fn ids(&self) -> Vec<usize> {
+        (0..self.n()).map(|position| self.id_of(position)).collect()
+    }
+
+    /// The position of an id.
+    ///
+    /// # Errors
+    /// No feature has it.
+    pub fn position(&self, id: usize) -> Result<usize> {
+        let Some(ids) = &self.0.ids else {
+            return if id < self.n() {
+                Ok(id)
+            } else {
+                let (name, n) = (self.name(), self.n());
+                Err(Error::input(format!("feature {id} is out of range: {name} has {n} features, numbered from 0")))
+            };
+        };
+        let positions = self.0.positions.get_or_init(|| ids.iter().enumerate().map(|(position, id)| (*id, position)).collect());
+        positions.get(&id).copied().ok_or_else(|| {
+            Error::input(format!("feature {id} is not among the {} that were selected of {}", self.n(), self.name()))
+        })
+    }
+
+    /// The positions that an option `features` means; all without one. Of a selection, a range takes what lies in it.
+    ///
+    /// # Errors
+    /// An id that no feature has.
+    pub fn positions(&self, features: &Option<Ids>) -> Result<Vec<usize>> {
+        let Some(features) = features else { return Ok((0..self.n()).collect()) };
+        let ids = features.resolve(self.0.numbered, "feature")?;
+        match features {
+            Ids::Range(..) => Ok(ids.into_iter().filter_map(|id| self.position(id).ok()).collect()),
+            Ids::List(_) => ids.into_iter().map(|id| self.position(id)).collect(),
+        }
+    }
+
+    // ---- descriptions -------------------------------------------------------------------------------------------
+
+    /// What provenance records of it.
+    pub fn id(&self) -> Json {
+        let mut id = Map::from_iter([
+            ("name".to_string(), json!(self.name())),
+            ("format".to_string(), json!(self.0.format)),
+            ("hook".to_string(), json!(self.hook())),
+            ("features".to_string(), json!(self.n())),
+        ]);
+        id.extend(self.0.origin.clone());
+        Json::Object(id)
+    }
+
+    /// The facts that scripts see as `.cfg`.
+    pub fn cfg(&self) -> Map<String, Json> {
+        let inner = &self.0;
+        let mut cfg = Map::from_iter([
+            ("name".to_string(), json!(inner.name)),
+            ("format".to_string(), json!(inner.format)),
+            ("site".to_string(), json!(inner.site.name())),
+            ("layer".to_string(), json!(inner.layer)),
+            ("hook".to_string(), json!(inner.hook)),
+            ("hook_out".to_string(), json!(self.hook_out())),
+            ("d_in".to_string(), json!(self.d_in())),
+            ("d_sae".to_string(), json!(self.n())),
+            ("d_out".to_string(), json!(self.d_out())),
+            ("activation".to_string(), json!(inner.activation.name())),
+            ("k".to_string(), json!(inner.activation.k())),
+            ("signed".to_string(), json!(inner.signed)),
+            ("subtract_b_dec".to_string(), json!(inner.subtract_b_dec)),
+            ("normalize_activations".to_string(), json!(inner.normalization.name())),
+            ("rewrites".to_string(), json!(inner.rewrites)),
+        ]);
+        cfg.extend(inner.facts.iter().map(|(what, value)| (what.clone(), json!(value))));
+        cfg
+    }
+
+    /// Facts for `info`, as (what, value); it reads W_dec for its norms.
+    ///
+    /// # Errors
+    /// The user's interruption.
+    pub fn describe(&self, work: &Work) -> Result<Vec<(String, String)>> {
+        let inner = &self.0;
+        let norms = self.decoder_norms(work)?;
+        let dead = norms.iter().filter(|norm| **norm == 0.0).count();
+        let (low, high) = norms.iter().fold((f64::INFINITY, 0f64), |(low, high), norm| (low.min(*norm), high.max(*norm)));
+        let tensors = [
+            ("W_enc", &inner.w_enc),
+            ("W_dec", &Some(inner.w_dec.clone())),
+            ("b_enc", &inner.b_enc),
+            ("b_dec", &inner.b_dec),
+            ("threshold", &inner.threshold),
+        ];
+        let tensors = tensors
+            .into_iter()
+            .filter_map(|(name, tensor)| tensor.as_ref().map(|t| format!("{name} {:?} {}", t.shape(), t.dtype())));
+        let activation = match inner.activation.k() {
+            Some(k) => format!("{} (k = {k})", inner.activation.name()),
+            None => inner.activation.name().to_string(),
+        };
+        let mut facts = vec![
+            ("dictionary", inner.name.clone()),
+            ("format", inner.format.clone()),
+            ("site", format!("{}{}", inner.site.name(), inner.layer.map_or(String::new(), |layer| format!(", layer {layer}")))),
+            (
+                "hook",
+                if self.hook_out() == inner.hook {
+                    inner.hook.clone()
+                } else {
+                    format!("{} → {}", inner.hook, self.hook_out())
+                },
+            ),
+            ("features", self.n().to_string()),
+            ("tensors", tensors.collect::<Vec<_>>().join(", ")),
+            ("activation", activation),
+            (
+                "input",
+                format!("{}{}", inner.normalization.describe(), if inner.subtract_b_dec { ", b_dec subtracted" } else { "" }),
+            ),
+            ("decoder norms", format!("{low:.4} to {high:.4}, {dead} of them zero")),
+        ];
+        facts.extend(inner.facts.iter().map(|(what, value)| (what.as_str(), value.clone())));
+        facts.extend(inner.rewrites.iter().map(|rewrite| ("rewrite", rewrite.clone())));
+        facts.extend(inner.warnings.iter().map(|warning| ("warning", warning.clone())));
+        Ok(facts.into_iter().map(|(what, value)| (what.to_string(), value)).collect())
+    }
+
+    // ---- its place in a model -----------------------------------------------------------------------------------
+
+    /// Fails unless its layer and widths are those of its site in `model`.
+    ///
+    /// # Errors
+    /// They are not; the message lists the widths that the model's sites have.
+    pub fn check_fits(&self, model: &Model) -> Result<()> {
+        let cfg = model.cfg();
+        let widths = [("residual stream", cfg.d_model), ("z", cfg.n_heads * cfg.d_head), ("mlp_post", cfg.d_mlp)];
+        let (site, needed) = match (self.0.site, &self.0.write) {
+            (Site::Z, Route::Heads) => widths[1],
+            (Site::MlpPost, Route::Neurons) => widths[2],
+            _ => widths[0],
+        };
+        if let Some(width) = [self.d_in(), self.d_out()].into_iter().find(|width| *width != needed) {
+            let sizes: Vec<_> = widths.iter().map(|(name, width)| format!("{name} {width}")).collect();
+            let what =
+                format!("{} has width {width} at {}, but the {site} of {} has {needed}", self.name(), self.hook(), model.name());
+            let error = Error::shape(what);
+            let error = match widths.iter().find(|(_, size)| *size == width) {
+                Some((fit, _)) => error.help(format!("{width} is the width of this model's {fit}: is the hook right?")),
+                None => error,
+            };
+            return Err(error.help(format!("widths of {}: {}", model.name(), sizes.join(", "))));
+        }
+        self.0.layer.map_or(Ok(()), |layer| model.check_layer(layer))
+    }
+
+    /// True when what it writes is in the residual stream that the attention of `layer` reads; directions without a layer
+    /// may stand anywhere.
+    pub fn written_before_attention(&self, layer: usize, model: &Model) -> bool {
+        let writes = self.0.site.writes_at(self.0.layer, model.cfg().parallel);
+        writes.is_none_or(|stage| stage <= site::Stage::attention_reads(layer))
+    }
+
+    /// True when it reads the residual stream after the attention of `layer` has written.
+    pub fn reads_after_attention(&self, layer: usize, model: &Model) -> bool {
+        let reads = self.0.site.reads_at(self.0.layer, model.cfg().parallel);
+        reads.is_none_or(|stage| stage >= site::Stage::attention_writes(layer))
+    }
+
+    /// b_dec where it is a point of the residual stream `[d_model]`: the constant that the dictionary puts there.
+    ///
+    /// # Errors
+    /// The dictionary does not fit the model.
+    pub fn residual_bias(&self, model: &Model) -> Result<Option<Tensor>> {
+        self.check_fits(model)?;
+        Ok(match self.0.site {
+            Site::ResidPre | Site::ResidMid | Site::ResidPost => self.b_dec(),
+            _ => None,
+        })
+    }
+}
+
+impl std::fmt::Debug for Dictionary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl std::fmt::Display for Dictionary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Dictionary {} ({} features at {}, {})", self.name(), self.n(), self.hook(), self.0.activation.name())
+    }
+}

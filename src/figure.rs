@@ -104,6 +104,14 @@ pub struct Figure {
     pub provenance: Provenance,
 }
 
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (width, height) = self.size();
+        write!(f, "Figure plot::{} {width} × {height}", self.kind())?;
+        self.look().title.map_or(Ok(()), |title| write!(f, ", \"{title}\""))
+    }
+}
+
 impl Figure {
     /// A figure of a chart.
     ///
@@ -255,7 +263,7 @@ impl Figure {
             return (look.width, look.height);
         };
         let cells = options.cells(figures);
-        (cells.widths.iter().sum(), cells.heights.iter().sum::<usize>() + cells.header)
+        (cells.widths.iter().sum::<usize>().max(120), (cells.heights.iter().sum::<usize>() + cells.header).max(40))
     }
 }
 

@@ -16,7 +16,7 @@
 //! | 4 | [`formats`], [`compute`], [`stats`], [`table`], [`figure`] | files → named tensors; products and reducers; statistics; what can be shown |
 //! | 3 | [`options`] | the options of a call, declared once |
 //! | 2 | [`tensor`] | shape, strides, dtype and shared bytes |
-//! | 1 | [`work`], [`files`] | cancellation, progress, threads, seed; files written whole |
+//! | 1 | [`work`], [`files`], [`random`] | cancellation, progress, threads, seed; files written whole; seeded draws |
 //! | 0 | [`error`], [`provenance`], [`sample`] | the one error type; who made a result; sorted samples |
 
 pub mod analysis;
@@ -33,6 +33,7 @@ pub mod hub;
 pub mod model;
 pub mod options;
 pub mod provenance;
+pub mod random;
 pub mod render;
 #[cfg(feature = "cli")]
 pub mod repl;

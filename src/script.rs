@@ -10,8 +10,16 @@ pub mod display;
 pub mod param;
 pub mod scan;
 
+mod analyses;
 mod basics;
+mod dictionaries;
+mod figures;
+mod files;
 mod models;
+mod tables;
+mod tensor;
+
+pub(crate) use tensor::token_watch;
 
 use crate::error::{Error, Kind};
 use crate::work::Work;
@@ -62,7 +70,20 @@ impl Host {
 
 /// Every function, method, property and operator that scripts can use beside Rhai's own.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| [basics::entries(), param::entries(), models::entries()].concat());
+    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+        [
+            basics::entries(),
+            param::entries(),
+            tensor::entries(),
+            models::entries(),
+            dictionaries::entries(),
+            analyses::entries(),
+            tables::entries(),
+            figures::entries(),
+            files::entries(),
+        ]
+        .concat()
+    });
     &ENTRIES
 }
 
@@ -71,6 +92,7 @@ pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
     display::install(engine);
+    tensor::install(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());
     for entry in entries() {
         match entry.namespace {
@@ -78,6 +100,7 @@ pub fn install(engine: &mut Engine, host: Host) {
             Some(space) => entry.register(spaces.entry(space).or_default()),
         }
     }
+    tables::register_iterator(&mut global);
     engine.register_global_module(global.into());
     for (name, module) in spaces {
         engine.register_static_module(name, module.into());
@@ -102,6 +125,14 @@ pub(crate) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
     }
     let line = position.line();
     EvalAltResult::ErrorRuntime(ScriptError { error, line }.into_script(), position).into()
+}
+
+/// A Rhai error as ours: what a function that the script passed to a native one has raised.
+pub(crate) fn lower(error: &EvalAltResult) -> Error {
+    if matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..)) {
+        return Error::interrupted();
+    }
+    error_of(error).unwrap_or_else(|| Error::input(error.to_string()))
 }
 
 /// Our error inside a Rhai error, if that is what it carries.

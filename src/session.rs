@@ -94,8 +94,7 @@ impl Session {
         engine.set_optimization_level(OptimizationLevel::None);
         engine.set_max_call_levels(CALL_LEVELS).set_max_expr_depths(0, 0);
         engine.set_fail_on_invalid_map_property(true);
-        stack::guard(&mut engine, work.clone());
-        let (out, err) = (work.clone(), work);
+        let (out, err) = (work.clone(), work.clone());
         engine.on_print(move |text| out.print(text));
         engine.on_debug(move |text, source, position| {
             let place = [source.map(String::from), position.line().map(|line| line.to_string())];
@@ -104,6 +103,7 @@ impl Session {
         let sources = Sources::default();
         engine.set_module_resolver(Modules::new(options.folder, sources.clone()));
         script::install(&mut engine, host.clone());
+        stack::guard(&mut engine, work);
         let global = engine.new_global_runtime_state();
         Session { engine, scope: Scope::new(), global, host, sources }
     }

@@ -5,16 +5,15 @@
 
 mod bootstrap;
 mod kolmogorov;
+mod random;
 mod ranks;
 mod two_sample;
 
 pub use bootstrap::{Groups, percentile_interval, rank_biserial_replicates};
 pub use kolmogorov::kolmogorov_sf;
+pub use random::Random;
 pub use ranks::{ranks, spearman};
 pub use two_sample::{KolmogorovSmirnov, MannWhitney, Strata, kolmogorov_smirnov, mann_whitney, wasserstein};
-
-use crate::random::Random;
-use std::collections::BTreeSet;
 
 /// Arithmetic mean; NaN for an empty sample.
 pub fn mean(values: &[f64]) -> f64 {
@@ -46,19 +45,6 @@ pub fn wilson(hits: usize, n: usize) -> (f64, f64) {
     ((center - half).max(0.0), (center + half).min(1.0))
 }
 
-/// `k` of the numbers below `n`, drawn without replacement, ascending; all of them when there are no more than `k`.
-pub fn choose(n: usize, k: usize, random: &mut Random) -> Vec<usize> {
-    // Floyd's algorithm: one draw a number, each subset equally likely.
-    let mut chosen = BTreeSet::new();
-    for last in n.saturating_sub(k)..n {
-        let drawn = random.below(last + 1);
-        if !chosen.insert(drawn) {
-            chosen.insert(last);
-        }
-    }
-    chosen.into_iter().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,20 +58,6 @@ mod tests {
             let (a, b) = wilson(hits, n);
             assert!((a - low).abs() < 1e-9 && (b - high).abs() < 1e-9, "{hits}/{n}: {a} {b}");
         }
-    }
-
-    #[test]
-    fn every_number_is_chosen_equally_often() {
-        let mut random = Random::new(3);
-        let mut counts = [0usize; 10];
-        for _ in 0..5000 {
-            let chosen = choose(10, 4, &mut random);
-            assert!(chosen.len() == 4 && chosen.is_sorted());
-            chosen.into_iter().for_each(|i| counts[i] += 1);
-        }
-        // 2000 expected, standard deviation 35.
-        assert!(counts.iter().all(|c| (1850..=2150).contains(c)), "{counts:?}");
-        assert_eq!(choose(3, 5, &mut random), [0, 1, 2]);
     }
 
     #[test]

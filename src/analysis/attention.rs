@@ -10,8 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::{Model, Rope};
 use crate::options::{Ids, Json, JsonMap, OptionValue, Options, Value};
 use crate::provenance::Provenance;
-use crate::random::Random;
-use crate::stats::choose;
+use crate::stats::Random;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
@@ -219,7 +218,7 @@ pub fn attention_scores(
         queries.push(query_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.0.as_slice()), &record)?);
         keys.push(key_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.1.as_slice()), &record)?);
         let (q, k) = (&setup.queries, &setup.keys);
-        let table = pair_table(record.clone(), ("query", "key"), &outcome, |i| q.id(i), |j| k.id(j))?;
+        let table = pair_table(record.clone(), ("query", "key"), &product, &outcome, (|i| q.id(i), |j| k.id(j)), work)?;
         pairs.push(match distance {
             Some(distance) => table.clone().with("distance", vec![distance; table.len()])?,
             None => table,
@@ -345,7 +344,7 @@ impl<'a> Setup<'a> {
         let seed = options.seed.unwrap_or(work.seed());
         let side =
             |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions| -> Result<(HeadSide<'a>, Option<f64>)> {
-                let directions = dictionary.write(model)?;
+                let directions = dictionary.write(model, work)?;
                 let factors = norm.factors(scaling, dictionary, &directions, work)?;
                 let mut vectors = norm.project(&directions, &factors, &w, work)?;
                 let strengths = lengths(&vectors, cfg.d_head);
@@ -384,6 +383,7 @@ impl<'a> Setup<'a> {
         Product {
             factor: self.model.cfg().attn_scale as f32,
             softcap: self.softcap.map(|c| c as f32),
+            label: format!("attention {}.{}", self.layer, self.head),
             ..Product::averaged(queries.clone(), keys)
         }
     }
@@ -532,7 +532,7 @@ fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize]) -> Resu
 /// `n` of the positions, drawn without replacement, in their order.
 fn sample(positions: Vec<usize>, n: Option<usize>, seed: u64) -> Vec<usize> {
     match n {
-        Some(n) => choose(positions.len(), n, &mut Random::new(seed)).into_iter().map(|i| positions[i]).collect(),
+        Some(n) => Random::new(seed, 0).choose(positions.len(), n).into_iter().map(|i| positions[i]).collect(),
         None => positions,
     }
 }

@@ -119,7 +119,7 @@ pub fn ov_write(
     work: &Work,
 ) -> Result<Tensor> {
     let circuit = Circuit::new(model, layer, head, options.fold_norm)?;
-    let directions = dictionary.write(model)?;
+    let directions = dictionary.write(model, work)?;
     let factors = circuit.norm.factors(options.temperature, dictionary, &directions, work)?;
     let values = circuit.values(&directions, &factors, work)?;
     let positions = dictionary.positions(&options.features)?;
@@ -186,7 +186,7 @@ pub fn ov_scores(
         ))
         .help(format!("take a target at blocks.{layer}.hook_resid_mid or later, or a head of an earlier layer")));
     }
-    let directions = source.write(model)?;
+    let directions = source.write(model, work)?;
     let factors = circuit.norm.factors(options.temperature, source, &directions, work)?;
     let source_positions = source.positions(&options.source_features)?;
     let values = gather(&circuit.values(&directions, &factors, work)?, &source_positions, None)?;
@@ -218,6 +218,7 @@ pub fn ov_scores(
         all_quantiles: options.quantiles.clone(),
         cols: true,
         pairs: options.top_pairs,
+        label: format!("OV {layer}.{head}"),
         ..Product::new(values, pulled.t())
     };
     let outcome = product.run(work)?;
@@ -255,9 +256,10 @@ pub fn ov_scores(
         pairs: pair_table(
             record.clone(),
             ("source", "target"),
+            &product,
             &outcome,
-            |i| source.id_of(source_positions[i]),
-            |j| target.id_of(target_positions[j]),
+            (|i| source.id_of(source_positions[i]), |j| target.id_of(target_positions[j])),
+            work,
         )?,
         summary: summary(&outcome, &options.quantiles),
         range: (outcome.all.moments.min, outcome.all.moments.max),
@@ -282,14 +284,14 @@ pub fn copying(dictionary: &Dictionary, model: &Model, layer: usize, options: &C
     if positions.is_empty() {
         return Err(Error::input("copying needs at least one feature"));
     }
-    let directions = dictionary.write(model)?;
+    let directions = dictionary.write(model, work)?;
     let random = random_directions(
         dictionary,
         Some(model),
         &RandomOptions { n: Some(options.n_null), seed: Some(seed), ..RandomOptions::default() },
         work,
     )?;
-    let random_write = random.write(model)?;
+    let random_write = random.write(model, work)?;
     let everything: Vec<usize> = (0..random.n()).collect();
     let vocabulary = if options.tokens { Some(token_gram(model, options.fold_norm, work)?) } else { None };
     let heads: Vec<usize> = (0..model.cfg().n_heads).collect();

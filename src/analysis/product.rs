@@ -1,7 +1,7 @@
 //! The open core: statistics of a product that is never stored, for any two matrices.
 
 use super::common::{Side, check_quantiles, moment_column, with_quantiles};
-use crate::compute::product::{ColStats, Histogram, Moments, Outcome, Product, RowStats, Scored};
+use crate::compute::product::{ColStats, Histogram, Moments, Outcome, Pair, Product, RowStats, Scored};
 use crate::compute::{matmul, mean_row, second_moment};
 use crate::error::{Error, Result};
 use crate::options::{Json, JsonMap, Options};
@@ -10,6 +10,7 @@ use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
 use serde_json::json;
+use std::sync::OnceLock;
 
 crate::choice! {
     /// How scores are scaled.
@@ -34,7 +35,7 @@ crate::options! {
         k: usize = 10,
         /// Quantiles of each row, each column and all scores, interpolated linearly; one column each.
         quantiles: Vec<f64> = vec![0.5, 0.75],
-        /// Moments, quantiles and pairs of |score|; top and bottom lists and the softmax stay signed.
+        /// Moments, quantiles and lists of |score|, pairs in the order of |score|; the scores of pairs and the softmax stay signed.
         absolute: bool = false,
         /// Number of the highest-scoring pairs to keep.
         pairs: usize = 0,
@@ -119,7 +120,7 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
         ..Product::new(a.clone(), b.clone())
     };
     if options.scale == Scale::Zscore {
-        product = standardise(product, work)?;
+        product = Columns::new(b, options.col_mask.as_deref(), work)?.standardise(product, work)?;
     }
     let outcome = product.run(work)?;
     let provenance = Provenance::new("product_stats").with("options", options.canonical());
@@ -132,7 +133,7 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
     Ok(ProductStats {
         rows: Side(rows),
         cols: Side(cols),
-        pairs: pair_table(provenance, ("row", "col"), &outcome, |row| row, |col| col)?,
+        pairs: pair_table(provenance, ("row", "col"), &product, &outcome, (|row| row, |col| col), work)?,
         all: summary(&outcome, &options.quantiles),
         range: (outcome.all.moments.min, outcome.all.moments.max),
         product,
@@ -187,18 +188,50 @@ fn weight_columns(table: Table, cols: &[ColStats]) -> Result<Table> {
         .with("max_weight", softmax.iter().map(|s| s.max_weight).collect::<Vec<f64>>())
 }
 
-/// The table of the highest pairs under the names and ids of the caller.
+/// The table of the highest pairs under the names and ids of the caller. Where the order is by |score|, the scores get
+/// their signs back.
 pub(super) fn pair_table(
     provenance: Provenance,
     names: (&str, &str),
+    product: &Product,
     outcome: &Outcome,
-    row_id: impl Fn(usize) -> usize,
-    col_id: impl Fn(usize) -> usize,
+    ids: (impl Fn(usize) -> usize, impl Fn(usize) -> usize),
+    work: &Work,
 ) -> Result<Table> {
+    let mut scores: Vec<f64> = outcome.pairs.iter().map(|p| f64::from(p.score)).collect();
+    if product.absolute {
+        scores.iter_mut().zip(signs(product, &outcome.pairs, work)?).for_each(|(score, sign)| *score *= sign);
+    }
     Table::new(provenance)
-        .with(names.0, outcome.pairs.iter().map(|p| row_id(p.row)).collect::<Vec<usize>>())?
-        .with(names.1, outcome.pairs.iter().map(|p| col_id(p.col)).collect::<Vec<usize>>())?
-        .with("score", outcome.pairs.iter().map(|p| f64::from(p.score)).collect::<Vec<f64>>())
+        .with(names.0, outcome.pairs.iter().map(|p| ids.0(p.row)).collect::<Vec<usize>>())?
+        .with(names.1, outcome.pairs.iter().map(|p| ids.1(p.col)).collect::<Vec<usize>>())?
+        .with("score", scores)
+}
+
+/// 1 or −1 for each pair, from the same product of the rows and columns that occur.
+fn signs(product: &Product, pairs: &[Pair], work: &Work) -> Result<Vec<f64>> {
+    const CHUNK: usize = 256;
+    let mut out = Vec::with_capacity(pairs.len());
+    for chunk in pairs.chunks(CHUNK) {
+        let rows: Vec<usize> = chunk.iter().map(|p| p.row).collect();
+        let cols: Vec<usize> = chunk.iter().map(|p| p.col).collect();
+        let pick = |list: &Vec<f32>| rows.iter().map(|r| list[*r]).collect();
+        let part = Product {
+            a: product.a.clone(),
+            b: product.b.iter().map(|b| Ok(gather(&b.t(), &cols, None)?.t())).collect::<Result<_>>()?,
+            row_scale: product.row_scale.as_ref().map(pick),
+            rows: Some(rows.iter().map(|r| product.rows.as_ref().map_or(*r, |used| used[*r])).collect()),
+            gain: product.gain.clone(),
+            b_shift: product.b_shift.clone(),
+            cosine: product.cosine,
+            factor: product.factor,
+            softcap: product.softcap,
+            ..Product::averaged(product.a.clone(), Vec::new())
+        };
+        let scores = part.matrix(work)?.to_f32();
+        out.extend((0..chunk.len()).map(|i| if scores[i * chunk.len() + i] < 0.0 { -1.0 } else { 1.0 }));
+    }
+    Ok(out)
 }
 
 /// The map over all scores: `n mean std <quantiles> min max`.
@@ -226,39 +259,101 @@ pub(super) fn scores(list: &[Scored]) -> Vec<f64> {
     list.iter().map(|s| f64::from(s.score)).collect()
 }
 
-/// The same product with each row's scores standardised over the unmasked columns (mean 0, variance 1 there), exactly:
-/// (a·b_j − mean) / σ = a·(b_j − b̄) / σ, with b̄ the mean column and σ² = aᵀ Cov(b) a (METHODS.md 1.4, exact shortcuts).
-/// Rows without variance score 0. The product must be a plain one: one B, no cosine, softcap or scale of rows.
-pub(super) fn standardise(product: Product, work: &Work) -> Result<Product> {
-    let [b] = product.b.as_slice() else { return Err(Error::internal("only a product with one right operand is standardised")) };
-    let columns = b.t();
-    let (m, d) = columns.matrix_shape("the columns")?;
-    let masked: Vec<usize> = match &product.col_mask {
-        Some(mask) => (0..m).filter(|i| mask[*i]).collect(),
-        None => Vec::new(),
-    };
-    let used = (m - masked.len()) as f64;
-    if used == 0.0 {
-        return Err(Error::input("every column is masked, so there is nothing to standardise over"));
+/// The columns of a right operand that a row is standardised over: the unmasked ones.
+pub(super) struct Columns {
+    /// `[m, d]`.
+    vectors: Tensor,
+    masked: Vec<usize>,
+    /// Mean of the unmasked ones, `[d]`.
+    mean: Vec<f64>,
+    /// Covariance of the unmasked ones, `[d, d]`, once it is needed.
+    covariance: OnceLock<Tensor>,
+}
+
+impl Columns {
+    /// Those of `b` `[d, m]`.
+    ///
+    /// # Errors
+    /// Every column is masked, or the user's interruption.
+    pub(super) fn new(b: &Tensor, mask: Option<&[bool]>, work: &Work) -> Result<Self> {
+        let vectors = b.t();
+        let (m, _) = vectors.matrix_shape("the columns")?;
+        let masked: Vec<usize> = mask.map_or_else(Vec::new, |mask| (0..m).filter(|i| mask[*i]).collect());
+        let used = m - masked.len();
+        if used == 0 {
+            return Err(Error::input("every column is masked, so there is nothing to standardise over"));
+        }
+        let mut sum: Vec<f64> = mean_row(&vectors, work)?.into_iter().map(|v| v * m as f64).collect();
+        if !masked.is_empty() {
+            let of_masked = mean_row(&gather(&vectors, &masked, None)?, work)?;
+            sum.iter_mut().zip(of_masked).for_each(|(s, v)| *s -= v * masked.len() as f64);
+        }
+        let mean = sum.into_iter().map(|s| s / used as f64).collect();
+        Ok(Columns { vectors, masked, mean, covariance: OnceLock::new() })
     }
-    let mut sum: Vec<f64> = mean_row(&columns, work)?.into_iter().map(|v| v * m as f64).collect();
-    let mut squares: Vec<f64> = second_moment(&columns, None, false, work)?.to_f64().into_iter().map(|v| v * m as f64).collect();
-    if !masked.is_empty() {
-        let rows = gather(&columns, &masked, None)?;
-        let n = masked.len() as f64;
-        sum.iter_mut().zip(mean_row(&rows, work)?).for_each(|(s, v)| *s -= v * n);
-        squares.iter_mut().zip(second_moment(&rows, None, false, work)?.to_f64()).for_each(|(s, v)| *s -= v * n);
+
+    /// The same product with each row's scores standardised over the unmasked columns (mean 0, variance 1 there), exactly:
+    /// (a·b_j − mean) / σ = a·(b_j − b̄) / σ with b̄ the mean column (METHODS.md 1.4, exact shortcuts). Rows without variance
+    /// score 0. The product must be a plain one with these columns: no cosine, softcap, factor or scale of rows.
+    ///
+    /// # Errors
+    /// The user's interruption.
+    pub(super) fn standardise(&self, product: Product, work: &Work) -> Result<Product> {
+        let (n, d) = product.a.matrix_shape("A")?;
+        let shift: Vec<f32> = self.mean.iter().map(|v| *v as f32).collect();
+        let product = Product { b_shift: Some(shift), ..product };
+        // A pass over the product costs n · m · d, the covariance m · d² once.
+        let few = product.rows.as_ref().map_or(n, Vec::len) * 4 < d;
+        let variances = if few && self.covariance.get().is_none() {
+            self.variances(&product, work)?
+        } else {
+            quadratic_forms(&product, self.covariance(work)?, work)?
+        };
+        let scale = variances.into_iter().map(|v| if v > 0.0 { v.sqrt().recip() as f32 } else { 0.0 }).collect();
+        Ok(Product { row_scale: Some(scale), ..product })
     }
-    let mean: Vec<f64> = sum.iter().map(|s| s / used).collect();
-    for (row, x) in squares.chunks_exact_mut(d.max(1)).zip(&mean) {
-        row.iter_mut().zip(&mean).for_each(|(s, y)| *s = *s / used - x * y);
+
+    /// The variance of each row's scores over the unmasked columns, by making the product, whose columns are centred.
+    fn variances(&self, product: &Product, work: &Work) -> Result<Vec<f64>> {
+        let squares = |b: Tensor| -> Result<Vec<f64>> {
+            let m = b.shape()[1] as f64;
+            let plain = Product {
+                rows: product.rows.clone(),
+                gain: product.gain.clone(),
+                b_shift: product.b_shift.clone(),
+                label: product.label.clone(),
+                ..Product::new(product.a.clone(), b)
+            };
+            let rows = plain.run(work)?.rows;
+            Ok(rows.iter().map(|r| m * (r.moments.std.powi(2) + r.moments.mean.powi(2))).collect())
+        };
+        let mut sums = squares(self.vectors.t())?;
+        if !self.masked.is_empty() {
+            let masked = gather(&self.vectors, &self.masked, None)?.t();
+            sums.iter_mut().zip(squares(masked)?).for_each(|(s, v)| *s -= v);
+        }
+        let used = (self.vectors.shape()[0] - self.masked.len()) as f64;
+        Ok(sums.into_iter().map(|s| (s / used).max(0.0)).collect())
     }
-    let variances = quadratic_forms(&product, &Tensor::from_f64(squares, &[d, d])?, work)?;
-    Ok(Product {
-        b_shift: Some(mean.into_iter().map(|v| v as f32).collect()),
-        row_scale: Some(variances.into_iter().map(|v| if v > 0.0 { v.sqrt().recip() as f32 } else { 0.0 }).collect()),
-        ..product
-    })
+
+    fn covariance(&self, work: &Work) -> Result<&Tensor> {
+        if let Some(covariance) = self.covariance.get() {
+            return Ok(covariance);
+        }
+        let (m, d) = self.vectors.matrix_shape("the columns")?;
+        let used = (m - self.masked.len()) as f64;
+        let mut squares: Vec<f64> =
+            second_moment(&self.vectors, None, false, work)?.to_f64().into_iter().map(|v| v * m as f64).collect();
+        if !self.masked.is_empty() {
+            let of_masked = second_moment(&gather(&self.vectors, &self.masked, None)?, None, false, work)?.to_f64();
+            squares.iter_mut().zip(of_masked).for_each(|(s, v)| *s -= v * self.masked.len() as f64);
+        }
+        for (row, x) in squares.chunks_exact_mut(d.max(1)).zip(&self.mean) {
+            row.iter_mut().zip(&self.mean).for_each(|(s, y)| *s = *s / used - x * y);
+        }
+        let covariance = Tensor::from_f64(squares, &[d, d])?;
+        Ok(self.covariance.get_or_init(|| covariance))
+    }
 }
 
 /// aᵀ C a for each used row a of the product's left side (gain included).

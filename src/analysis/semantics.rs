@@ -2,7 +2,7 @@
 //! that never saw the population it judges (METHODS.md 1.2, 1.3).
 
 use super::common::{ids, with_labels};
-use super::product::{Scale, standardise};
+use super::product::Scale;
 use super::tokens::{TokenScores, TokenView};
 use crate::compute::product::{Product, RowStats, Scored};
 use crate::dictionary::{Dictionary, RandomKind, RandomOptions, random_directions};
@@ -10,9 +10,8 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::{Json, OptionValue, Options, Value};
 use crate::provenance::Provenance;
-use crate::random::Random;
 use crate::sample::{quantile, sorted_finite};
-use crate::stats::{choose, wilson};
+use crate::stats::{Random, wilson};
 use crate::table::Table;
 use crate::work::Work;
 use rayon::prelude::*;
@@ -489,7 +488,7 @@ impl<'a> Eye<'a> {
     fn entropy_product(&self, directions: &crate::dictionary::Directions, positions: &[usize], work: &Work) -> Result<Product> {
         let raw = self.view.raw_product(directions, positions, work)?;
         let product = match self.entropy {
-            EntropyKind::Standardised => standardise(raw, work)?,
+            EntropyKind::Standardised => self.view.standardised(raw, work)?,
             EntropyKind::SqrtD => {
                 let root = (self.view.model.cfg().d_model as f64).sqrt();
                 let norms = self.view.entering_norms(directions, positions, work)?;
@@ -497,12 +496,12 @@ impl<'a> Eye<'a> {
                 Product { row_scale: Some(scale), ..raw }
             }
         };
-        Ok(Product { softmax: true, softmax_negative: true, ..product })
+        Ok(Product { softmax: true, softmax_negative: true, label: "semantics".into(), ..product })
     }
 
     /// The metrics of a dictionary's features, their lists as the scores hold them.
     fn features(&self, scores: &TokenScores, work: &Work) -> Result<Vec<Ends>> {
-        let directions = self.view.phase.directions(scores.dictionary(), &self.view.model)?;
+        let directions = self.view.phase.directions(scores.dictionary(), &self.view.model, work)?;
         let rows = self.entropy_product(&directions, scores.positions(), work)?.run(work)?.rows;
         let (top, bottom) = scores.lists();
         let entropies = rows.iter().map(entropies);
@@ -513,7 +512,7 @@ impl<'a> Eye<'a> {
 
     /// Lists and entropies of a null's directions.
     fn rows(&self, dictionary: &Dictionary, work: &Work) -> Result<Vec<RowStats>> {
-        let directions = self.view.phase.directions(dictionary, &self.view.model)?;
+        let directions = self.view.phase.directions(dictionary, &self.view.model, work)?;
         let positions: Vec<usize> = (0..dictionary.n()).collect();
         let product = self.entropy_product(&directions, &positions, work)?;
         if self.view.options.scale != Scale::Cosine {
@@ -632,9 +631,9 @@ impl Draws<'_> {
     /// Random sets of unmasked tokens in place of the lists; the entropies are those of a covariance draw.
     fn token_sets(&mut self, index: u64, work: &Work) -> Result<Vec<Ends>> {
         let directions = self.draw(NullKind::Covariance, index, work)?;
-        let mut random = Random::stream(self.seed, 1 + index);
+        let mut random = Random::new(self.seed, 1 + index);
         let mut set = || -> Vec<Scored> {
-            let chosen = choose(self.eye.unmasked.len(), self.eye.k, &mut random);
+            let chosen = random.choose(self.eye.unmasked.len(), self.eye.k);
             chosen.into_iter().map(|i| Scored { id: self.eye.unmasked[i], score: 0.0 }).collect()
         };
         let sets: Vec<[Vec<Scored>; 2]> = directions.iter().map(|_| [set(), set()]).collect();
@@ -652,13 +651,14 @@ mod tests {
     use super::*;
 
     fn ends(random: &mut Random) -> Ends {
-        let mut metrics = || Metrics { levenshtein: random.uniform(), cosine: random.uniform(), entropy: random.uniform() };
+        let mut uniform = || random.below(1 << 53) as f64 / (1u64 << 53) as f64;
+        let mut metrics = || Metrics { levenshtein: uniform(), cosine: uniform(), entropy: uniform() };
         Ends { top: metrics(), bottom: metrics() }
     }
 
     #[test]
     fn the_whole_rule_passes_the_asked_share_of_the_null() {
-        let mut random = Random::new(5);
+        let mut random = Random::new(5, 0);
         let null: Vec<Ends> = (0..4000).map(|_| ends(&mut random)).collect();
         for rule in Rule::ALL {
             for side in SemanticSide::ALL {

@@ -3,7 +3,7 @@
 
 use super::common::{ids, moment_column, provenance, times, with_labels};
 use super::heads::dense;
-use super::product::{Scale, scored_ids, scores, standardise};
+use super::product::{Columns, Scale, scored_ids, scores};
 use crate::compute::product::{Histogram, Moments, Product, Scored};
 use crate::compute::{mean_row, project, row_norms};
 use crate::dictionary::{Dictionary, Directions};
@@ -14,7 +14,7 @@ use crate::provenance::Provenance;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 crate::choice! {
     /// What stands between the residual stream and the unembedding.
@@ -67,9 +67,9 @@ impl Phase {
     }
 
     /// The directions of a dictionary on this side.
-    pub(super) fn directions(self, dictionary: &Dictionary, model: &Model) -> Result<Directions> {
+    pub(super) fn directions(self, dictionary: &Dictionary, model: &Model, work: &Work) -> Result<Directions> {
         match self {
-            Phase::Unembed => dictionary.write(model),
+            Phase::Unembed => dictionary.write(model, work),
             Phase::Embed => dictionary.read(model),
         }
     }
@@ -132,9 +132,9 @@ fn token_scores(
 ) -> Result<TokenScores> {
     let view = TokenView::new(phase, model, options, work)?;
     let positions = dictionary.positions(&options.features)?;
-    let directions = phase.directions(dictionary, model)?;
+    let directions = phase.directions(dictionary, model, work)?;
     let k = options.k.min(view.n_tokens());
-    let product = Product { top: k, bottom: k, ..view.product(&directions, &positions, work)? };
+    let product = Product { top: k, bottom: k, label: phase.name().into(), ..view.product(&directions, &positions, work)? };
     let outcome = product.run(work)?;
     let (mut moments, mut top, mut bottom) = (Vec::new(), Vec::new(), Vec::new());
     for row in outcome.rows {
@@ -255,7 +255,7 @@ impl TokenScores {
 
     fn row_product(&self, feature: usize, work: &Work) -> Result<Product> {
         let position = self.0.positions[self.row(feature)?];
-        let directions = self.0.view.phase.directions(&self.0.dictionary, &self.0.view.model)?;
+        let directions = self.0.view.phase.directions(&self.0.dictionary, &self.0.view.model, work)?;
         self.0.view.product(&directions, &[position], work)
     }
 
@@ -296,6 +296,7 @@ pub(super) struct TokenView {
     pub(super) mean: Vec<f64>,
     gain: Option<Vec<f32>>,
     center_direction: bool,
+    columns: OnceLock<Columns>,
 }
 
 impl TokenView {
@@ -320,6 +321,7 @@ impl TokenView {
             options: options.clone(),
             special: if options.mask_special { Some(model.special_mask(work)?) } else { None },
             vectors,
+            columns: OnceLock::new(),
         })
     }
 
@@ -338,7 +340,7 @@ impl TokenView {
         match self.options.scale {
             Scale::Raw => Ok(raw),
             Scale::Cosine => Ok(Product { cosine: true, ..raw }),
-            Scale::Zscore => standardise(raw, work),
+            Scale::Zscore => self.standardised(raw, work),
         }
     }
 
@@ -359,6 +361,18 @@ impl TokenView {
             col_mask: self.special.as_ref().filter(|s| s.total() > 0).map(|s| s.mask.clone()),
             ..product
         })
+    }
+
+    /// A raw product with each row standardised over the unmasked vocabulary.
+    pub(super) fn standardised(&self, raw: Product, work: &Work) -> Result<Product> {
+        let columns = match self.columns.get() {
+            Some(columns) => columns,
+            None => {
+                let columns = Columns::new(&self.vectors.t(), raw.col_mask.as_deref(), work)?;
+                self.columns.get_or_init(|| columns)
+            }
+        };
+        columns.standardise(raw, work)
     }
 
     /// Directions as they enter the gain, dense: through the matrix in between, then centred.

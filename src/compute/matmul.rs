@@ -1,6 +1,6 @@
 //! Matrix products that are stored, and sums over the rows of a matrix.
 //!
-//! A product is cut into tiles of [`ROWS`] × [`COLS`] outputs and chunks of [`CHUNK`] terms: one single-threaded `gemm`
+//! A product is cut into tiles of `ROWS` × `COLS` outputs and chunks of `CHUNK` terms: one single-threaded `gemm`
 //! call each, a few milliseconds, between which cancellation is polled. Beside operands and result it takes one widened
 //! panel of the right operand (64 MiB at most) and 2 MiB a thread.
 

@@ -40,7 +40,7 @@ use crate::tensor::{Tensor, element_count};
 use crate::work::Work;
 use moments::Central;
 use pulp::Arch;
-use quantile::{Hunt, Pass};
+use quantile::{Guesses, Hunt, Pass};
 use rows::{Done, Rows};
 use side::Side;
 use std::ops::Range;
@@ -227,6 +227,7 @@ impl Product {
                 bottom: self.bottom.min(m),
                 mask: self.col_mask.as_deref(),
                 quantiles: &self.row_quantiles,
+                guesses: Guesses::default(),
                 softmax: self.softmax,
                 softmax_negative: self.softmax_negative,
                 normalisers: None,
@@ -256,6 +257,7 @@ impl Product {
                 bottom: 0,
                 mask: None,
                 quantiles: &self.col_quantiles,
+                guesses: Guesses::default(),
                 softmax: false,
                 softmax_negative: false,
                 normalisers: normalisers.as_deref(),
@@ -290,6 +292,15 @@ impl Product {
             all: All { moments: all, quantiles },
             pairs,
         })
+    }
+
+    /// The product alone, without statistics: what [`Product::run`] is measured against.
+    ///
+    /// # Errors
+    /// As [`Product::run`].
+    pub fn bare(&self, work: &Work) -> Result<()> {
+        let sides = self.sides(work)?;
+        self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label).run(&Drop, work).map(drop)
     }
 
     /// The scores themselves, `[used rows, m]`, f32.
@@ -474,6 +485,15 @@ struct Sides {
 fn spread(count: usize, most: usize) -> Vec<usize> {
     let n = count.min(most);
     (0..n).map(|i| i * count / n).collect()
+}
+
+/// Forgets the scores.
+struct Drop;
+
+impl Fold for Drop {
+    type State = ();
+    fn begin(&self, _: Range<usize>) {}
+    fn tile(&self, _: &mut (), _: Scores<'_>) {}
 }
 
 /// Keeps the scores: `rows × width` for each block.

@@ -65,28 +65,45 @@ impl Axis {
         if self.log { 10f64.powf(place) } else { place }
     }
 
+    /// Whether the axis can show a number; if not, it is counted. Beyond ±1e300 (on a logarithmic axis also below 1e-300)
+    /// the arithmetic of axes overflows, and such numbers count as infinite and as zero.
+    pub fn shows(self, value: f64, left_out: &mut LeftOut) -> bool {
+        let reason = if value.is_nan() || value.abs() > 1e300 {
+            &mut left_out.not_finite
+        } else if self.log && value < 1e-300 {
+            &mut left_out.not_positive
+        } else if self.limits.is_some_and(|(from, to)| value < from || value > to) {
+            &mut left_out.outside
+        } else {
+            return true;
+        };
+        *reason += 1;
+        false
+    }
+
     /// The numbers that the axis can show, ascending, and how many it cannot.
     pub fn shown(self, values: &[f64]) -> (Vec<f64>, LeftOut) {
         let mut left_out = LeftOut::default();
-        let mut shown: Vec<f64> = values
-            .iter()
-            .copied()
-            .filter(|v| {
-                let reason = if !v.is_finite() {
-                    &mut left_out.not_finite
-                } else if self.log && *v <= 0.0 {
-                    &mut left_out.not_positive
-                } else if self.limits.is_some_and(|(from, to)| *v < from || *v > to) {
-                    &mut left_out.outside
-                } else {
-                    return true;
-                };
-                *reason += 1;
-                false
-            })
-            .collect();
+        let mut shown: Vec<f64> = values.iter().copied().filter(|v| self.shows(*v, &mut left_out)).collect();
         shown.sort_unstable_by(f64::total_cmp);
         (shown, left_out)
+    }
+
+    /// All numbers that the axis could show without its limits, ascending; the part of them within the limits; and how many
+    /// are not in that part. What is computed of all numbers (quartiles, densities) does not change with the limits.
+    fn sorted(self, values: &[f64]) -> (Vec<f64>, std::ops::Range<usize>, LeftOut) {
+        let (all, mut left_out) = self.unlimited().shown(values);
+        let within = self.limits.map_or(0..all.len(), |(from, to)| {
+            let start = all.partition_point(|v| *v < from);
+            start..all.partition_point(|v| *v <= to).max(start)
+        });
+        left_out.outside = all.len() - within.len();
+        (all, within, left_out)
+    }
+
+    /// The same axis without set ends.
+    pub fn unlimited(self) -> Axis {
+        Axis { limits: None, ..self }
     }
 }
 
@@ -105,15 +122,17 @@ impl Bins {
     /// Sorts the numbers of all series into at most `bins` bins from the least to the greatest (or between the axis'
     /// limits). Every bin includes its lower edge, the last its upper one too. Whole numbers of a small range get bins of
     /// whole width, so that no bin holds more of them than another by the accident of its edges. A `density` is the share of
-    /// the series' shown numbers per unit (per decade on a logarithmic axis).
+    /// all the series' numbers per unit (per decade on a logarithmic axis).
     pub fn new(series: &[Series], bins: usize, density: bool, axis: Axis) -> Self {
         let mut left_out = LeftOut::default();
+        let mut totals = Vec::new();
         let shown: Vec<Vec<f64>> = series
             .iter()
             .map(|s| {
-                let (shown, out) = axis.shown(&s.values);
+                let (all, within, out) = axis.sorted(&s.values);
                 left_out = left_out.plus(out);
-                shown
+                totals.push(all.len());
+                all[within].to_vec()
             })
             .collect();
         let least = shown.iter().filter_map(|s| s.first()).copied().reduce(f64::min);
@@ -124,7 +143,8 @@ impl Bins {
         let places = places(&shown, bins, axis, least, most);
         let heights = shown
             .iter()
-            .map(|sample| {
+            .zip(totals)
+            .map(|(sample, total)| {
                 let mut heights = vec![0f64; places.len() - 1];
                 for value in sample {
                     let at = places.partition_point(|edge| *edge <= axis.place(*value));
@@ -132,7 +152,7 @@ impl Bins {
                 }
                 if density {
                     for (height, edge) in heights.iter_mut().zip(places.windows(2)) {
-                        *height /= sample.len().max(1) as f64 * (edge[1] - edge[0]);
+                        *height /= total.max(1) as f64 * (edge[1] - edge[0]);
                     }
                 }
                 heights
@@ -152,8 +172,10 @@ fn places(shown: &[Vec<f64>], bins: usize, axis: Axis, least: f64, most: f64) ->
     }
     let (from, to) = axis.limits.unwrap_or((least, most));
     let (mut from, mut to) = (axis.place(from), axis.place(to));
+    let mut bins = bins;
     if to - from <= from.abs().max(to.abs()) * 1e-12 {
-        // All numbers are the same: one bin about them that can be seen.
+        // All numbers are the same: an odd number of bins, so that they fill the middle one.
+        bins |= 1;
         let half = if axis.log { 0.5 } else { (from.abs() * 0.05).max(0.5) };
         (from, to) = (from - half, to + half);
     }
@@ -169,9 +191,7 @@ pub struct Density {
     pub height: Vec<f64>,
     /// The quartiles of the sample: 25 %, 50 %, 75 %.
     pub quartiles: [f64; 3],
-    /// How many numbers were shown.
-    pub n: usize,
-    /// What was not.
+    /// What is not shown.
     pub left_out: LeftOut,
 }
 
@@ -182,11 +202,11 @@ impl Density {
     /// The density of a sample, by a Gaussian kernel. Bandwidth: Silverman's rule 0.9 · min(σ, IQR / 1.34) · n^(−1/5), at
     /// least 1/400 of the range (less cannot be seen). The sample is first spread linearly over 512 points.
     pub fn new(values: &[f64], bandwidth: Option<f64>, axis: Axis) -> Self {
-        let (shown, left_out) = axis.shown(values);
-        let quartiles = [0.25, 0.5, 0.75].map(|q| sample::quantile(&shown, q));
-        let places: Vec<f64> = shown.iter().map(|v| axis.place(*v)).collect();
-        let n = places.len();
-        let mut density = Density { at: Vec::new(), height: Vec::new(), quartiles, n, left_out };
+        let (all, within, left_out) = axis.sorted(values);
+        let quartiles = [0.25, 0.5, 0.75].map(|q| sample::quantile(&all, q));
+        let all_places: Vec<f64> = all.iter().map(|v| axis.place(*v)).collect();
+        let (shown, places, n) = (&all[within.clone()], &all_places[within], all.len());
+        let mut density = Density { at: Vec::new(), height: Vec::new(), quartiles, left_out };
         let (Some(from), Some(to)) = (places.first().copied(), places.last().copied()) else { return density };
         if to - from <= from.abs().max(to.abs()) * 1e-12 {
             density.at = vec![shown[0]];
@@ -195,14 +215,14 @@ impl Density {
         }
         let step = (to - from) / (GRID - 1) as f64;
         let mut weights = vec![0f64; GRID];
-        for place in &places {
+        for place in places {
             let at = (place - from) / step;
             let below = (at.floor() as usize).min(GRID - 2);
             let share = at - below as f64;
             weights[below] += 1.0 - share;
             weights[below + 1] += share;
         }
-        let bandwidth = bandwidth.unwrap_or_else(|| silverman(&places)).max((to - from) / 400.0);
+        let bandwidth = bandwidth.unwrap_or_else(|| silverman(&all_places)).max((to - from) / 400.0);
         let reach = ((4.0 * bandwidth / step).ceil() as usize).min(GRID);
         let kernel: Vec<f64> = (0..=reach)
             .map(|i| (-0.5 * (i as f64 * step / bandwidth).powi(2)).exp() / (bandwidth * std::f64::consts::TAU.sqrt() * n as f64))
@@ -243,7 +263,7 @@ pub struct BoxStats {
 impl BoxStats {
     /// The box of a sample. Quartiles interpolate linearly; on a logarithmic axis the whiskers are measured in decades.
     pub fn new(values: &[f64], axis: Axis) -> Self {
-        let (shown, left_out) = axis.shown(values);
+        let (shown, _, left_out) = axis.sorted(values);
         let quartiles = [0.25, 0.5, 0.75].map(|q| sample::quantile(&shown, q));
         let (low, high) = (axis.place(quartiles[0]), axis.place(quartiles[2]));
         let reach = 1.5 * (high - low);
@@ -272,19 +292,18 @@ impl Ecdf {
     /// The distribution function of a sample, in at most `points` steps (evenly spaced in the share where there are more
     /// different numbers).
     pub fn new(values: &[f64], points: usize, axis: Axis) -> Self {
-        let (shown, left_out) = Axis { limits: None, ..axis }.shown(values);
+        let (shown, left_out) = axis.unlimited().shown(values);
         let n = shown.len();
         let (mut at, mut share) = (Vec::new(), Vec::new());
-        let stride = n.div_ceil(points.max(1)).max(1);
+        let least_step = 1.0 / points.max(1) as f64;
         for (i, value) in shown.iter().enumerate() {
-            let last_of_its_value = shown.get(i + 1).is_none_or(|next| next > value);
-            if last_of_its_value
-                && (share.is_empty()
-                    || i + 1 == n
-                    || (i + 1) as f64 / n as f64 - share[share.len() - 1] >= stride as f64 / n as f64)
-            {
+            if shown.get(i + 1).is_some_and(|next| next == value) {
+                continue;
+            }
+            let here = (i + 1) as f64 / n as f64;
+            if share.last().is_none_or(|last| here - last >= least_step) || i + 1 == n {
                 at.push(*value);
-                share.push((i + 1) as f64 / n as f64);
+                share.push(here);
             }
         }
         Ecdf { at, share, left_out }
@@ -294,7 +313,7 @@ impl Ecdf {
 /// Quantiles at each position of x.
 #[derive(Clone, Debug)]
 pub struct Fan {
-    /// The positions that have data, in the order given.
+    /// The positions that have data, ascending.
     pub x: Vec<f64>,
     /// For each quantile (ascending), its number at each position.
     pub quantiles: Vec<Vec<f64>>,
@@ -303,16 +322,19 @@ pub struct Fan {
 }
 
 impl Fan {
-    /// The quantiles (ascending) of each of the samples. On a logarithmic axis only positive numbers count.
-    pub fn new(samples: &Samples, x: Option<&[f64]>, quantiles: &[f64], axis: Axis) -> Self {
+    /// The quantiles (ascending) of each of the samples. On a logarithmic axis only positive numbers and positions count.
+    pub fn new(samples: &Samples, x: Option<&[f64]>, quantiles: &[f64], (x_axis, y_axis): (Axis, Axis)) -> Self {
         let mut fan = Fan { x: Vec::new(), quantiles: vec![Vec::new(); quantiles.len()], left_out: LeftOut::default() };
-        for (i, row) in samples.rows.iter().enumerate() {
-            let (shown, left_out) = Axis { limits: None, ..axis }.shown(row);
+        let mut rows: Vec<(f64, &[f64])> =
+            samples.rows.iter().enumerate().map(|(i, row)| (x.map_or(i as f64, |x| x[i]), row.as_slice())).collect();
+        rows.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        for (x, row) in rows {
+            let (shown, left_out) = y_axis.unlimited().shown(row);
             fan.left_out = fan.left_out.plus(left_out);
-            if shown.is_empty() {
+            if shown.is_empty() || !x_axis.unlimited().shows(x, &mut fan.left_out) {
                 continue;
             }
-            fan.x.push(x.map_or(i as f64, |x| x[i]));
+            fan.x.push(x);
             for (out, q) in fan.quantiles.iter_mut().zip(quantiles) {
                 out.push(sample::quantile(&shown, *q));
             }
@@ -379,6 +401,18 @@ mod tests {
     }
 
     #[test]
+    fn limits_cut_the_picture_but_not_the_statistics() {
+        let values = [0.0, 1.0, 2.0, 3.0, 50.0];
+        let cut = Axis { log: false, limits: Some((0.0, 10.0)) };
+        let (whole, part) = (Density::new(&values, Some(1.0), LINEAR), Density::new(&values, Some(1.0), cut));
+        assert_eq!((part.quartiles, part.left_out.outside), (whole.quartiles, 1));
+        assert_eq!(part.at.last(), Some(&3.0));
+        let bins = Bins::new(&[Series::new("", values.to_vec())], 10, true, cut);
+        assert!((bins.heights[0].iter().sum::<f64>() - 0.8).abs() < 1e-12);
+        assert_eq!(BoxStats::new(&values, cut).quartiles, [1.0, 2.0, 3.0]);
+    }
+
+    #[test]
     fn whiskers_end_at_numbers_within_reach() {
         // matplotlib.cbook.boxplot_stats([1, 2, 3, 4, 5, 20])
         let fences = BoxStats::new(&[1.0, 2.0, 3.0, 4.0, 5.0, 20.0], LINEAR);
@@ -397,7 +431,7 @@ mod tests {
     #[test]
     fn fans_skip_positions_without_numbers() {
         let samples = Samples { name: String::new(), rows: vec![vec![1.0, 3.0], vec![f64::NAN], vec![5.0]].into() };
-        let fan = Fan::new(&samples, None, &[0.0, 0.5], LINEAR);
+        let fan = Fan::new(&samples, None, &[0.0, 0.5], (LINEAR, LINEAR));
         assert_eq!((fan.x, fan.quantiles), (vec![0.0, 2.0], vec![vec![1.0, 5.0], vec![2.0, 5.0]]));
     }
 }

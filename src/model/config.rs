@@ -392,10 +392,8 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     let rope = RopeRule { base: claims.rope_base.unwrap_or(architecture.rope_theta), scaling };
     let local_rope =
         architecture.local_rope_theta.map(|base| claims.local_rope.unwrap_or(RopeRule { base, scaling: Scaling::None }));
-    let rotary_dims = claims.rotary_dims.unwrap_or_else(|| match claims.rotary_share {
-        Some(share) => (share * heads.d_head as f64) as usize,
-        None => heads.d_head,
-    });
+    let rotary_share = claims.rotary_share.map(|share| (share * heads.d_head as f64) as usize);
+    let rotary_dims = claims.rotary_dims.or(rotary_share).unwrap_or(heads.d_head);
     if rotary_dims > heads.d_head || heads.d_head % 2 == 1 {
         return Err(fault(format!("{rotary_dims} rotary dimensions do not fit heads of {}", heads.d_head)));
     }

@@ -63,6 +63,14 @@ pub(super) fn entries() -> Vec<Entry> {
             }
         },
         entry! {
+            /// A number as text with so many digits after the point.
+            ///
+            /// ```rhai
+            /// assert(fixed(2.0 / 3.0, 3) == "0.667");
+            /// ```
+            fn fixed(call, number: f64, digits: usize) -> String { Ok(format!("{number:.*}", digits.min(17))) }
+        },
+        entry! {
             /// Sets the session's seed: what every later random draw uses that is given none.
             ///
             /// ```rhai

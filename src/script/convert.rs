@@ -2,7 +2,9 @@
 //! wherever a float is wanted.
 
 use crate::error::{Error, Result};
+use crate::figure::Figure;
 use crate::options::{OptionMap, Value};
+use crate::table::Table;
 use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
 use std::any::TypeId;
@@ -170,7 +172,7 @@ macro_rules! list_from_script {
         })+
     };
 }
-list_from_script!(f64, "array of numbers"; i64, "array of integers"; usize, "array of integers from 0"; String, "array of strings"; Tensor, "array of tensors");
+list_from_script!(f64, "array of numbers"; i64, "array of integers"; usize, "array of integers from 0"; String, "array of strings"; Tensor, "array of tensors"; Table, "array of tables"; Figure, "array of figures");
 
 macro_rules! into_script {
     ($($ty:ty),+) => {
@@ -267,6 +269,41 @@ pub fn option_value(value: &Dynamic) -> Value {
 pub fn option_map(value: &Dynamic) -> Option<OptionMap> {
     let map = value.read_lock::<Map>()?;
     Some(map.iter().map(|(key, value)| (key.to_string(), option_value(value))).collect())
+}
+
+/// A script value as JSON: numbers that JSON cannot hold become null, tensors nested arrays.
+pub fn to_json(value: &Dynamic) -> Result<serde_json::Value> {
+    use serde_json::{Value as Json, json};
+    if let Some(items) = value.read_lock::<Array>() {
+        return items.iter().map(to_json).collect::<Result<_>>().map(Json::Array);
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        return map.iter().map(|(key, value)| Ok((key.to_string(), to_json(value)?))).collect::<Result<_>>().map(Json::Object);
+    }
+    Ok(match option_value(value) {
+        Value::Unit => Json::Null,
+        Value::Bool(v) => json!(v),
+        Value::Int(v) => json!(v),
+        Value::Float(v) => json!(v),
+        Value::Text(v) => json!(v),
+        Value::Tensor(tensor) => nested(&tensor.to_f64(), tensor.shape()),
+        Value::Range(a, b) => json!({"from": a, "to": b}),
+        Value::List(_) | Value::Map(_) | Value::Other(_) => {
+            return Err(Error::input(format!("{} cannot be written as JSON", describe(value))));
+        }
+    })
+}
+
+fn nested(values: &[f64], shape: &[usize]) -> serde_json::Value {
+    match shape.split_first() {
+        None => serde_json::json!(values.first()),
+        Some((n, rest)) => (0..*n)
+            .map(|i| {
+                let step = rest.iter().product::<usize>();
+                nested(&values[i * step..(i + 1) * step], rest)
+            })
+            .collect(),
+    }
 }
 
 /// The short name of a value's type, as signatures write it.

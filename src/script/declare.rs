@@ -174,12 +174,13 @@ impl Entry {
                 .unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref())))
                 .map_err(|e| super::raise(e, native.call_position()))
         };
-        RhaiFunc::Method {
-            func: Arc::new(run),
-            has_context: true,
-            is_pure: !matches!(self.form, Form::Setter | Form::IndexSet),
-            // Not folded away when a script is compiled: a call may print, read a file or take minutes.
-            is_volatile: true,
+        // Not folded away when a script is compiled: a call may print, read a file or take minutes.
+        let (func, has_context, is_volatile) = (Arc::new(run), true, true);
+        if matches!(self.form, Form::Setter | Form::IndexSet) {
+            RhaiFunc::Method { func, has_context, is_pure: false, is_volatile }
+        } else {
+            // Not `Method`: after `model.W_E.sum()` Rhai would write the receiver back to `W_E`.
+            RhaiFunc::Pure { func, has_context, is_pure: true, is_volatile }
         }
     }
 }
@@ -314,6 +315,7 @@ macro_rules! entry {
                 $(let $arg: $ty = arguments.next(stringify!($arg))?;)*
                 $(let $opts: $oty = arguments.options()?;)?
                 arguments.done()?;
+                #[allow(clippy::redundant_closure_call)] // a body may return early
                 let value: $crate::error::Result<$ret> = (|| $body)();
                 Ok($crate::script::convert::IntoScript::into_script(value?))
             },

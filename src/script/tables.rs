@@ -2,13 +2,12 @@
 
 use crate::entry;
 use crate::error::{Error, Result};
-use crate::options::{Options, OptionMap};
 use crate::render;
 use crate::script::convert::{FromScript, IntoScript, describe, option_map};
 use crate::script::declare::{Call, Entry};
 use crate::table::{Cell, Column, Join, Order, Summary, Table};
 use crate::tensor::Tensor;
-use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, Module};
+use rhai::{Array, Dynamic, FnPtr, Map, Module};
 use std::any::TypeId;
 
 crate::native!(Table, "Table");
@@ -115,7 +114,9 @@ fn from_columns(map: &Map) -> Result<Table> {
 fn from_rows(rows: &Array) -> Result<Table> {
     let maps: Vec<Map> = rows
         .iter()
-        .map(|row| Map::from_script(row).ok_or_else(|| Error::input(format!("table: each row must be a map, not {}", describe(row)))))
+        .map(|row| {
+            Map::from_script(row).ok_or_else(|| Error::input(format!("table: each row must be a map, not {}", describe(row))))
+        })
         .collect::<Result<_>>()?;
     let Some(first) = maps.first() else { return Ok(Table::default()) };
     first.keys().try_fold(Table::default(), |table, name| {
@@ -133,8 +134,11 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
         return (0..table.len())
             .map(|row| {
                 call.work().check()?;
-                let kept = function.call_within_context::<Dynamic>(call.native, (row_map(table, row)?,)).map_err(|e| super::lower(&e))?;
-                kept.as_bool().map_err(|_| Error::input(format!("filter: the function must give true or false, not {}", describe(&kept))))
+                let kept = function
+                    .call_within_context::<Dynamic>(call.native, (row_map(table, row)?,))
+                    .map_err(|e| super::lower(&e))?;
+                kept.as_bool()
+                    .map_err(|_| Error::input(format!("filter: the function must give true or false, not {}", describe(&kept))))
             })
             .collect();
     }
@@ -142,7 +146,9 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
         return Ok(tensor.to_bool());
     }
     let mask = choice.read_lock::<Array>().and_then(|items| items.iter().map(bool::from_script).collect());
-    mask.ok_or_else(|| Error::input(format!("filter: takes a function of the row or a mask of truth values, not {}", describe(choice))))
+    mask.ok_or_else(|| {
+        Error::input(format!("filter: takes a function of the row or a mask of truth values, not {}", describe(choice)))
+    })
 }
 
 fn names(value: &Dynamic, what: &str) -> Result<Vec<String>> {
@@ -215,26 +221,24 @@ pub(super) fn entries() -> Vec<Entry> {
             method len(call, table: Table) -> usize { Ok(table.len()) }
         },
         entry! {
-            /// A column by its name: a tensor for numbers and truth values, an array for text and lists.
+            /// A column by its name (a tensor for numbers and truth values, an array for text and lists), or a row by its number, as a
+            /// map; negative numbers count from the end.
             ///
             /// ```rhai
             /// let t = table(#{ a: [1, 2], b: ["x", "y"] });
             /// assert(t["a"].sum() == 3 && t["b"][1] == "y");
+            /// assert(t[-1].a == 2);
             /// ```
-            index_get(call, table: Table, name: String) -> Column { table.column(&name).cloned() }
-        },
-        entry! {
-            /// A row by its number, as a map; negative numbers count from the end.
-            ///
-            /// ```rhai
-            /// assert(table(#{ a: [1, 2] })[-1].a == 2);
-            /// ```
-            index_get(call, table: Table, row: i64) -> Map {
+            index_get(call, table: Table, key: Dynamic) -> Dynamic {
+                if let Some(name) = String::from_script(&key) {
+                    return Ok(table.column(&name)?.clone().into_script());
+                }
+                let row = i64::from_script(&key)
+                    .ok_or_else(|| Error::input(format!("a table is indexed by a column's name or a row's number, not {}", describe(&key))))?;
                 let from_end = if row < 0 { row + table.len() as i64 } else { row };
-                usize::try_from(from_end).ok().filter(|r| *r < table.len()).map_or_else(
-                    || Err(Error::input(format!("row {row} is out of range: the table has {} rows", table.len()))),
-                    |r| row_map(&table, r),
-                )
+                let place = usize::try_from(from_end).ok().filter(|r| *r < table.len());
+                let place = place.ok_or_else(|| Error::input(format!("row {row} is out of range: the table has {} rows", table.len())))?;
+                Ok(Dynamic::from_map(row_map(&table, place)?))
             }
         },
         entry! {

@@ -219,7 +219,10 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, in_call: bool, known: &K
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) | EvalAltResult::ErrorMismatchOutputType(wanted, given, _)
             if !wanted.is_empty() && !given.is_empty() =>
         {
-            input(format!("expected {}, found {}", short_type_name(&wanted), short_type_name(&given)), Vec::new())
+            let (wanted, given) = (short_type_name(&wanted), short_type_name(&given));
+            let truth = wanted == "bool" && given == "Tensor";
+            let help = truth.then(|| "a condition needs one truth value: t.any() or t.all()".to_string());
+            input(format!("expected {wanted}, found {given}"), help.into_iter().collect())
         }
         EvalAltResult::ErrorFor(_) => {
             input("`for` needs something to walk: an array, a range, a map's keys, a tensor, a table".into(), Vec::new())

@@ -47,7 +47,7 @@ pub(super) fn on_large<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     }
 }
 
-/// Makes an engine poll the work's cancel flag and the stack.
+/// Makes an engine in which the script room is installed poll the work's cancel flag and the stack.
 pub(super) fn guard(engine: &mut Engine, work: Work) {
     engine.on_progress(move |_| {
         if work.is_cancelled() {
@@ -56,10 +56,11 @@ pub(super) fn guard(engine: &mut Engine, work: Work) {
         (used() > RUN).then(|| Dynamic::from(TooDeep))
     });
     // Marked so because Rhai may change it, not because it will go.
+    let watch = crate::script::token_watch();
     #[allow(deprecated)]
-    engine.on_parse_token(|token, _, _| match used() > PARSE {
+    engine.on_parse_token(move |token, position, _| match used() > PARSE {
         true => Token::LexError(LexError::Runtime(TOO_DEEP.into()).into()),
-        false => token,
+        false => watch(token, position),
     });
 }
 

@@ -1,8 +1,8 @@
 //! Bootstrap of the rank-biserial effect size.
 
+use super::Random;
 use super::two_sample::Strata;
 use crate::error::Result;
-use crate::random::Random;
 use crate::sample::{quantile, sorted_finite};
 use crate::work::Work;
 use rayon::prelude::*;
@@ -51,7 +51,7 @@ pub fn rank_biserial_replicates(
     let members = strata.members();
     let draw = |index: usize, scratch: &mut (Vec<u32>, Vec<u32>)| -> Result<f64> {
         work.check()?;
-        let mut random = Random::stream(seed, index as u64);
+        let mut random = Random::new(seed, index as u64);
         let (count_a, count_b) = scratch;
         count_a.fill(0);
         count_b.fill(0);
@@ -91,7 +91,12 @@ mod tests {
     use super::*;
 
     fn normal_like(n: usize, shift: f64, seed: u64) -> Vec<f64> {
-        Random::new(seed).normals(n).into_iter().map(|v| f64::from(v) + shift).collect()
+        crate::tensor::Tensor::randn(&[n], seed, 0, &Work::silent(1).unwrap())
+            .unwrap()
+            .to_f64()
+            .into_iter()
+            .map(|v| v + shift)
+            .collect()
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Number {
 
 impl Operand {
     /// As a tensor; a number has no dimensions.
-    pub(super) fn tensor(&self) -> Tensor {
+    pub fn tensor(&self) -> Tensor {
         match self {
             Operand::Tensor(t) => t.clone(),
             Operand::Number(n) => n.tensor(),

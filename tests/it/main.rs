@@ -3,6 +3,8 @@
 // Helpers of tests are tests too; clippy.toml's allowance reaches only functions marked #[test].
 #![allow(clippy::unwrap_used)]
 
+mod analyses;
+mod dictionaries;
 mod formats;
 mod house;
 mod models;

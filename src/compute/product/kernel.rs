@@ -1,6 +1,6 @@
 //! The product of one tile from packed operands.
 //!
-//! Vectors of the left side are packed in groups of [`MR`], those of the right side in groups of [`NR`], each group
+//! Vectors of the left side are packed in groups of `MR`, those of the right side in groups of `NR`, each group
 //! term by term: `[group][term][vector]`, the last group filled with zeros. Each score is one chain of fused
 //! multiply-adds in the order of the terms, wherever it lies in a tile; and since a·b = b·a, the product of the sides
 //! exchanged has the same bits.

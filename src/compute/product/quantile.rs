@@ -6,8 +6,8 @@
 //! Of all pairs: the scores are too many to keep. A sample brackets each order statistic; one pass over the product
 //! counts what is below the bracket and fills a histogram of it; a second one collects the scores of the one bin that
 //! holds the order statistic. Where a bracket misses or a bin holds too many, further passes refine the histogram, whose
-//! bins are ranges of an order-preserving integer key of f32, until a bin is a single value. Memory: [`BINS`] counters
-//! and at most [`COLLECTED`] scores for each order statistic.
+//! bins are ranges of an order-preserving integer key of f32, until a bin is a single value. Memory: `BINS` counters
+//! and at most `COLLECTED` scores for each order statistic.
 
 use super::simd;
 use super::stream::{Fold, Scores, lock};
@@ -40,11 +40,16 @@ struct Guess {
     reach: f64,
 }
 
+/// What blocks of rows tell each other. Which block was last does not matter to what is found.
+#[derive(Default)]
+pub(super) struct Guesses(Mutex<Vec<Option<Guess>>>);
+
 /// Finds the quantiles of rows.
 pub(super) struct Finder {
     quantiles: Vec<f64>,
     guesses: Vec<Option<Guess>>,
     candidates: Vec<f32>,
+    fewer: Vec<f32>,
 }
 
 /// Where a row lies: its mean, standard deviation and extremes.
@@ -57,8 +62,18 @@ pub(super) struct Spread {
 }
 
 impl Finder {
-    pub(super) fn new(quantiles: &[f64]) -> Self {
-        Finder { quantiles: quantiles.to_vec(), guesses: vec![None; quantiles.len()], candidates: Vec::new() }
+    /// So many candidates are selected from directly.
+    const FEW: usize = 48;
+
+    pub(super) fn new(quantiles: &[f64], guesses: &Guesses) -> Self {
+        let mut guesses = lock(&guesses.0).clone();
+        guesses.resize(quantiles.len(), None);
+        Finder { quantiles: quantiles.to_vec(), guesses, candidates: Vec::new(), fewer: Vec::new() }
+    }
+
+    /// Leaves its guesses to other blocks.
+    pub(super) fn leave(self, guesses: &Guesses) {
+        *lock(&guesses.0) = self.guesses;
     }
 
     /// The quantiles of a row of finite scores; NaN if it is empty.
@@ -81,22 +96,22 @@ impl Finder {
                 _ => (spread.min, spread.max),
             };
             let mut width = f64::from(hi) - f64::from(lo);
-            let below = loop {
-                self.candidates.clear();
-                let below = simd::between(simd, row, lo, hi, &mut self.candidates);
-                let inside = below <= low && high < below + self.candidates.len();
+            let (below, count) = loop {
+                let (below, count) = simd::between(simd, row, lo, hi, &mut self.candidates);
+                let inside = below <= low && high < below + count;
                 if inside || (lo <= spread.min && hi >= spread.max) {
-                    break below;
+                    break (below, count);
                 }
                 width = (4.0 * width).max(0.01 * spread.std);
                 if below > low {
                     lo = (f64::from(lo) - width) as f32;
                 }
-                if high >= below + self.candidates.len() {
+                if high >= below + count {
                     hi = (f64::from(hi) + width) as f32;
                 }
             };
-            let (a, b) = neighbours(simd, &mut self.candidates, low - below, high - below);
+            let within = (lo.max(spread.min), hi.min(spread.max));
+            let (a, b) = self.neighbours(simd, count, within, low - below, high - below);
             let value = interpolate(a, b, share);
             if spread.std > 0.0 {
                 let place = (value - spread.mean) / spread.std;
@@ -108,15 +123,36 @@ impl Finder {
         }
         values
     }
-}
 
-/// The order statistics of two neighbouring ranks. Reorders the scores.
-#[inline(always)]
-fn neighbours<S: Simd>(_simd: S, scores: &mut [f32], low: usize, high: usize) -> (f32, f32) {
-    let (_, a, above) = scores.select_nth_unstable_by(low, f32::total_cmp);
-    let a = *a;
-    let b = if high > low { above.iter().copied().min_by(f32::total_cmp).unwrap_or(a) } else { a };
-    (a, b)
+    /// The order statistics of two neighbouring ranks among the first `count` candidates, which lie within `lo..=hi`.
+    #[inline(always)]
+    fn neighbours<S: Simd>(
+        &mut self,
+        simd: S,
+        mut count: usize,
+        (lo, hi): (f32, f32),
+        mut low: usize,
+        mut high: usize,
+    ) -> (f32, f32) {
+        let (mut lo, mut hi) = (f64::from(lo), f64::from(hi));
+        // Candidates of a narrow bracket are nearly uniform there: the place of the rank is known to a few times √count.
+        while count > Self::FEW {
+            let step = (hi - lo) / count as f64;
+            let reach = (1.5 * (count as f64).sqrt() + 2.0) * step;
+            let centre = lo + (low as f64 + 1.0) * step;
+            let (from, to) = ((centre - reach).max(lo), (centre + reach).min(hi));
+            let (below, inside) = simd::between(simd, &self.candidates[..count], from as f32, to as f32, &mut self.fewer);
+            if below > low || high >= below + inside || inside == count {
+                break;
+            }
+            std::mem::swap(&mut self.candidates, &mut self.fewer);
+            (count, low, high, lo, hi) = (inside, low - below, high - below, from, to);
+        }
+        let (_, a, above) = self.candidates[..count].select_nth_unstable_by(low, f32::total_cmp);
+        let a = *a;
+        let b = if high > low { above.iter().copied().min_by(f32::total_cmp).unwrap_or(a) } else { a };
+        (a, b)
+    }
 }
 
 // ---- of all pairs ---------------------------------------------------------------------------------------------------------
@@ -193,13 +229,14 @@ impl Probes {
         };
         for (probe, found) in self.probes.iter().zip(found) {
             let (lo, hi) = (from_key(probe.range.0), from_key(probe.range.1));
+            let (below, inside) = simd::between(simd, run, lo, hi, scratch);
+            found.below += below as u64;
+            let inside = &scratch[..inside];
             if probe.collect {
-                found.below += simd::between(simd, run, lo, hi, &mut found.scores) as u64;
+                found.scores.extend_from_slice(inside);
             } else {
-                scratch.clear();
-                found.below += simd::between(simd, run, lo, hi, scratch) as u64;
                 let shift = probe.shift();
-                for key in scratch.iter().map(|x| key(*x)) {
+                for key in inside.iter().map(|x| key(*x)) {
                     // A bracket that ends with the key of -0 lets 0 in.
                     if key <= probe.range.1 {
                         found.bins[((key - probe.range.0) >> shift) as usize] += 1;

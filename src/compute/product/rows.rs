@@ -1,7 +1,7 @@
 //! The fold that makes every statistic of rows; over the product of the sides exchanged, those of columns.
 
 use super::moments::{Central, Running};
-use super::quantile::{Finder, Found, Probes, Spread};
+use super::quantile::{Finder, Found, Guesses, Probes, Spread};
 use super::simd;
 use super::softmax::{ColSoftmax, RowSoftmax, RunningSoftmax, RunningWeight};
 use super::stream::{Fold, Scores, lock};
@@ -19,6 +19,7 @@ pub(super) struct Rows<'a> {
     /// Columns that stay out of the lists and of softmax.
     pub mask: Option<&'a [bool]>,
     pub quantiles: &'a [f64],
+    pub guesses: Guesses,
     pub softmax: bool,
     /// The softmax of the negated scores.
     pub softmax_negative: bool,
@@ -189,7 +190,7 @@ impl WithSimd for FindQuantiles<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let FindQuantiles { fold, block, mut scores } = self;
-        let mut finder = Finder::new(fold.quantiles);
+        let mut finder = Finder::new(fold.quantiles, &fold.guesses);
         for (i, row) in block.rows.iter_mut().enumerate() {
             let moments = row.moments.finish().finish();
             let spread = Spread { mean: moments.mean, std: moments.std, min: moments.min as f32, max: moments.max as f32 };
@@ -201,5 +202,6 @@ impl WithSimd for FindQuantiles<'_> {
                 finder.find(simd, &finite, spread)
             };
         }
+        finder.leave(&fold.guesses);
     }
 }

@@ -97,11 +97,16 @@ impl Side {
                 let (across, along) = self.steps(part.len(), terms.len());
                 for (members, group) in blocks(0..part.len(), G).zip(out.chunks_exact_mut(G * self.depth)) {
                     let (group, _) = group[terms.start * G..terms.end * G].as_chunks_mut::<G>();
+                    if members.len() < G {
+                        group.as_flattened_mut().fill(0.0);
+                    }
                     let source = &strip[members.start * across..];
-                    for (t, packed) in group.iter_mut().enumerate() {
-                        for (v, value) in packed.iter_mut().enumerate() {
-                            *value = if v < members.len() { source[v * across + t * along] } else { 0.0 };
+                    if self.turned {
+                        for (packed, run) in group.iter_mut().zip(source.chunks(along)) {
+                            packed[..members.len()].copy_from_slice(&run[..members.len()]);
                         }
+                    } else {
+                        turn(source, across, members.len(), group);
                     }
                 }
             }
@@ -143,6 +148,33 @@ impl Side {
             per_col(out, d, gain, |v, g| *v *= g);
             per_col(out, d, shift, |v, s| *v -= s);
             per_row(out, d, scale, |v, s| *v *= s);
+        }
+    }
+}
+
+/// Packs `members` runs that are `stride` apart: `out[t][v]` = term t of run v.
+fn turn<const G: usize>(runs: &[f32], stride: usize, members: usize, out: &mut [[f32; G]]) {
+    // Squares of this size are turned in registers.
+    const SIDE: usize = 4;
+    let (squares, rest) = out.as_chunks_mut::<SIDE>();
+    let turned = SIDE * squares.len();
+    for (s, square) in squares.iter_mut().enumerate() {
+        for v in (0..members / SIDE * SIDE).step_by(SIDE) {
+            let at = |i: usize| runs[(v + i) * stride + s * SIDE..].first_chunk::<SIDE>();
+            let (Some(a), Some(b), Some(c), Some(d)) = (at(0), at(1), at(2), at(3)) else { return };
+            for t in 0..SIDE {
+                square[t][v..v + SIDE].copy_from_slice(&[a[t], b[t], c[t], d[t]]);
+            }
+        }
+        for v in members / SIDE * SIDE..members {
+            for (t, packed) in square.iter_mut().enumerate() {
+                packed[v] = runs[v * stride + s * SIDE + t];
+            }
+        }
+    }
+    for (t, packed) in rest.iter_mut().enumerate() {
+        for (v, value) in packed[..members].iter_mut().enumerate() {
+            *value = runs[v * stride + turned + t];
         }
     }
 }

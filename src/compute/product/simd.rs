@@ -94,8 +94,11 @@ pub(super) fn finite<S: Simd>(simd: S, run: &[f32]) -> bool {
     let zero = simd.splat_f32s(0.0);
     let mut sum = zero;
     // 0 · x is 0 for finite x, else NaN.
-    vectors(simd, run, 0.0, |_, x| sum = simd.mul_add_e_f32s(x, zero, sum));
-    simd.reduce_sum_f32s(sum) == 0.0
+    let (vectors, tail) = S::as_simd_f32s(run);
+    for x in vectors {
+        sum = simd.mul_add_e_f32s(*x, zero, sum);
+    }
+    simd.reduce_sum_f32s(sum) == 0.0 && tail.iter().all(|x| x.is_finite())
 }
 
 /// Calls `visit(index, score)` for every score above a threshold, which each visit replaces by what it returns.
@@ -146,31 +149,33 @@ pub(super) fn below<S: Simd>(simd: S, run: &[f32], mut threshold: f32, mut visit
     }
 }
 
-/// Appends the scores in `lo..=hi` to `out` and returns how many are below `lo`. NaN is neither.
+/// Copies the scores in `lo..=hi` to the start of `out`, which is enlarged where it is too small for every score, and
+/// overwritten. Returns how many scores are below `lo` and how many were copied; NaN is neither.
 #[inline(always)]
-pub(super) fn between<S: Simd>(simd: S, run: &[f32], lo: f32, hi: f32, out: &mut Vec<f32>) -> usize {
+pub(super) fn between<S: Simd>(simd: S, run: &[f32], lo: f32, hi: f32, out: &mut Vec<f32>) -> (usize, usize) {
+    let lanes = S::F32_LANES;
+    // One vector more, as whole vectors are written.
+    if out.len() < run.len() + lanes {
+        out.resize(run.len() + lanes, 0.0);
+    }
     let (vectors, tail) = S::as_simd_f32s(run);
     let (los, his) = (simd.splat_f32s(lo), simd.splat_f32s(hi));
     let (zero, one) = (simd.splat_u32s(0), simd.splat_u32s(1));
     let mut counts = zero;
-    let start = out.len();
-    // Room for every score and one vector more, as whole vectors are written.
-    out.resize(start + run.len() + S::F32_LANES, 0.0);
-    let mut at = start;
+    let mut inside = 0;
     for x in vectors {
         let low = simd.less_than_f32s(*x, los);
         counts = simd.add_u32s(counts, simd.select_u32s(low, one, zero));
-        let inside = simd.and_m32s(simd.greater_than_or_equal_f32s(*x, los), simd.less_than_or_equal_f32s(*x, his));
-        at += compress(simd, *x, inside, &mut out[at..at + S::F32_LANES]);
+        let chosen = simd.and_m32s(simd.greater_than_or_equal_f32s(*x, los), simd.less_than_or_equal_f32s(*x, his));
+        inside += compress(simd, *x, chosen, &mut out[inside..inside + lanes]);
     }
     let mut below: usize = bytemuck::cast_slice::<S::u32s, u32>(std::slice::from_ref(&counts)).iter().map(|c| *c as usize).sum();
     for x in tail {
         below += usize::from(*x < lo);
-        out[at] = *x;
-        at += usize::from(*x >= lo && *x <= hi);
+        out[inside] = *x;
+        inside += usize::from(*x >= lo && *x <= hi);
     }
-    out.truncate(at);
-    below
+    (below, inside)
 }
 
 /// Writes the chosen lanes to the start of `out` (the rest of it is overwritten with anything); returns how many.
@@ -214,51 +219,63 @@ fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     simd.select_f32s(tiny, simd.splat_f32s(0.0), power)
 }
 
-/// Scores in vectors, the last one filled up with `fill`.
+/// The first numbers of a vector; the others are `fill`.
 #[inline(always)]
-fn vectors<S: Simd>(simd: S, run: &[f32], fill: f32, mut visit: impl FnMut(usize, S::f32s)) {
-    let (vectors, tail) = S::as_simd_f32s(run);
-    for (i, x) in vectors.iter().enumerate() {
-        visit(i, *x);
-    }
-    if !tail.is_empty() {
-        let mut last = simd.splat_f32s(fill);
-        bytemuck::cast_slice_mut::<S::f32s, f32>(std::slice::from_mut(&mut last))[..tail.len()].copy_from_slice(tail);
-        visit(vectors.len(), last);
-    }
+fn padded<S: Simd>(simd: S, numbers: &[f32], fill: f32) -> S::f32s {
+    let mut out = simd.splat_f32s(fill);
+    bytemuck::cast_slice_mut::<S::f32s, f32>(std::slice::from_mut(&mut out))[..numbers.len()].copy_from_slice(numbers);
+    out
 }
 
 /// Σ e^(x - top) and Σ (x - top) e^(x - top) over a run whose scores are at most `top`; not finite where a score is not.
 #[inline(always)]
 pub(super) fn exp_sums<S: Simd>(simd: S, run: &[f32], top: f32) -> (f32, f32) {
-    let tops = simd.splat_f32s(top);
-    let zero = simd.splat_f32s(0.0);
-    let (mut total, mut weighted) = (zero, zero);
-    // Far enough down that the weight is 0, near enough that 0 times it is 0.
-    vectors(simd, run, top - 1e4, |_, x| {
-        let d = simd.sub_f32s(x, tops);
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, x: S::f32s, top: S::f32s, sums: &mut [S::f32s; 2]) {
+        let d = simd.sub_f32s(x, top);
         let e = exp(simd, d);
-        total = simd.add_f32s(total, e);
-        weighted = simd.mul_add_e_f32s(d, e, weighted);
-    });
-    (simd.reduce_sum_f32s(total), simd.reduce_sum_f32s(weighted))
+        *sums = [simd.add_f32s(sums[0], e), simd.mul_add_e_f32s(d, e, sums[1])];
+    }
+    let tops = simd.splat_f32s(top);
+    let mut sums = [[simd.splat_f32s(0.0); 2]; UNROLL];
+    let (vectors, tail) = S::as_simd_f32s(run);
+    let (pairs, rest) = vectors.as_chunks::<UNROLL>();
+    for pair in pairs {
+        for (sums, x) in sums.iter_mut().zip(pair) {
+            step(simd, *x, tops, sums);
+        }
+    }
+    for x in rest {
+        step(simd, *x, tops, &mut sums[0]);
+    }
+    if !tail.is_empty() {
+        // Far enough down that the weight is 0, near enough that 0 times it is 0.
+        step(simd, padded(simd, tail, top - 1e4), tops, &mut sums[0]);
+    }
+    let total = |i: usize| sums.iter().map(|s| simd.reduce_sum_f32s(s[i])).sum();
+    (total(0), total(1))
 }
 
 /// Σ e^(x - z) and the largest x - z over a run with one log normaliser z for each score. The sum is NaN where any of them
 /// is not finite.
 #[inline(always)]
 pub(super) fn weights<S: Simd>(simd: S, run: &[f32], normalisers: &[f32]) -> (f32, f32) {
+    #[inline(always)]
+    fn step<S: Simd>(simd: S, x: S::f32s, z: S::f32s, total: &mut S::f32s, largest: &mut S::f32s) {
+        let d = simd.sub_f32s(x, z);
+        *total = simd.add_f32s(*total, simd.add_f32s(exp(simd, d), simd.sub_f32s(d, d)));
+        *largest = simd.max_f32s(*largest, d);
+    }
     let mut total = simd.splat_f32s(0.0);
     let mut largest = simd.splat_f32s(f32::NEG_INFINITY);
-    let lanes = S::F32_LANES;
-    vectors(simd, run, f32::MIN, |i, x| {
-        let mut z = simd.splat_f32s(0.0);
-        let part = &normalisers[i * lanes..normalisers.len().min((i + 1) * lanes)];
-        bytemuck::cast_slice_mut::<S::f32s, f32>(std::slice::from_mut(&mut z))[..part.len()].copy_from_slice(part);
-        let d = simd.sub_f32s(x, z);
-        total = simd.add_f32s(total, simd.add_f32s(exp(simd, d), simd.sub_f32s(d, d)));
-        largest = simd.max_f32s(largest, d);
-    });
+    let (xs, x_tail) = S::as_simd_f32s(run);
+    let (zs, z_tail) = S::as_simd_f32s(normalisers);
+    for (x, z) in xs.iter().zip(zs) {
+        step(simd, *x, *z, &mut total, &mut largest);
+    }
+    if !x_tail.is_empty() {
+        step(simd, padded(simd, x_tail, f32::MIN), padded(simd, z_tail, 0.0), &mut total, &mut largest);
+    }
     (simd.reduce_sum_f32s(total), simd.reduce_max_f32s(largest))
 }
 
@@ -293,9 +310,7 @@ impl WithSimd for Softcap<'_> {
             *x = simd.mul_f32s(cap, tanh(simd, simd.mul_f32s(*x, inverse)));
         }
         if !tail.is_empty() {
-            let mut last = simd.splat_f32s(0.0);
-            bytemuck::cast_slice_mut::<S::f32s, f32>(std::slice::from_mut(&mut last))[..tail.len()].copy_from_slice(tail);
-            last = simd.mul_f32s(cap, tanh(simd, simd.mul_f32s(last, inverse)));
+            let last = simd.mul_f32s(cap, tanh(simd, simd.mul_f32s(padded(simd, tail, 0.0), inverse)));
             tail.copy_from_slice(&bytemuck::cast_slice::<S::f32s, f32>(std::slice::from_ref(&last))[..tail.len()]);
         }
     }

@@ -285,6 +285,7 @@ fn small_limits_of_memory_change_nothing() {
         bottom: 5,
         mask: None,
         quantiles: &product.row_quantiles,
+        guesses: Guesses::default(),
         softmax: true,
         softmax_negative: false,
         normalisers: None,

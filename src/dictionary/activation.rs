@@ -1,0 +1,228 @@
+//! What an SAE computes: activation functions and the conventions around them, as the formats' own code has them
+//! (FORMATS.md 1).
+
+use super::Dictionary;
+use crate::compute;
+use crate::error::{Error, Result};
+use crate::tensor::Tensor;
+use crate::work::Work;
+
+/// The function from pre-activations to activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// The pre-activations themselves.
+    #[default]
+    None,
+    /// max(a, 0).
+    Relu,
+    /// a where a > θ, else 0.
+    JumpRelu,
+    /// The k largest, then ReLU.
+    TopK(usize),
+    /// The k largest by absolute value, with their signs.
+    AbsTopK(usize),
+    /// 1[gate > 0] · max(magnitude, 0).
+    Gated,
+}
+
+impl Activation {
+    /// Its name in `.activation`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::None => "none",
+            Activation::Relu => "relu",
+            Activation::JumpRelu => "jumprelu",
+            Activation::TopK(_) => "topk",
+            Activation::AbsTopK(_) => "abstopk",
+            Activation::Gated => "gated",
+        }
+    }
+
+    /// How many stay active, where that is fixed.
+    pub fn k(self) -> Option<usize> {
+        if let Activation::TopK(k) | Activation::AbsTopK(k) = self { Some(k) } else { None }
+    }
+}
+
+/// What is done to the input before encoding, and undone after decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Normalization {
+    /// Nothing.
+    #[default]
+    None,
+    /// A constant that the file's weights contain already (`expected_average_only_in`).
+    Folded,
+    /// (x − mean) / (std + 1e-5), std with n − 1.
+    LayerNorm,
+    /// x · √d / ‖x‖.
+    ConstantNorm,
+}
+
+impl Normalization {
+    /// SAELens's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Normalization::None => "none",
+            Normalization::Folded => "expected_average_only_in",
+            Normalization::LayerNorm => "layer_norm",
+            Normalization::ConstantNorm => "constant_norm_rescale",
+        }
+    }
+
+    /// In words.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            Normalization::None => "as the model gives it",
+            Normalization::Folded => "as the model gives it (a constant factor is folded into the weights)",
+            Normalization::LayerNorm => "centred and divided by its standard deviation",
+            Normalization::ConstantNorm => "scaled to norm √d",
+        }
+    }
+
+    /// Normalises a row in place; returns what undoes it, (factor, shift).
+    fn apply(self, x: &mut [f32]) -> (f32, f32) {
+        let n = x.len() as f64;
+        match self {
+            Normalization::None | Normalization::Folded => (1.0, 0.0),
+            Normalization::LayerNorm => {
+                let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
+                let square = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();
+                let std = (square / (n - 1.0)).sqrt();
+                x.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) / (std + 1e-5)) as f32);
+                (std as f32, mean as f32)
+            }
+            Normalization::ConstantNorm => {
+                let norm = x.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+                let factor = if norm > 0.0 { n.sqrt() / norm } else { 1.0 };
+                x.iter_mut().for_each(|v| *v = (f64::from(*v) * factor) as f32);
+                (factor.recip() as f32, 0.0)
+            }
+        }
+    }
+}
+
+impl Dictionary {
+    /// Activations `[…, n]` of inputs `[…, d_in]` as the model produces them, in the units of the format's own code.
+    ///
+    /// # Errors
+    /// It has no encoder, the width differs, or the user's interruption.
+    pub fn encode(&self, x: &Tensor, work: &Work) -> Result<Tensor> {
+        let (rows, shape) = self.rows_of(x, self.d_in(), "encode")?;
+        let (acts, _) = self.encode_rows(rows, work)?;
+        reshaped(acts, shape, self.n())
+    }
+
+    /// `acts @ W_dec + b_dec`, `[…, d_out]`, of activations `[…, n]`.
+    ///
+    /// # Errors
+    /// The width differs, or the user's interruption.
+    pub fn decode(&self, acts: &Tensor, work: &Work) -> Result<Tensor> {
+        let (rows, shape) = self.rows_of(acts, self.n(), "decode")?;
+        reshaped(self.decode_rows(rows, work)?, shape, self.d_out())
+    }
+
+    /// What is left of inputs `[…, d_in]` after encoding and decoding, with the input's normalisation undone.
+    ///
+    /// # Errors
+    /// It has no encoder, the width differs, or the user's interruption.
+    pub fn reconstruct(&self, x: &Tensor, work: &Work) -> Result<Tensor> {
+        let (rows, shape) = self.rows_of(x, self.d_in(), "reconstruct")?;
+        let (acts, undo) = self.encode_rows(rows, work)?;
+        let mut out = self.decode_rows(acts, work)?;
+        for (row, (factor, shift)) in out.make_mut_f32().chunks_mut(self.d_out().max(1)).zip(undo) {
+            row.iter_mut().for_each(|v| *v = *v * factor + shift);
+        }
+        reshaped(out, shape, self.d_out())
+    }
+
+    /// The input as rows, and its leading dimensions.
+    fn rows_of(&self, x: &Tensor, width: usize, call: &str) -> Result<(Tensor, Vec<usize>)> {
+        match x.shape() {
+            [leading @ .., last] if *last == width => Ok((x.reshape(&[leading.iter().product(), width])?, leading.to_vec())),
+            shape => Err(Error::shape(format!(
+                "{call} needs a last dimension of {width} for {}, but the shape is {shape:?}",
+                self.name()
+            ))),
+        }
+    }
+
+    /// Activations `[rows, n]`, and for each row what undoes its normalisation.
+    fn encode_rows(&self, mut x: Tensor, work: &Work) -> Result<(Tensor, Vec<(f32, f32)>)> {
+        let inner = &self.0;
+        let Some(w_enc) = &inner.w_enc else {
+            return Err(Error::input(format!("{} has no encoder", self.name())));
+        };
+        let shift = if inner.subtract_b_dec { inner.b_dec.as_ref().map(Tensor::to_f32) } else { None };
+        let mut undo = Vec::with_capacity(x.shape()[0]);
+        for row in x.make_mut_f32().chunks_mut(self.d_in().max(1)) {
+            undo.push(inner.normalization.apply(row));
+            if let Some(shift) = &shift {
+                row.iter_mut().zip(shift).for_each(|(v, s)| *v -= s);
+            }
+        }
+        let mut acts = compute::matmul(&x, w_enc, work)?;
+        let vector = |tensor: &Option<Tensor>| tensor.as_ref().map_or_else(|| vec![0.0; self.n()], Tensor::to_f32);
+        let (bias, threshold) = (vector(&inner.b_enc), vector(&inner.threshold));
+        let gate = inner.gate.as_ref().map(|g| (g.b_gate.to_f32(), g.b_mag.to_f32(), g.r_mag.to_f32()));
+        let norms = if inner.rescale { Some(self.decoder_norms(work)?) } else { None };
+        for row in acts.make_mut_f32().chunks_mut(self.n().max(1)) {
+            work.check()?;
+            if let Some((b_gate, b_mag, r_mag)) = &gate {
+                for (i, v) in row.iter_mut().enumerate() {
+                    let magnitude = *v * libm::expf(r_mag[i]) + b_mag[i];
+                    *v = if *v + b_gate[i] > 0.0 { magnitude.max(0.0) } else { 0.0 };
+                }
+                continue;
+            }
+            row.iter_mut().zip(&bias).for_each(|(v, b)| *v += b);
+            if let Some(norms) = &norms {
+                row.iter_mut().zip(norms).for_each(|(v, norm)| *v *= *norm as f32);
+            }
+            match inner.activation {
+                Activation::None | Activation::Gated => {}
+                Activation::Relu => row.iter_mut().for_each(|v| *v = v.max(0.0)),
+                Activation::JumpRelu => {
+                    row.iter_mut().zip(&threshold).for_each(|(v, t)| *v = if *v > *t { v.max(0.0) } else { 0.0 })
+                }
+                Activation::TopK(k) => {
+                    keep_largest(row, k, |v| v);
+                    row.iter_mut().for_each(|v| *v = v.max(0.0));
+                }
+                Activation::AbsTopK(k) => keep_largest(row, k, f32::abs),
+            }
+        }
+        Ok((acts, undo))
+    }
+
+    fn decode_rows(&self, mut acts: Tensor, work: &Work) -> Result<Tensor> {
+        if self.0.rescale {
+            let norms = self.decoder_norms(work)?;
+            for row in acts.make_mut_f32().chunks_mut(self.n().max(1)) {
+                row.iter_mut().zip(&norms).filter(|(_, norm)| **norm > 0.0).for_each(|(v, norm)| *v /= *norm as f32);
+            }
+        }
+        let mut out = compute::matmul(&acts, &self.0.w_dec, work)?;
+        if let Some(bias) = &self.0.b_dec {
+            let bias = bias.to_f32();
+            for row in out.make_mut_f32().chunks_mut(bias.len().max(1)) {
+                row.iter_mut().zip(&bias).for_each(|(v, b)| *v += b);
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// Sets all but the k largest by `key` to 0; ties go to the lower index.
+fn keep_largest(row: &mut [f32], k: usize, key: impl Fn(f32) -> f32) {
+    if k >= row.len() {
+        return;
+    }
+    let mut order: Vec<usize> = (0..row.len()).collect();
+    order.select_nth_unstable_by(k, |a, b| key(row[*b]).total_cmp(&key(row[*a])).then(a.cmp(b)));
+    order[k..].iter().for_each(|i| row[*i] = 0.0);
+}
+
+fn reshaped(rows: Tensor, mut shape: Vec<usize>, width: usize) -> Result<Tensor> {
+    shape.push(width);
+    rows.reshape(&shape)
+}

@@ -1,0 +1,526 @@
+//! The analyses: what `analysis` computes, as scripts call it.
+
+use crate::analysis::{
+    self, AttentionOptions, AttentionScores, CompareOptions, CopyingOptions, OvOptions, OvScores, OvWriteOptions, ProductOptions,
+    ProductStats, Semantics, SemanticsOptions, Side, TokenOptions, TokenScores,
+};
+use crate::compute::product::Histogram;
+use crate::dictionary::Dictionary;
+use crate::entry;
+use crate::model::Model;
+use crate::script::convert::IntoScript;
+use crate::script::declare::Entry;
+use crate::table::Table;
+use crate::tensor::Tensor;
+use rhai::{Dynamic, Map};
+use serde_json::{Value as Json, json};
+
+crate::native!(
+    ProductStats, "ProductStats";
+    Side, "Side";
+    TokenScores, "TokenScores";
+    Semantics, "Semantics";
+    AttentionScores, "AttentionScores";
+    OvScores, "OvScores";
+);
+
+impl IntoScript for Histogram {
+    fn into_script(self) -> Dynamic {
+        let counts = Tensor::vector_i64(self.counts.iter().map(|c| *c as i64).collect());
+        Dynamic::from_map(Map::from([
+            ("counts".into(), counts.into_script()),
+            ("edges".into(), Tensor::vector_f64(self.edges).into_script()),
+        ]))
+    }
+}
+
+/// Lists of tokens as arrays of `#{id, token, score}`.
+impl IntoScript for analysis::TokenScore {
+    fn into_script(self) -> Dynamic {
+        Dynamic::from_map(Map::from([
+            ("id".into(), Dynamic::from(self.id as i64)),
+            ("token".into(), self.token.into()),
+            ("score".into(), self.score.into()),
+        ]))
+    }
+}
+
+pub(super) fn entries() -> Vec<Entry> {
+    [product(), tokens(), semantics(), attention(), values(), populations()].concat()
+}
+
+fn product() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// The open core of every analysis: statistics of the product `(row_gain ∘ a) @ b` for `a [n, d]` and `b [d, m]`,
+            /// which may be mapped weights. The product itself is never stored: moments, quantiles, top and bottom lists, the
+            /// softmax and the highest pairs are taken tile by tile, on all cores.
+            ///
+            /// Gives `.rows.table()`, `.cols.table()`, `.pairs()`, `.summary()`, `.histogram(bins)`.
+            /// Errors: shapes that do not fit, a quantile outside 0..1, an unknown option.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let stats = product_stats(model.W_out(1), model.W_U, #{ row_gain: model.gain("ln_final"), k: 3, quantiles: [0.95] });
+            /// assert(stats.rows.table().columns.contains("p95"));
+            /// assert(stats.rows.table()["top_ids"][0].len() == 3);
+            /// ```
+            fn product_stats(call, a: Tensor, b: Tensor; options: ProductOptions) -> ProductStats {
+                analysis::product_stats(&a, &b, &options, call.work())
+            }
+        },
+        entry! {
+            /// Statistics of each row.
+            ///
+            /// ```rhai
+            /// let stats = product_stats(randn([4, 3]), randn([3, 5]));
+            /// assert(stats.rows.table().len == 4);
+            /// ```
+            get rows(call, stats: ProductStats) -> Side { Ok(stats.rows.clone()) }
+        },
+        entry! {
+            /// Statistics of each column.
+            ///
+            /// ```rhai
+            /// let stats = product_stats(randn([4, 3]), randn([3, 5]));
+            /// assert(stats.cols.table().len == 5);
+            /// ```
+            get cols(call, stats: ProductStats) -> Side { Ok(stats.cols.clone()) }
+        },
+        entry! {
+            /// The highest pairs, falling: `row col score`; as many as the option `pairs` asked for.
+            ///
+            /// ```rhai
+            /// let stats = product_stats(randn([4, 3]), randn([3, 5]), #{ pairs: 2 });
+            /// assert(stats.pairs().len == 2);
+            /// ```
+            method pairs(call, stats: ProductStats) -> Table { Ok(stats.pairs()) }
+        },
+        entry! {
+            /// Over all scores: `n mean std` quantiles `min max`.
+            ///
+            /// ```rhai
+            /// assert(product_stats(randn([4, 3]), randn([3, 5])).summary().n == 20);
+            /// ```
+            method summary(call, stats: ProductStats) -> Json { Ok(Json::Object(stats.summary())) }
+        },
+        entry! {
+            /// Histogram of all scores: `#{counts, edges}`, `bins` of equal width from the least to the largest.
+            ///
+            /// ```rhai
+            /// let h = product_stats(randn([4, 3]), randn([3, 5])).histogram(6);
+            /// assert(h.counts.sum() == 20 && h.edges.len == 7);
+            /// ```
+            method histogram(call, stats: ProductStats, bins: usize) -> Histogram { stats.histogram(bins, call.work()) }
+        },
+        entry! {
+            /// The statistics of one side as a table.
+            ///
+            /// ```rhai
+            /// assert(product_stats(randn([4, 3]), randn([3, 5])).cols.table().len == 5);
+            /// ```
+            method table(call, side: Side) -> Table { Ok(side.table()) }
+        },
+    ]
+}
+
+fn tokens() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// Decoder–unembedding: which tokens each feature's write direction promotes. Scores are
+            /// `W_Uᵀ (g_final ∘ P d)`, d `[d_model]`, before any softcap, bias terms left out; P centres for LayerNorm
+            /// models and is the identity for RMSNorm (the logit lens).
+            ///
+            /// Gives `TokenScores`: `.table()` with columns `feature mean std skewness kurtosis min max top_ids top_tokens
+            /// top_scores bottom_ids bottom_tokens bottom_scores` (moments over the whole vocabulary; kurtosis 3 for a normal),
+            /// `.top(feature)`, `.bottom(feature)`, `.scores(feature)`, `.histogram(feature, bins)`.
+            /// Errors: a feature that the dictionary does not have, a dictionary that does not fit the model.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let scores = unembed(mlp_neurons(model, 1), model, #{ k: 5, features: 0..8 });
+            /// assert(scores.table().len == 8);
+            /// assert(scores.top(3).len() == 5);
+            /// ```
+            fn unembed(call, dict: Dictionary, model: Model; options: TokenOptions) -> TokenScores {
+                analysis::unembed(&dict, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// Encoder–embedding: which tokens each feature's read direction picks up. Scores are `W_E e`, W_E as stored,
+            /// e `[d_model]` the read direction with the norm gain. A weak detector of what a feature fires on above the first
+            /// layers: read it beside its null.
+            ///
+            /// Gives the same as `unembed`. Errors: also a dictionary without read directions (one on mlp_out or attn_out).
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let scores = embed(mlp_neurons(model, 0), model, #{ features: [2, 5] });
+            /// assert(scores.table()["feature"].to_array() == [2, 5]);
+            /// ```
+            fn embed(call, dict: Dictionary, model: Model; options: TokenOptions) -> TokenScores {
+                analysis::embed(&dict, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// One row for each feature; the columns stand in `?unembed`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let table = unembed(mlp_neurons(model, 0), model, #{ features: 0..3 }).table();
+            /// assert(table.columns.contains("kurtosis"));
+            /// ```
+            method table(call, scores: TokenScores) -> Table { scores.table() }
+        },
+        entry! {
+            /// The tokens with the highest scores of one feature (an id), falling: an array of `#{id, token, score}`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let top = unembed(mlp_neurons(model, 0), model, #{ features: [7] }).top(7);
+            /// assert(top[0].score >= top[1].score);
+            /// ```
+            method top(call, scores: TokenScores, feature: usize) -> Vec<analysis::TokenScore> { scores.top(feature) }
+        },
+        entry! {
+            /// The tokens with the lowest scores of one feature (an id), rising: an array of `#{id, token, score}`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let bottom = unembed(mlp_neurons(model, 0), model, #{ features: [7] }).bottom(7);
+            /// assert(bottom[0].score <= bottom[1].score);
+            /// ```
+            method bottom(call, scores: TokenScores, feature: usize) -> Vec<analysis::TokenScore> { scores.bottom(feature) }
+        },
+        entry! {
+            /// All scores of one feature (an id), `[d_vocab]`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// assert(unembed(mlp_neurons(model, 0), model, #{ features: [7] }).scores(7).len == model.cfg.d_vocab);
+            /// ```
+            method scores(call, scores: TokenScores, feature: usize) -> Tensor { scores.scores(feature, call.work()) }
+        },
+        entry! {
+            /// Histogram of one feature's scores over the whole vocabulary: `#{counts, edges}`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let h = unembed(mlp_neurons(model, 0), model, #{ features: [7] }).histogram(7, 20);
+            /// assert(h.counts.sum() == model.cfg.d_vocab);
+            /// ```
+            method histogram(call, scores: TokenScores, feature: usize, bins: usize) -> Histogram {
+                scores.histogram(feature, bins, call.work())
+            }
+        },
+    ]
+}
+
+fn semantics() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// Which features name a family of tokens: of the k tokens at the top of a list, by their spelling (Levenshtein), their
+            /// vectors (cosine) and the concentration of the scores (entropy), against thresholds that random directions set.
+            ///
+            /// Gives `.mask` (bool, one for each scored feature), `.share`, `.null_share`, `.null_interval`, `.thresholds`, `.table()` with
+            /// columns `feature levenshtein cosine entropy votes semantic`. The thresholds let a share `fpr` of the null pass the
+            /// whole rule; `.null_share` is what passes of a second, independent draw.
+            /// Errors: an unknown rule or option; no features.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let scores = unembed(mlp_neurons(model, 1), model);
+            /// let found = semantics(scores, model, #{ n_null: 256, fpr: 0.2, seed: 1 });
+            /// assert(found.mask.len == scores.table().len);
+            /// assert(found.share >= 0.0 && found.null_share <= 1.0);
+            /// ```
+            fn semantics(call, scores: TokenScores, model: Model; options: SemanticsOptions) -> Semantics {
+                analysis::semantics(&scores, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// True for each semantic feature, in the order of the scored features.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.mask.dtype == "bool");
+            /// ```
+            get mask(call, found: Semantics) -> Tensor { Tensor::from_bool(found.mask().to_vec(), &[found.mask().len()]) }
+        },
+        entry! {
+            /// The share of semantic features.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert((found.mask.to("f64").mean() - found.share).abs() < 1e-9);
+            /// ```
+            get share(call, found: Semantics) -> f64 { Ok(found.share()) }
+        },
+        entry! {
+            /// The share of random directions that pass the same rule, in a draw that did not set the thresholds.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.null_share < 0.6);
+            /// ```
+            get null_share(call, found: Semantics) -> f64 { Ok(found.null_share().0) }
+        },
+        entry! {
+            /// The 95 % Wilson interval of `null_share`: `[low, high]`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.null_interval[0] <= found.null_share && found.null_share <= found.null_interval[1]);
+            /// ```
+            get null_interval(call, found: Semantics) -> Vec<f64> {
+                let (low, high) = found.null_share().1;
+                Ok(vec![low, high])
+            }
+        },
+        entry! {
+            /// The thresholds: `#{alpha, levenshtein, cosine, entropy}`; a list passes below, above and below them. `alpha` is the
+            /// quantile of the null, the same for all three, at which the whole rule passes `fpr`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.thresholds.alpha > 0.0);
+            /// ```
+            get thresholds(call, found: Semantics) -> Json { Ok(found.thresholds().to_json()) }
+        },
+        entry! {
+            /// The share of features under the thresholds of every null, the chosen one first: `null share` and the thresholds.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.nulls[0].share == found.share);
+            /// ```
+            get nulls(call, found: Semantics) -> Vec<Json> {
+                let record = |draw: &analysis::NullShare| {
+                    json!({ "null": draw.kind.name(), "share": draw.share, "thresholds": draw.thresholds.to_json() })
+                };
+                Ok(found.nulls().iter().map(record).collect())
+            }
+        },
+        entry! {
+            /// A row for each scored feature: `feature levenshtein cosine entropy votes semantic`; where both ends were judged also
+            /// `levenshtein_bottom cosine_bottom entropy_bottom votes_bottom side`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.table().columns.contains("votes"));
+            /// ```
+            method table(call, found: Semantics) -> Table { found.table() }
+        },
+    ]
+}
+
+fn attention() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// Scores of every query feature with every key feature in one head, folded into statistics: `A_ij = q_i · k_j ×
+            /// attn_scale` (softcapped), `q_i = W_Qᵀ (g ∘ c d_i)`, `k_j = W_Kᵀ (g ∘ c d_j)`, d the write directions, c the temperature.
+            ///
+            /// Gives `.query.table()` and `.key.table()` with columns `feature strength mean std median p75 max` and, after the
+            /// softmax, `top1 top5 entropy entropy_deficit` of the query's row and `mean_weight mean_weight_rel max_weight` of the
+            /// key's column; `.summary()`, `.pairs()`, `.histogram(bins)`. Layer ℓ is read with the dictionary of the residual
+            /// that enters it. Errors: a layer, head, feature or distance out of range, an unknown option.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// let scores = attention_scores(dict, dict, model, 1, 0, #{ quantiles: [0.5, 0.95] });
+            /// assert(scores.query.table().columns.contains("p95"));
+            /// assert(scores.summary().n == dict.d_sae * dict.d_sae);
+            /// ```
+            fn attention_scores(call, query_dict: Dictionary, key_dict: Dictionary, model: Model, layer: usize, head: usize; options: AttentionOptions) -> AttentionScores {
+                analysis::attention_scores(&query_dict, &key_dict, &model, layer, head, &options, call.work())
+            }
+        },
+        entry! {
+            /// The scores themselves, `[n_query, n_key]`, for small sets: choose them by `query_features` and `key_features`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// let a = attention_matrix(dict, dict, model, 1, 0, #{ query_features: 0..3, key_features: 0..5 });
+            /// assert(a.shape == [3, 5]);
+            /// ```
+            fn attention_matrix(call, query_dict: Dictionary, key_dict: Dictionary, model: Model, layer: usize, head: usize; options: AttentionOptions) -> Tensor {
+                analysis::attention_matrix(&query_dict, &key_dict, &model, layer, head, &options, call.work())
+            }
+        },
+        entry! {
+            /// Statistics of each query feature's row.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// assert(attention_scores(dict, dict, model, 1, 0).query.table().len == dict.d_sae);
+            /// ```
+            get query(call, scores: AttentionScores) -> Side { Ok(scores.query.clone()) }
+        },
+        entry! {
+            /// Statistics of each key feature's column.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// assert(attention_scores(dict, dict, model, 1, 0).key.table().columns.contains("mean_weight_rel"));
+            /// ```
+            get key(call, scores: AttentionScores) -> Side { Ok(scores.key.clone()) }
+        },
+        entry! {
+            /// The pairs with the highest scores, falling: `query key score`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// assert(attention_scores(dict, dict, model, 1, 0, #{ top_pairs: 7 }).pairs().len == 7);
+            /// ```
+            method pairs(call, scores: AttentionScores) -> Table { Ok(scores.pairs()) }
+        },
+        entry! {
+            /// Over all pairs: `n mean std median p75 min max`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// let all = attention_scores(dict, dict, model, 1, 0, #{ absolute: false }).summary();
+            /// assert(all.min <= all.median && all.median <= all.max);
+            /// ```
+            method summary(call, scores: AttentionScores) -> Json { Ok(Json::Object(scores.summary())) }
+        },
+        entry! {
+            /// Histogram of all scores: `#{counts, edges}`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// assert(attention_scores(dict, dict, model, 1, 0).histogram(30).counts.sum() == dict.d_sae * dict.d_sae);
+            /// ```
+            method histogram(call, scores: AttentionScores, bins: usize) -> Histogram { scores.histogram(bins, call.work()) }
+        },
+    ]
+}
+
+fn values() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// What one head writes for each feature that it attends to, `[n, d_model]`: `post ∘ W_Oᵀ W_Vᵀ (g ∘ d)`, the gain g of
+            /// the norm before attention and the post-attention gain (Gemma) included; directions unscaled unless `temperature` says so.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// assert(ov_write(dict, model, 1, 2).shape == [dict.d_sae, model.cfg.d_model]);
+            /// ```
+            fn ov_write(call, dict: Dictionary, model: Model, layer: usize, head: usize; options: OvWriteOptions) -> Tensor {
+                analysis::ov_write(&dict, &model, layer, head, &options, call.work())
+            }
+        },
+        entry! {
+            /// How strongly each target feature reads what a head writes for each source feature: `S_ij = read_j · ov_write_i`, over
+            /// both norms by default. No attention scale, softcap, distance or softmax.
+            ///
+            /// Gives `.source.table()`, `.target.table()`, `.pairs()`, `.summary()`, `.histogram(bins)`.
+            /// Errors: a target that reads before this head writes, or that has no read directions.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = ov_scores(mlp_neurons(model, 0), mlp_neurons(model, 2), model, 1, 0, #{ top_pairs: 3 });
+            /// assert(found.pairs().columns == ["source", "target", "score"]);
+            /// ```
+            fn ov_scores(call, source: Dictionary, target: Dictionary, model: Model, layer: usize, head: usize; options: OvOptions) -> OvScores {
+                analysis::ov_scores(&source, &target, &model, layer, head, &options, call.work())
+            }
+        },
+        entry! {
+            /// Statistics of each source feature's row.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = ov_scores(mlp_neurons(model, 0), mlp_neurons(model, 2), model, 1, 0);
+            /// assert(found.source.table().len == model.cfg.d_mlp);
+            /// ```
+            get source(call, scores: OvScores) -> Side { Ok(scores.source.clone()) }
+        },
+        entry! {
+            /// Statistics of each target feature's column.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = ov_scores(mlp_neurons(model, 0), mlp_neurons(model, 2), model, 1, 0);
+            /// assert(found.target.table().len == model.cfg.d_mlp);
+            /// ```
+            get target(call, scores: OvScores) -> Side { Ok(scores.target.clone()) }
+        },
+        entry! {
+            /// The pairs with the highest scores, falling: `source target score`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let pairs = ov_scores(mlp_neurons(model, 0), mlp_neurons(model, 2), model, 1, 0, #{ top_pairs: 4 }).pairs();
+            /// assert(pairs.len == 4);
+            /// ```
+            method pairs(call, scores: OvScores) -> Table { Ok(scores.pairs()) }
+        },
+        entry! {
+            /// Over all pairs: `n mean std median p75 min max`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let all = ov_scores(mlp_neurons(model, 0), mlp_neurons(model, 2), model, 1, 0).summary();
+            /// assert(all.max <= 1.0001, "cosines");
+            /// ```
+            method summary(call, scores: OvScores) -> Json { Ok(Json::Object(scores.summary())) }
+        },
+        entry! {
+            /// Histogram of all scores: `#{counts, edges}`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let h = ov_scores(mlp_neurons(model, 0), mlp_neurons(model, 2), model, 1, 0).histogram(10);
+            /// assert(h.edges.len == 11);
+            /// ```
+            method histogram(call, scores: OvScores, bins: usize) -> Histogram { scores.histogram(bins, call.work()) }
+        },
+        entry! {
+            /// Whether the heads of a layer copy what they attend to: a row for each head, `head mean_cosine mean_gain gain_rel
+            /// eig_copying`: mean cosine of what is written with the direction; mean ‖written‖ / ‖direction‖; the same over random
+            /// directions'; Σ Re λ / Σ|λ| of the folded OV (`tokens: true`: of W_E·OV·W_U).
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let heads = copying(mlp_neurons(model, 0), model, 1);
+            /// assert(heads.len == model.cfg.n_heads);
+            /// ```
+            fn copying(call, dict: Dictionary, model: Model, layer: usize; options: CopyingOptions) -> Table {
+                analysis::copying(&dict, &model, layer, &options, call.work())
+            }
+        },
+    ]
+}
+
+fn populations() -> Vec<Entry> {
+    vec![entry! {
+        /// Two samples (1-D tensors) beside each other: `n_a n_b mean_a mean_b median_a median_b p75_a p75_b ks ks_p mann_whitney_u
+        /// mann_whitney_p rank_biserial rank_biserial_lo rank_biserial_hi wasserstein`. The effect is rank_biserial = 2U/(n_a n_b) − 1
+        /// (1: every a lies above every b) with a bootstrap interval, over `clusters` where given; p-values are asymptotic.
+        /// Errors: an empty sample, values that are not finite, labels of another number than the values.
+        ///
+        /// ```rhai
+        /// let found = compare(tensor([3.0, 4.0, 5.0]), tensor([1.0, 2.0]), #{ n_boot: 100 });
+        /// assert(found.rank_biserial == 1.0 && found.wasserstein == 2.5);
+        /// ```
+        fn compare(call, a: Tensor, b: Tensor; options: CompareOptions) -> Json {
+            Ok(Json::Object(analysis::compare(&a, &b, &options, call.work())?.to_map()))
+        }
+    }]
+}

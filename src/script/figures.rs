@@ -1,0 +1,197 @@
+//! Figures: `plot::…`, data first, one option map last.
+
+use crate::entry;
+use crate::error::{Error, Result};
+use crate::figure::{
+    BandsOptions, BarOptions, BoxOptions, EcdfOptions, Figure, GridOptions, HeatmapOptions, HistogramOptions, LineOptions,
+    RidgelineOptions, ScatterOptions, Series, ViolinOptions,
+};
+use crate::options::{Options, Value};
+use crate::provenance::Provenance;
+use crate::script::convert::{FromScript, describe, numbers};
+use crate::script::declare::Entry;
+use crate::tensor::Tensor;
+use rhai::{Array, Dynamic, Map};
+
+crate::native!(Figure, "Figure");
+
+/// `values`, `#{name: values}` (in the order of the names), or `[[name, values], …]` (in this order).
+fn named<T>(data: &Dynamic, read: impl Fn(&Dynamic, &str) -> Result<T>) -> Result<Vec<(String, T)>> {
+    if let Some(map) = data.read_lock::<Map>() {
+        return map.iter().map(|(name, values)| Ok((name.to_string(), read(values, name)?))).collect();
+    }
+    if let Some(items) = data.read_lock::<Array>()
+        && let Some(pairs) = items.iter().map(pair).collect::<Option<Vec<_>>>()
+        && !pairs.is_empty()
+    {
+        return pairs.into_iter().map(|(name, values)| read(&values, &name).map(|v| (name, v))).collect();
+    }
+    Ok(vec![(String::new(), read(data, "the data")?)])
+}
+
+fn pair(item: &Dynamic) -> Option<(String, Dynamic)> {
+    let items = item.read_lock::<Array>()?;
+    let [name, values] = &items[..] else { return None };
+    Some((String::from_script(name)?, values.clone()))
+}
+
+fn series(data: &Dynamic) -> Result<Vec<Series>> {
+    Ok(named(data, numbers)?.into_iter().map(|(name, values)| Series::new(name, values)).collect())
+}
+
+/// One sample for each position: an array of tensors or arrays, or the rows of a matrix.
+fn samples(value: &Dynamic, name: &str) -> Result<Vec<Vec<f64>>> {
+    if let Some(matrix) = value.read_lock::<Tensor>() {
+        let (_, cols) = matrix.matrix_shape(name)?;
+        return Ok(matrix.to_f64().chunks(cols.max(1)).map(<[f64]>::to_vec).collect());
+    }
+    match value.read_lock::<Array>() {
+        Some(rows) => rows.iter().map(|row| numbers(row, name)).collect(),
+        None => Err(Error::input(format!("{name} must be an array of samples or a matrix, not {}", describe(value)))),
+    }
+}
+
+fn made<O: Options>(call: &str, options: &O) -> Provenance {
+    Provenance::new(call).with("options", options.canonical())
+}
+
+pub(super) fn entries() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// How often values fall into bins, which all series share. `data`: a tensor or an array, `#{name: values}`, or
+            /// `[[name, values], …]` to keep an order.
+            ///
+            /// ```rhai
+            /// let g = plot::histogram(#{ a: randn([500]), b: randn([300]) + 2 }, #{ bins: 30, title: "Two samples" });
+            /// save(g, "histogram.svg");
+            /// ```
+            fn plot::histogram(call, data: Dynamic; options: HistogramOptions) -> Figure {
+                Figure::histogram(series(&data)?, options.clone(), made("plot::histogram", &options))
+            }
+        },
+        entry! {
+            /// The density of each series, upright, with median and quartiles. `data` as in `?plot::histogram`.
+            ///
+            /// ```rhai
+            /// let g = plot::violin([["before", randn([200])], ["after", randn([200]) + 1]], #{ ylabel: "score" });
+            /// ```
+            fn plot::violin(call, data: Dynamic; options: ViolinOptions) -> Figure {
+                Figure::violin(series(&data)?, options.clone(), made("plot::violin", &options))
+            }
+        },
+        entry! {
+            /// Densities one above the other. `data` as in `?plot::histogram`.
+            ///
+            /// ```rhai
+            /// let g = plot::ridgeline([["layer 0", randn([200])], ["layer 1", randn([200]) + 1]]);
+            /// ```
+            fn plot::ridgeline(call, data: Dynamic; options: RidgelineOptions) -> Figure {
+                Figure::ridgeline(series(&data)?, options.clone(), made("plot::ridgeline", &options))
+            }
+        },
+        entry! {
+            /// Quartiles, Tukey's whiskers and what lies beyond. `data` as in `?plot::histogram`.
+            ///
+            /// ```rhai
+            /// let g = plot::box(#{ a: randn([200]), b: randn([200]) });
+            /// ```
+            fn plot::box(call, data: Dynamic; options: BoxOptions) -> Figure {
+                Figure::box_plot(series(&data)?, options.clone(), made("plot::box", &options))
+            }
+        },
+        entry! {
+            /// The share of values that are at most x. `data` as in `?plot::histogram`.
+            ///
+            /// ```rhai
+            /// let g = plot::ecdf(#{ a: randn([200]), b: randn([200]) });
+            /// ```
+            fn plot::ecdf(call, data: Dynamic; options: EcdfOptions) -> Figure {
+                Figure::ecdf(series(&data)?, options.clone(), made("plot::ecdf", &options))
+            }
+        },
+        entry! {
+            /// Numbers over `x` (default 0, 1, 2, …), joined; NaN leaves a gap. `data` as in `?plot::histogram`.
+            ///
+            /// ```rhai
+            /// let g = plot::line(#{ semantic: [0.1, 0.2, 0.15], null: [0.01, 0.01, 0.01] }, #{ xlabel: "layer", ylabel: "share" });
+            /// ```
+            fn plot::line(call, data: Dynamic; options: LineOptions) -> Figure {
+                Figure::line(series(&data)?, options.clone(), made("plot::line", &options))
+            }
+        },
+        entry! {
+            /// A quantile fan: one sample at each position (an array of tensors, or the rows of a matrix), drawn as nested bands
+            /// about the median. `#{name: samples}` draws several.
+            ///
+            /// ```rhai
+            /// let g = plot::bands(randn([6, 100]), #{ xlabel: "layer", ylabel: "score" });
+            /// ```
+            fn plot::bands(call, data: Dynamic; options: BandsOptions) -> Figure {
+                Figure::bands(named(&data, samples)?, options.clone(), made("plot::bands", &options))
+            }
+        },
+        entry! {
+            /// Bars over `labels`, or groups of bars with several series. `data` as in `?plot::histogram`.
+            ///
+            /// ```rhai
+            /// let g = plot::bar(["EE", "DU"], #{ semantic: [0.2, 0.3], null: [0.01, 0.01] });
+            /// ```
+            fn plot::bar(call, labels: Vec<String>, data: Dynamic; options: BarOptions) -> Figure {
+                Figure::bar(labels, series(&data)?, options.clone(), made("plot::bar", &options))
+            }
+        },
+        entry! {
+            /// One mark for each pair of `x` and `y` (tensors or arrays of equal length).
+            ///
+            /// ```rhai
+            /// let g = plot::scatter(randn([100]), randn([100]), #{ xlabel: "skewness", ylabel: "kurtosis" });
+            /// ```
+            fn plot::scatter(call, x: Dynamic, y: Dynamic; options: ScatterOptions) -> Figure {
+                Figure::scatter(numbers(&x, "x")?, numbers(&y, "y")?, options.clone(), made("plot::scatter", &options))
+            }
+        },
+        entry! {
+            /// A matrix as colours, its first row on top.
+            ///
+            /// ```rhai
+            /// let g = plot::heatmap(randn([4, 8]), #{ xlabel: "head", ylabel: "layer", clabel: "share" });
+            /// ```
+            fn plot::heatmap(call, matrix: Tensor; options: HeatmapOptions) -> Figure {
+                Figure::heatmap(&matrix, options.clone(), made("plot::heatmap", &options))
+            }
+        },
+        entry! {
+            /// Figures side by side.
+            ///
+            /// ```rhai
+            /// let g = plot::grid([plot::line([1, 2]), plot::line([2, 1])], #{ columns: 2 });
+            /// ```
+            fn plot::grid(call, figures: Vec<Figure>; options: GridOptions) -> Figure {
+                Figure::grid(figures, options.clone(), made("plot::grid", &options))
+            }
+        },
+        entry! {
+            /// Changes an option of a figure, `g.title = "…"`, as the option map of its function would set it.
+            ///
+            /// ```rhai
+            /// let g = plot::line([1, 2, 3]);
+            /// g.title = "Rising";
+            /// assert(g.title == "Rising");
+            /// ```
+            index_set(call, figure: &mut Figure, key: String, value: Value) { figure.set(&key, &value) }
+        },
+        entry! {
+            /// The value of an option of a figure.
+            ///
+            /// ```rhai
+            /// assert(plot::line([1, 2], #{ ylabel: "share" }).ylabel == "share");
+            /// ```
+            index_get(call, figure: Figure, key: String) -> serde_json::Value {
+                figure.options().get(&key).cloned().ok_or_else(|| Error::input(format!("plot::{} has no option `{key}`", figure.kind())))
+            }
+        },
+    ]
+    .into_iter()
+    .chain(crate::shown!(Figure, "plot::line([1, 2])"))
+    .collect()
+}

@@ -1,0 +1,135 @@
+//! Files: saving any value by its name's extension, reading arrays back.
+
+use crate::entry;
+use crate::error::{Error, Result};
+use crate::figure::Figure;
+use crate::files;
+use crate::formats::{TensorSet, npy, npz, safetensors};
+use crate::provenance::Provenance;
+use crate::render;
+use crate::script::convert::{describe, type_name};
+use crate::script::declare::{Call, Entry};
+use crate::table::Table;
+use crate::tensor::{Bytes, Tensor};
+use rhai::{Dynamic, Map};
+use std::path::{Component, Path, PathBuf};
+
+/// Where a name given to `save` lies: below the output folder, never outside it.
+fn place(call: &Call, name: &str) -> Result<PathBuf> {
+    let path = Path::new(name);
+    let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if !inside || name.is_empty() {
+        return Err(Error::input(format!("save: \"{name}\" must be a name below the output folder"))
+            .help("results go to out_dir(); choose the folder with `--out DIR`"));
+    }
+    Ok(call.host.out_dir.join(path))
+}
+
+fn unfit(value: &Dynamic, extension: &str, right: &str) -> Error {
+    Error::input(format!("save: a {} cannot be saved as .{extension}", type_name(value))).help(format!("save it as {right}"))
+}
+
+fn save(call: &Call, value: &Dynamic, name: &str) -> Result<()> {
+    let path = place(call, name)?;
+    let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
+    if let Some(table) = value.read_lock::<Table>() {
+        return table.save(&path, call.work());
+    }
+    if let Some(figure) = value.read_lock::<Figure>() {
+        return render::save_figure(&figure, &path, call.work());
+    }
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        let bytes = match extension.as_str() {
+            "npy" => npy::write(&tensor),
+            "npz" => npz::write(&tensors_of(&Map::from([("array".into(), value.clone())]))?)?,
+            "json" => json(value)?,
+            other => return Err(unfit(value, other, ".npy, .npz or .json")),
+        };
+        return files::write_with_sidecar(&path, &bytes, &Provenance::new("save"));
+    }
+    if let Some(map) = value.read_lock::<Map>()
+        && matches!(extension.as_str(), "npz" | "safetensors")
+    {
+        let tensors = tensors_of(&map)?;
+        let bytes = if extension == "npz" { npz::write(&tensors)? } else { safetensors::write(&tensors)? };
+        return files::write_with_sidecar(&path, &bytes, &Provenance::new("save"));
+    }
+    match extension.as_str() {
+        "json" => files::write_atomic(&path, &json(value)?),
+        "md" | "txt" if value.is_string() => files::write_atomic(&path, value.to_string().as_bytes()),
+        other => Err(unfit(
+            value,
+            other,
+            ".json; tables also as .csv or .parquet, tensors as .npy, maps of tensors as .npz or .safetensors, figures as .svg or .png",
+        )),
+    }
+}
+
+fn tensors_of(map: &Map) -> Result<TensorSet> {
+    let mut set = TensorSet::default();
+    for (name, value) in map {
+        let tensor = value.read_lock::<Tensor>().map(|t| t.clone());
+        let tensor = tensor.ok_or_else(|| {
+            Error::input(format!("save: `{name}` must be a tensor to go into an array file, not {}", describe(value)))
+        })?;
+        set.insert(name.as_str(), tensor);
+    }
+    Ok(set)
+}
+
+fn json(value: &Dynamic) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(&super::convert::to_json(value)?).map_err(|e| Error::internal(e.to_string()))?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+pub(super) fn entries() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// Writes a value below the output folder (`out_dir()`), whole or not at all. The extension decides: tables `.csv .parquet
+            /// .json`, figures `.svg .png`, tensors `.npy .npz .json`, maps of tensors `.npz .safetensors`, text `.md .txt`, other
+            /// values `.json`. Provenance goes into the file or beside it (`NAME.provenance.json`).
+            ///
+            /// Errors: an extension that does not fit the value, a name outside the folder, a folder that cannot be written.
+            ///
+            /// ```rhai
+            /// save(tensor([[1.0, 2.0]]), "weights.npy");
+            /// assert(load_npy(out_dir() + "/weights.npy").shape == [1, 2]);
+            /// ```
+            fn save(call, value: Dynamic, name: String) -> () { save(call, &value, &name) }
+        },
+        entry! {
+            /// Reads a `.npy` file.
+            ///
+            /// ```rhai
+            /// save(arange(6).reshape([2, 3]), "numbers.npy");
+            /// assert(load_npy(out_dir() + "/numbers.npy").sum() == 15);
+            /// ```
+            fn load_npy(call, path: String) -> Tensor { npy::read(Bytes::map(Path::new(&path))?, Path::new(&path)) }
+        },
+        entry! {
+            /// Reads a `.npz` file: a map of tensors.
+            ///
+            /// ```rhai
+            /// save(#{ a: ones([2]), b: zeros([3]) }, "pair.npz");
+            /// assert(load_npz(out_dir() + "/pair.npz").b.shape == [3]);
+            /// ```
+            fn load_npz(call, path: String) -> Map { Ok(map_of(&npz::read(Bytes::map(Path::new(&path))?, Path::new(&path))?)) }
+        },
+        entry! {
+            /// Reads a `.safetensors` file: a map of tensors, which share the mapped file.
+            ///
+            /// ```rhai
+            /// save(#{ a: ones([2, 2]) }, "one.safetensors");
+            /// assert(load_safetensors(out_dir() + "/one.safetensors").a.sum() == 4.0);
+            /// ```
+            fn load_safetensors(call, path: String) -> Map {
+                Ok(map_of(&safetensors::read(Bytes::map(Path::new(&path))?, Path::new(&path))?))
+            }
+        },
+    ]
+}
+
+fn map_of(set: &TensorSet) -> Map {
+    set.iter().map(|(name, tensor)| (name.into(), Dynamic::from(tensor.clone()))).collect()
+}
