@@ -40,6 +40,9 @@ pub mod status {
 /// Nested script calls that are let through. Beyond it a script is taken to call itself without end.
 const CALL_LEVELS: usize = 1000;
 
+/// Bytes of a script: the longest chain of operators it can hold still fits the stack when it is taken apart.
+const TEXT: usize = 1 << 20;
+
 /// What a session is made with.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -166,6 +169,11 @@ impl Session {
         self.global.tag = Dynamic::from(self.host.clone());
     }
 
+    /// Columns in which values are shown.
+    pub fn width(&self) -> usize {
+        self.host.width
+    }
+
     /// Sets a variable of the session.
     pub fn set(&mut self, name: &str, value: Dynamic) {
         self.scope.set_value(name.to_string(), value);
@@ -190,7 +198,7 @@ impl Session {
     fn compile(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
         self.sources.insert(name, text);
         let lines_above = text.get(..part.start).map_or(0, |above| above.matches('\n').count());
-        let cell = without_shebang("\n".repeat(lines_above) + text.get(part).unwrap_or_default());
+        let cell = readable("\n".repeat(lines_above) + text.get(part).unwrap_or_default())?;
         let compiled = self.engine.compile_with_scope(&self.scope, &cell).map_err(EvalAltResult::from);
         match compiled.and_then(|ast| closed(&cell).map(|()| ast)) {
             Ok(mut ast) => {
@@ -252,9 +260,13 @@ impl Drop for Session {
     }
 }
 
-/// The text with a first line `#!…`, which makes a script executable, as a comment.
-fn without_shebang(text: String) -> String {
-    if text.starts_with("#!") { format!("// {text}") } else { text }
+/// The text as the parser may read it: a first line `#!…`, which makes a script executable, becomes a comment.
+fn readable(text: String) -> Result<String, Error> {
+    if text.len() > TEXT {
+        let message = format!("the script has {} bytes; more than {TEXT} are not read", text.len());
+        return Err(Error::limit(message).help("data belong into files: `load_table`, `load_npy`, `load_safetensors` read them"));
+    }
+    Ok(if text.starts_with("#!") { format!("// {text}") } else { text })
 }
 
 /// Refuses a text that ends inside a block comment, which Rhai lets pass.

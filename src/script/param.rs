@@ -14,8 +14,8 @@ use rhai::{AST, ASTNode, Dynamic, Engine, Expr, FnCallExpr, Position, Stmt};
 pub(super) fn entries() -> Vec<Entry> {
     vec![
         entry! {
-            /// Declares a parameter of the script and gives its value: the default, unless `run FILE name=value` or
-            /// `:run FILE name=value` says otherwise.
+            /// Declares a parameter of the script and gives its value: the default, unless `run FILE name=value` says
+            /// otherwise.
             ///
             /// `name` and `description` must be written as text, since `run FILE --help` reads them before anything
             /// runs. The value is read by the type of the default: text stays text, an integer becomes a number where
