@@ -50,6 +50,8 @@ pub struct SessionOptions {
     pub out_dir: PathBuf,
     /// Values for the script's parameters, by name, as given.
     pub parameters: BTreeMap<String, String>,
+    /// The script that will run, for the provenance of its results.
+    pub script: Option<String>,
     /// The folder where `import "name"` looks for `name.rhai`, unless a script in another folder imports it.
     pub folder: PathBuf,
     /// Columns in which values are shown.
@@ -58,7 +60,7 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), folder: PathBuf::new(), width: 80 }
+        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), script: None, folder: PathBuf::new(), width: 80 }
     }
 }
 
@@ -88,6 +90,7 @@ impl Session {
     pub fn new(work: Work, options: SessionOptions) -> Self {
         let mut host = Host::new(work.clone());
         (host.out_dir, host.parameters) = (Arc::new(options.out_dir), Arc::new(options.parameters));
+        host.script = options.script.map(Into::into);
         host.width = options.width;
         let mut engine = Engine::new();
         // Positions and side effects stay as written, and declarations can be read from the tree.

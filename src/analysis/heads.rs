@@ -200,8 +200,3 @@ pub(super) fn output_weight(model: &Model, layer: usize, head: usize, post: Opti
     }
     Tensor::from_f32(values, &shape)
 }
-
-/// Directions as a dense matrix with their gain, all or those at `positions`.
-pub(super) fn dense(directions: &Directions, positions: &[usize]) -> Result<Tensor> {
-    super::product::gather(&directions.rows, positions, directions.gain.as_deref())
-}

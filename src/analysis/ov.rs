@@ -326,7 +326,7 @@ fn echo(circuit: &Circuit, directions: &Directions, positions: &[usize], work: &
     let (mut cosine, mut gain, mut n_cosine, mut n_gain) = (0.0, 0.0, 0u64, 0u64);
     for chunk in positions.chunks(CHUNK) {
         let written = project(&gather(&values, chunk, None)?, None, &circuit.w_o, work)?;
-        let given = super::heads::dense(directions, chunk)?;
+        let given = directions.dense(Some(chunk), work)?;
         let width = given.shape()[1];
         let (written, given) = (written.f32_cow(), given.f32_cow());
         let norms = (lengths(&written, width), lengths(&given, width));

@@ -133,12 +133,12 @@ pub struct Thresholds {
     pub entropy: f64,
 }
 
-/// A share of a population, and of a null that was drawn after the thresholds.
+/// What one null says: its thresholds, and the share of the features that pass them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NullShare {
-    /// The null behind the thresholds.
+    /// The null.
     pub kind: NullKind,
-    /// The thresholds it gave.
+    /// The thresholds that it gives.
     pub thresholds: Thresholds,
     /// Share of the features that pass them.
     pub share: f64,
@@ -224,22 +224,17 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
             options.fpr * options.n_null as f64
         ));
     }
-    let solve = |null: &[Ends]| match options.thresholds {
-        Some(given) => {
-            Thresholds { alpha: f64::NAN, levenshtein: given.levenshtein, cosine: given.cosine, entropy: given.entropy }
-        }
-        None => judge.solve(null, options.fpr),
-    };
     let share = |thresholds: &Thresholds| judge.count(&ends, thresholds) as f64 / ends.len() as f64;
     let mut nulls = Vec::new();
-    let mut kinds = vec![options.null_kind];
-    if options.every_null && options.thresholds.is_none() {
-        kinds.extend(NullKind::ALL.iter().filter(|kind| **kind != options.null_kind));
-    }
-    for kind in kinds {
-        let null = draws.draw(kind, 0, work)?;
-        let thresholds = solve(&null);
-        nulls.push(NullShare { kind, thresholds, share: share(&thresholds) });
+    if let Some(Given { levenshtein, cosine, entropy }) = options.thresholds {
+        let thresholds = Thresholds { alpha: f64::NAN, levenshtein, cosine, entropy };
+        nulls.push(NullShare { kind: options.null_kind, thresholds, share: share(&thresholds) });
+    } else {
+        let others = NullKind::ALL.iter().filter(|kind| options.every_null && **kind != options.null_kind);
+        for kind in std::iter::once(&options.null_kind).chain(others) {
+            let thresholds = judge.solve(&draws.draw(*kind, 0, work)?, options.fpr);
+            nulls.push(NullShare { kind: *kind, thresholds, share: share(&thresholds) });
+        }
     }
     let thresholds = nulls[0].thresholds;
     let second = draws.draw(options.null_kind, 1, work)?;
@@ -254,6 +249,7 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
         .with("side", judge.side.name())
         .with("seed", seed)
         .with("thresholds", thresholds.to_json())
+        .with("log_vocabulary", eye.log_vocabulary())
         .with("null_share", null.0 as f64 / null.1 as f64);
     Ok(Semantics(Arc::new(Inner {
         dictionary: dictionary.clone(),

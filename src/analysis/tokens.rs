@@ -2,7 +2,6 @@
 //! reads (W_E and its read direction).
 
 use super::common::{ids, moment_column, provenance, times, with_labels};
-use super::heads::dense;
 use super::product::{Columns, Scale, scored_ids, scores};
 use crate::compute::product::{Histogram, Moments, Product, Scored};
 use crate::compute::{mean_row, project, row_norms};
@@ -377,7 +376,7 @@ impl TokenView {
 
     /// Directions as they enter the gain, dense: through the matrix in between, then centred.
     fn entering(&self, directions: &Directions, positions: &[usize], work: &Work) -> Result<Tensor> {
-        let mut rows = dense(directions, positions)?;
+        let mut rows = directions.dense(Some(positions), work)?;
         if let Some(through) = &self.options.through {
             let between = if self.phase == Phase::Unembed { through.clone() } else { through.t() };
             rows = project(&rows, None, &between, work)?;

@@ -6,7 +6,7 @@
 use crate::entry;
 use crate::error::{Error, Result, nearest};
 use crate::script::Host;
-use crate::script::convert::{describe, type_name};
+use crate::script::convert::{describe, to_json, type_name};
 use crate::script::declare::Entry;
 use crate::script::scan::{Kind, byte_of, outline};
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, FnCallExpr, Position, Stmt};
@@ -43,13 +43,15 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 fn read(host: &Host, name: &str, default: Dynamic) -> Result<Dynamic> {
-    match host.parameters.get(name) {
+    let value = match host.parameters.get(name) {
         Some(given) => value(given, &default).map_err(|right| {
             Error::input(format!("parameter `{name}`: \"{given}\" is not {right}"))
                 .help(format!("write `{name}=…` with {right}; the default is {}", describe(&default)))
-        }),
-        None => Ok(default),
-    }
+        })?,
+        None => default,
+    };
+    host.note_parameter(name, to_json(&value).unwrap_or_else(|_| describe(&value).into()));
+    Ok(value)
 }
 
 /// The value that `given` stands for where `default` is the default, or what would be right.

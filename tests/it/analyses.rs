@@ -7,12 +7,14 @@ use saerepl::analysis::{
     attention_scores, compare, copying, embed, ov_scores, ov_write, product_stats, semantics, unembed,
 };
 use saerepl::dictionary::{self, Dictionary, DirectionsOptions, RandomKind, RandomOptions, random_directions};
+use saerepl::formats::{TensorSet, safetensors};
 use saerepl::model::{Model, ModelOptions};
 use saerepl::options::{Ids, OptionMap, Options, Value as Given};
 use saerepl::stats::Random;
 use saerepl::table::{Column, Table};
-use saerepl::tensor::Tensor;
+use saerepl::tensor::{Bytes, Tensor};
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Relative error of f32 arithmetic on real weights.
 const REAL: f64 = 2e-3;
@@ -121,21 +123,21 @@ fn compare_agrees_with_scipy() {
         let options: CompareOptions = options(&given);
         let got = compare(&sample("a"), &sample("b"), &options, &work()).unwrap();
         let map = got.to_map();
-        // A stratified case states the stratified numbers beside the plain ones.
-        let plain = case.get("plain").unwrap_or(&case["expected"]);
-        for (key, value) in plain.as_object().unwrap() {
-            let stratified = match key.as_str() {
-                "rank_biserial" => "rank_biserial",
-                "mann_whitney_u" => "u",
-                "mann_whitney_p" => "p",
-                other => other,
-            };
-            let value = case["expected"].get(stratified).unwrap_or(value).as_f64();
-            let Some(value) = value else { continue };
-            let got = map.get(key).and_then(Value::as_f64);
-            if let Some(got) = got {
-                assert!((got - value).abs() <= 1e-7 * value.abs().max(1e-9), "{name} {key}: {got}, expected {value}");
+        // A stratified case states the stratified numbers, and the plain ones beside them.
+        let mut checks: BTreeMap<&str, &Value> = BTreeMap::new();
+        for numbers in [case.get("plain"), case.get("expected")].into_iter().flatten() {
+            for (key, value) in numbers.as_object().unwrap() {
+                let key = match key.as_str() {
+                    "u" => "mann_whitney_u",
+                    "p" => "mann_whitney_p",
+                    key => key,
+                };
+                checks.insert(key, value);
             }
+        }
+        for (key, expected) in checks.into_iter().filter(|(key, _)| !["strata", "pairs", "formula", "ks_p_limit"].contains(key)) {
+            let (got, expected) = (map[key].as_f64().unwrap(), expected.as_f64().unwrap());
+            assert!((got - expected).abs() <= 1e-7 * expected.abs().max(1e-9), "{name} {key}: {got}, expected {expected}");
         }
         let (low, high) = got.interval;
         assert!(low <= got.mann_whitney.rank_biserial && got.mann_whitney.rank_biserial <= high, "{name}");
@@ -233,7 +235,7 @@ fn zscores_are_standard_over_the_unmasked_columns() {
         let (d, m) = (6, 31);
         let (a, b) = (normals(3, &[n, d]), normals(5, &[d, m]));
         let (av, bv) = (a.to_f64(), b.to_f64());
-        let masked = |j: usize| j % 5 == 0;
+        let masked = |j: usize| j.is_multiple_of(5);
         let mask = Given::List((0..m).map(|j| Given::Bool(masked(j))).collect());
         let given: ProductOptions = options(&[("scale", Given::Text("zscore".into())), ("col_mask", mask), ("k", Given::Int(1))]);
         let rows = product_stats(&a, &b, &given, &work()).unwrap().rows.table();
@@ -376,23 +378,44 @@ fn a_key_sample_is_fixed_by_its_seed_and_keeps_ids() {
 }
 
 #[test]
-fn a_louder_query_raises_participation() {
-    // Scaling the queries is scaling W_Q: scores are linear in it where nothing bends them.
-    let model = model(&fixture("tiny-llama"));
-    let d = model.cfg().d_model;
-    let (queries, keys) = (probes(normals(31, &[8, d])), probes(normals(32, &[9, d])));
-    let root = (d as f64).sqrt();
-    let run = |factor: f64| {
-        let temperature = Given::Map(OptionMap::from([("query".to_string(), Given::Float(factor * root))]));
-        let given: AttentionOptions = options(&[("temperature", temperature), ("absolute", Given::Bool(true))]);
-        attention_scores(&queries, &keys, &model, 1, 1, &given, &work()).unwrap()
-    };
-    let (plain, loud) = (run(1.0), run(3.0));
-    let tripled = |column: &str| floats(&plain.query.table(), column).iter().map(|v| 3.0 * v).collect::<Vec<f64>>();
-    for column in ["strength", "mean", "median", "p75", "max"] {
-        assert_close(&floats(&loud.query.table(), column), &tripled(column), 1e-5, column);
+fn a_threefold_w_q_raises_participation() {
+    let model_as_it_is = model(&fixture("tiny-llama"));
+    let folder = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(fixture("tiny-llama")).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
     }
-    assert_close(&floats(&plain.query.table(), "strength"), &floats(&run(1.0).query.table(), "strength"), 0.0, "strength");
+    let path = folder.path().join("model.safetensors");
+    let tensors = safetensors::read(Bytes::map(&path).unwrap(), &path).unwrap();
+    let mut louder = TensorSet::new("louder");
+    for (name, tensor) in tensors.iter() {
+        let factor = if name.ends_with("layers.1.self_attn.q_proj.weight") { 3.0 } else { 1.0 };
+        let values = tensor.to_f32().into_iter().map(|v| factor * v).collect();
+        louder.insert(name, Tensor::from_f32(values, tensor.shape()).unwrap());
+    }
+    let bytes = safetensors::write(&louder).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    let louder = model(&folder.path().display().to_string());
+
+    let d = model_as_it_is.cfg().d_model;
+    let (queries, keys) = (probes(normals(31, &[8, d])), probes(normals(32, &[9, d])));
+    let given: AttentionOptions = options(&[("absolute", Given::Bool(true)), ("temperature", Given::Float(1.0))]);
+    let run = |model: &Model| attention_scores(&queries, &keys, model, 1, 1, &given, &work()).unwrap();
+    let (plain, loud) = (run(&model_as_it_is), run(&louder));
+    for (column, plain, loud) in [
+        ("mean", plain.query.table(), loud.query.table()),
+        ("p75", plain.query.table(), loud.query.table()),
+        ("max", plain.query.table(), loud.query.table()),
+        ("strength", plain.query.table(), loud.query.table()),
+        ("mean", plain.key.table(), loud.key.table()),
+    ] {
+        let tripled: Vec<f64> = floats(&plain, column).iter().map(|v| 3.0 * v).collect();
+        assert_close(&floats(&loud, column), &tripled, 1e-5, column);
+    }
+    assert_eq!(floats(&plain.key.table(), "strength"), floats(&loud.key.table(), "strength"), "keys are as they were");
+    let (quiet, sharp) = (floats(&plain.query.table(), "entropy_deficit"), floats(&loud.query.table(), "entropy_deficit"));
+    assert!(quiet.iter().zip(&sharp).all(|(q, s)| s > q), "three times the scores sharpen every softmax");
 }
 
 #[test]
@@ -574,10 +597,12 @@ fn check_real_semantics(model: &Model, expected: &Value) {
             embed(&dictionary, model, &given, &work()).unwrap()
         };
         for (entropy, key) in [("standardised", "entropy"), ("sqrt_d", "entropy_sqrt_d")] {
+            // Thresholds that are given spare the null's first draw; they do not touch the metrics.
+            let thresholds = ["levenshtein", "cosine", "entropy"].map(|name| (name.to_string(), Given::Float(0.0)));
             let given: SemanticsOptions = options(&[
                 ("entropy", Given::Text(entropy.into())),
                 ("n_null", Given::Int(2)),
-                ("every_null", Given::Bool(false)),
+                ("thresholds", Given::Map(OptionMap::from(thresholds))),
             ]);
             let table = semantics(&scores, model, &given, &work()).unwrap().table().unwrap();
             for (side, suffix) in [("top", ""), ("bottom", "_bottom")] {
