@@ -25,7 +25,7 @@ struct Cli {
 enum Command {
     /// Run a script.
     Run(run::Run),
-    /// Say what a model file is
+    /// Say what a model or SAE is
     Info(info::Info),
 }
 

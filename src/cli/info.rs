@@ -1,6 +1,8 @@
-//! `saerepl info NAME`: what a file is, as the program reads it.
+//! `saerepl info NAME [PATH]`: what a model or an SAE is, as the program reads it.
 
 use super::terminal;
+use crate::Result;
+use crate::dictionary::{SaeOptions, load_sae};
 use crate::model::{Model, ModelOptions};
 use crate::session::{Report, status};
 use crate::work::Work;
@@ -11,14 +13,16 @@ use unicode_width::UnicodeWidthStr;
 pub(super) struct Info {
     /// `demo`, a file or folder, or a Hugging Face id (org/repo[@revision])
     name: String,
+    /// The SAE's folder or file inside it
+    path: Option<String>,
 }
 
 impl Info {
     pub(super) fn run(self, work: &Work) -> u8 {
         terminal::interrupt(work, true);
-        match Model::load(&self.name, &ModelOptions::default(), work) {
-            Ok(model) => {
-                work.print(&facts(&model.describe()));
+        match self.facts(work) {
+            Ok(facts) => {
+                work.print(&columns(&facts));
                 status::DONE
             }
             Err(error) => {
@@ -28,10 +32,26 @@ impl Info {
             }
         }
     }
+
+    /// What has a path inside it is an SAE; anything else is a model, or an SAE if it cannot be read as a model.
+    fn facts(&self, work: &Work) -> Result<Vec<(String, String)>> {
+        let sae = || load_sae(&self.name, self.path.as_deref(), &SaeOptions::default(), work)?.describe(work);
+        if self.path.is_some() {
+            return sae();
+        }
+        let model = Model::load(&self.name, &ModelOptions::default(), work).map(|model| model.describe());
+        model.or_else(|no_model| match sae() {
+            Err(no_sae) if no_sae.is_interrupted() => Err(no_sae),
+            // A name that leads nowhere is said once.
+            Err(no_sae) if no_sae.message() == no_model.message() => Err(no_model),
+            Err(no_sae) => Err(no_model.help(format!("nor is it an SAE: {no_sae}"))),
+            facts => facts,
+        })
+    }
 }
 
 /// Facts in two columns.
-fn facts(facts: &[(String, String)]) -> String {
+fn columns(facts: &[(String, String)]) -> String {
     let width = facts.iter().map(|(what, _)| what.width()).max().unwrap_or(0);
     let rows = facts.iter().map(|(what, value)| format!("{what}{}  {value}", " ".repeat(width - what.width())));
     rows.collect::<Vec<_>>().join("\n")

@@ -3,7 +3,7 @@
 use super::stack::{TOO_DEEP, TooDeep};
 use super::suggest::{self, Known};
 use crate::error::{Error, Kind};
-use crate::script::convert::{FromScript, short_type_name};
+use crate::script::convert::{FromScript, short_type_name, type_name};
 use crate::script::{ScriptError, display};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
@@ -145,8 +145,16 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
         };
     }
     let position = error.take_position();
-    let fault = frame(known, &source, position, None);
-    let (kind, message, help) = explain(error, fault.as_ref(), !frames.is_empty(), known);
+    let mut fault = frame(known, &source, position, None);
+    // A name that is no property reaches a native type as an index: the fault is the name behind the dot.
+    let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
+    let (kind, message, help) = match (property, &fault) {
+        (Some(name), Some(fault)) => {
+            let (message, help) = suggest::property(known, &name, receiver_type(known, fault).as_deref());
+            (Kind::Input, message, help)
+        }
+        _ => explain(error, fault.as_ref(), !frames.is_empty(), known),
+    };
     // Without a place of its own the fault stands where the innermost call does.
     match fault {
         Some(fault) => frames.push(fault),
@@ -208,8 +216,11 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, in_call: bool, known: &K
             let (message, help) = suggest::key(known, &name, fault);
             input(message, help)
         }
-        EvalAltResult::ErrorDotExpr(text, _) => match suggest::property(&text) {
-            Some((message, help)) => input(message, help),
+        EvalAltResult::ErrorDotExpr(text, _) => match unknown_property(&text) {
+            Some((name, of)) => {
+                let (message, help) = suggest::property(known, name, Some(&of));
+                input(message, help)
+            }
             None => input(first_lower(&text), Vec::new()),
         },
         EvalAltResult::ErrorIndexingType(types, _) => {
@@ -234,6 +245,32 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, in_call: bool, known: &K
 fn too_deep() -> (Kind, String, Vec<String>) {
     let help = "a function that calls itself needs a case in which it does not";
     (Kind::Limit, "calls are nested too deeply".into(), vec![help.into()])
+}
+
+/// Name and type in Rhai's "Unknown property 'x' - a getter is not registered for type 'T'".
+fn unknown_property(text: &str) -> Option<(&str, String)> {
+    let quoted: Vec<&str> = text.split('\'').skip(1).step_by(2).collect();
+    match quoted[..] {
+        [name, of] if text.starts_with("Unknown property") => Some((name, short_type_name(of))),
+        _ => None,
+    }
+}
+
+/// The name that was taken for an index, if the fault is at the dot before it; the fault is moved behind the dot.
+fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<String> {
+    let EvalAltResult::ErrorRuntime(value, _) = error else { return None };
+    let refused = ScriptError::from_script(value)?.error.message().starts_with("[]: ");
+    let rest: String = fault.text.chars().skip(fault.column - 1).collect();
+    let name: String = rest.strip_prefix('.')?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (refused && !name.is_empty()).then(|| {
+        fault.column += 1;
+        name
+    })
+}
+
+/// The type of the variable before the dot of a fault.
+fn receiver_type(known: &Known<'_>, fault: &Frame) -> Option<String> {
+    suggest::receiver(known, fault).map(|value| type_name(&value))
 }
 
 /// The token of the fault stands after a dot.

@@ -106,44 +106,35 @@ pub(super) fn function(known: &Known<'_>, signature: &str, is_method: bool) -> E
     (message, vec![format!("did you mean `{near}`? {}", alternatives(&signatures))])
 }
 
-/// Explains a property that a native value does not have, from Rhai's own message.
-pub(super) fn property(text: &str) -> Option<Explained> {
-    let quoted: Vec<&str> = text.split('\'').skip(1).step_by(2).collect();
-    let [name, of] = quoted[..] else { return None };
-    let of = short_type_name(of);
-    let of_type = |e: &&Entry| e.params.first().is_some_and(|p| p.kind == of);
-    if entries().iter().filter(of_type).any(|e| e.form == Form::Method && e.name == name) {
-        return Some((
-            format!("{of} has no property `{name}`"),
-            vec![format!("`{name}` is a method: call it with `.{name}(…)`")],
-        ));
+/// Explains a property that a native value does not have; `of` is its type, where it is known.
+pub(super) fn property(known: &Known<'_>, name: &str, of: Option<&str>) -> Explained {
+    let of_type = |e: &&Entry| e.params.first().is_some_and(|p| of.is_none_or(|of| p.kind == of));
+    let named = |form: Form| entries().iter().filter(of_type).filter(move |e| e.form == form).map(|e| e.name);
+    let message = of.map_or_else(|| format!("unknown property `{name}`"), |of| format!("{of} has no property `{name}`"));
+    if named(Form::Method).any(|method| method == name) || callables(known).iter().any(|f| f.name == name) {
+        return (message, vec![format!("`{name}` is a method: call it with `.{name}(…)`")]);
     }
-    if text.starts_with("Unknown property") || text.contains("getter") || text.contains("setter") {
-        let names: Vec<&str> = entries().iter().filter(of_type).filter(|e| e.form == Form::Getter).map(|e| e.name).collect();
-        let mut help = did_you_mean(
-            name,
-            entries().iter().filter(of_type).filter(|e| matches!(e.form, Form::Getter | Form::Method)).map(|e| e.name),
-        );
-        if !names.is_empty() {
-            help.push(format!("{of} has: {}", names.join(", ")));
-        }
-        return Some((format!("{of} has no property `{name}`"), help));
+    let mut help = did_you_mean(name, named(Form::Getter).chain(named(Form::Method)));
+    let all: Vec<&str> = named(Form::Getter).collect();
+    if let Some(of) = of.filter(|_| !all.is_empty()) {
+        help.push(format!("{of} has: {}", all.join(", ")));
     }
-    None
+    (message, help)
+}
+
+/// The variable before the dot or bracket of a fault.
+pub(super) fn receiver(known: &Known<'_>, fault: &Frame) -> Option<Dynamic> {
+    let before: String = fault.text.chars().take(fault.column - 1).collect();
+    let before = before.trim_end().trim_end_matches(['.', '[', '"', '?']).trim_end();
+    let belongs = |c: char| c.is_alphanumeric() || c == '_';
+    let start = before.char_indices().rev().take_while(|(_, c)| belongs(*c)).last()?.0;
+    known.scope.get(&before[start..]).cloned()
 }
 
 /// Explains a key that a map does not have. The map itself is known when it is a variable of the session.
 pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> Explained {
-    let receiver = fault.and_then(|fault| {
-        let before: String = fault.text.chars().take(fault.column - 1).collect();
-        let before = before.trim_end().trim_end_matches(['.', '[', '"', '?']).trim_end().to_string();
-        let start = before
-            .rfind(|c: char| !(c.is_alphanumeric() || c == '_'))
-            .map_or(0, |i| i + before[i..].chars().next().map_or(1, char::len_utf8));
-        known.scope.get(&before[start..]).cloned()
-    });
-    let keys = receiver
-        .and_then(|map: Dynamic| map.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect::<Vec<_>>()));
+    let map = fault.and_then(|fault| receiver(known, fault));
+    let keys = map.and_then(|map| map.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect::<Vec<_>>()));
     let help = match &keys {
         None => Vec::new(),
         Some(keys) if keys.is_empty() => vec!["the map is empty".into()],
@@ -173,7 +164,8 @@ fn operators(name: &str) -> Vec<String> {
 }
 
 fn methods(of: Option<&String>) -> Vec<String> {
-    let Some(of) = of else { return Vec::new() };
+    // Only native types have methods of ours worth a list; Rhai's own are written small.
+    let Some(of) = of.filter(|of| of.starts_with(char::is_uppercase)) else { return Vec::new() };
     let mut names: Vec<&str> = entries()
         .iter()
         .filter(|e| e.form == Form::Method && e.params.first().is_some_and(|p| p.kind == *of))

@@ -258,29 +258,67 @@ fn nothing_but_text_goes_into_a_pipe_and_a_closed_one_is_quiet() {
     assert!(!run("nothing", &[]).1.contains('\x1b'));
 }
 
+/// A native product of some seconds, begun again and again.
+#[cfg(unix)]
+const NATIVE: &str = "let a = randn([3000, 3000]);\nprint(\"started\");\nloop { a.matmul(a); }";
+
 #[cfg(unix)]
 #[test]
-fn an_interrupt_stops_a_loop_at_once_with_status_130() {
-    let folder = folder("print(\"started\");\nlet n = 0;\nloop { try { n += 1; throw n; } catch { } }");
-    let mut child = std::process::Command::new(PROGRAM)
-        .current_dir(folder.path())
-        .args(["run", "s.rhai"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let asked = Instant::now();
-    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
-    let status = child.wait().unwrap();
-    let took = asked.elapsed();
-    let mut error = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-    assert_eq!(status.code(), Some(130));
-    assert!(error.starts_with("error: interrupted\n"), "{error}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
+fn an_interrupt_stops_loops_and_native_work_at_once_with_status_130() {
+    for script in ["print(\"started\");\nlet n = 0;\nloop { try { n += 1; throw n; } catch { } }", NATIVE] {
+        let folder = folder(script);
+        let mut child = std::process::Command::new(PROGRAM)
+            .current_dir(folder.path())
+            .args(["run", "s.rhai"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let asked = Instant::now();
+        let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        let status = child.wait().unwrap();
+        let took = asked.elapsed();
+        let mut error = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+        assert_eq!(status.code(), Some(130));
+        assert!(error.starts_with("error: interrupted\n"), "{error}");
+        // The promise is 50 ms; other tests share the cores here.
+        assert!(took < Duration::from_millis(500), "{took:?}");
+    }
+}
+
+#[test]
+fn info_says_what_a_model_or_an_sae_is() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let facts = |arguments: &[&str]| program(here, &[&["info"], arguments].concat(), "");
+    let (out, error, status) = facts(&["tests/fixtures/tiny-llama.gguf"]);
+    assert_eq!((error.as_str(), status), ("", 0));
+    assert!(out.contains("\narchitecture     llama\n"), "{out}");
+    assert!(facts(&["tests/fixtures/sae-v6-jumprelu"]).0.contains("\nhook           blocks.1.hook_resid_post\n"));
+    let (_, error, status) = facts(&["nowhere"]);
+    assert_eq!(status, 1);
+    assert!(error.starts_with("error: nowhere: no such file or folder\n") && !error.contains("SAE"), "{error}");
+}
+
+#[test]
+fn a_property_a_native_value_does_not_have_is_answered_with_those_it_has() {
+    let (_, error, status) = run("let t = zeros([2]);\nt.shpe", &[]);
+    assert_eq!(status, 1);
+    assert_eq!(
+        error.lines().take(7).collect::<Vec<_>>().join("\n"),
+        "\
+error: Tensor has no property `shpe`
+ --> s.rhai:2:3
+  |
+2 | t.shpe
+  |   ^^^^
+  |
+help: did you mean `shape`?"
+    );
+    assert!(run("let t = zeros([2]);\nt.sum", &[]).1.contains("help: `sum` is a method: call it with `.sum(…)`"));
 }
 
 /// The prompt, driven through a pseudo-terminal.
