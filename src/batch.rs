@@ -36,7 +36,8 @@ impl Batch {
         let out_dir = self.out_dir.unwrap_or_else(|| default_out_dir(&self.file));
         let folder = self.file.parent().map(Path::to_path_buf).unwrap_or_default();
         let keys: Vec<String> = self.parameters.keys().cloned().collect();
-        let options = SessionOptions { out_dir, parameters: self.parameters, folder, width: self.width };
+        let options =
+            SessionOptions { out_dir, parameters: self.parameters, script: Some(name.clone()), folder, width: self.width };
         let mut session = Session::new(work.clone(), options);
         let declared = match session.declarations(&text, &name) {
             Ok(declared) => declared,

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 pub struct Provenance(Map<String, Value>);
 
 impl Provenance {
-    /// A record for the function `call` of this version of the program.
-    pub fn new(call: &str) -> Self {
+    /// A record for the function `function` of this version of the program.
+    pub fn new(function: &str) -> Self {
         let mut map = Map::new();
         map.insert("program".into(), json!(concat!("saerepl ", env!("CARGO_PKG_VERSION"))));
-        map.insert("call".into(), json!(call));
+        map.insert("function".into(), json!(function));
         Provenance(map)
     }
 

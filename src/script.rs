@@ -26,6 +26,7 @@ use crate::work::Work;
 use convert::{FromScript, IntoScript};
 use declare::Entry;
 use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, Position};
+use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -39,8 +40,12 @@ pub struct Host {
     pub out_dir: Arc<PathBuf>,
     /// Values given for the script's parameters, by name, as text.
     pub parameters: Arc<BTreeMap<String, String>>,
+    /// The script that runs, where one does.
+    pub script: Option<Arc<str>>,
     /// Columns in which values are shown.
     pub width: usize,
+    /// The parameters that the script has read, with their values.
+    used: Arc<Mutex<BTreeMap<String, Json>>>,
     /// The status that `exit` asked for.
     exit: Arc<Mutex<Option<u8>>>,
 }
@@ -48,7 +53,26 @@ pub struct Host {
 impl Host {
     /// A host without parameters, whose results go to the current folder.
     pub fn new(work: Work) -> Self {
-        Host { work, out_dir: Arc::new(".".into()), parameters: Arc::default(), width: 80, exit: Arc::default() }
+        Host {
+            work,
+            out_dir: Arc::new(".".into()),
+            parameters: Arc::default(),
+            script: None,
+            width: 80,
+            used: Arc::default(),
+            exit: Arc::default(),
+        }
+    }
+
+    /// Notes a parameter with the value that the script got.
+    pub(crate) fn note_parameter(&self, name: &str, value: Json) {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), value);
+    }
+
+    /// How to make this session's results again: the script, its parameters and the seed.
+    pub fn run(&self) -> Json {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        json!({ "script": self.script.as_deref(), "parameters": used, "seed": self.work.seed() })
     }
 
     /// Notes the status that `exit` asked for.

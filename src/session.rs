@@ -40,6 +40,9 @@ pub mod status {
 /// Nested script calls that are let through. Beyond it a script is taken to call itself without end.
 const CALL_LEVELS: usize = 1000;
 
+/// Bytes of a script: the longest chain of operators it can hold still fits the stack when it is taken apart.
+const TEXT: usize = 1 << 20;
+
 /// What a session is made with.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -47,6 +50,8 @@ pub struct SessionOptions {
     pub out_dir: PathBuf,
     /// Values for the script's parameters, by name, as given.
     pub parameters: BTreeMap<String, String>,
+    /// The script that will run, for the provenance of its results.
+    pub script: Option<String>,
     /// The folder where `import "name"` looks for `name.rhai`, unless a script in another folder imports it.
     pub folder: PathBuf,
     /// Columns in which values are shown.
@@ -55,7 +60,7 @@ pub struct SessionOptions {
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), folder: PathBuf::new(), width: 80 }
+        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), script: None, folder: PathBuf::new(), width: 80 }
     }
 }
 
@@ -85,6 +90,7 @@ impl Session {
     pub fn new(work: Work, options: SessionOptions) -> Self {
         let mut host = Host::new(work.clone());
         (host.out_dir, host.parameters) = (Arc::new(options.out_dir), Arc::new(options.parameters));
+        host.script = options.script.map(Into::into);
         host.width = options.width;
         let mut engine = Engine::new();
         // Positions and side effects stay as written, and declarations can be read from the tree.
@@ -163,6 +169,11 @@ impl Session {
         self.global.tag = Dynamic::from(self.host.clone());
     }
 
+    /// Columns in which values are shown.
+    pub fn width(&self) -> usize {
+        self.host.width
+    }
+
     /// Sets a variable of the session.
     pub fn set(&mut self, name: &str, value: Dynamic) {
         self.scope.set_value(name.to_string(), value);
@@ -187,7 +198,7 @@ impl Session {
     fn compile(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
         self.sources.insert(name, text);
         let lines_above = text.get(..part.start).map_or(0, |above| above.matches('\n').count());
-        let cell = without_shebang("\n".repeat(lines_above) + text.get(part).unwrap_or_default());
+        let cell = readable("\n".repeat(lines_above) + text.get(part).unwrap_or_default())?;
         let compiled = self.engine.compile_with_scope(&self.scope, &cell).map_err(EvalAltResult::from);
         match compiled.and_then(|ast| closed(&cell).map(|()| ast)) {
             Ok(mut ast) => {
@@ -249,9 +260,13 @@ impl Drop for Session {
     }
 }
 
-/// The text with a first line `#!…`, which makes a script executable, as a comment.
-fn without_shebang(text: String) -> String {
-    if text.starts_with("#!") { format!("// {text}") } else { text }
+/// The text as the parser may read it: a first line `#!…`, which makes a script executable, becomes a comment.
+fn readable(text: String) -> Result<String, Error> {
+    if text.len() > TEXT {
+        let message = format!("the script has {} bytes; more than {TEXT} are not read", text.len());
+        return Err(Error::limit(message).help("data belong into files: `load_table`, `load_npy`, `load_safetensors` read them"));
+    }
+    Ok(if text.starts_with("#!") { format!("// {text}") } else { text })
 }
 
 /// Refuses a text that ends inside a block comment, which Rhai lets pass.

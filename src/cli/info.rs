@@ -18,9 +18,6 @@ impl Info {
         terminal::interrupt(work, true);
         match Model::load(&self.name, &ModelOptions::default(), work) {
             Ok(model) => {
-                for warning in model.warnings() {
-                    work.note(&format!("note: {warning}"));
-                }
                 work.print(&facts(&model.describe()));
                 status::DONE
             }

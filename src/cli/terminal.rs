@@ -4,8 +4,9 @@ use crate::session::status::INTERRUPTED;
 use crate::work::{Progress, Sink, Steps, Stream, Work};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Receives text and progress. Copies share the bars.
 #[derive(Clone)]
@@ -44,25 +45,34 @@ fn write_line(to: &mut impl Write, text: &str) -> std::io::Result<()> {
 impl Progress for Terminal {
     fn begin(&self, label: &str, total: u64) -> Box<dyn Steps> {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed}<{eta}");
-        let bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(label.to_string());
-        let bar = self.bars.add(bar);
-        bar.enable_steady_tick(Duration::from_millis(200));
-        Box::new(Bar(bar))
+        Box::new(Bar { bar, bars: self.bars.clone(), begun: Instant::now(), shown: Once::new() })
     }
 }
 
-struct Bar(ProgressBar);
+/// A bar that appears only if its work takes longer than a blink: many short ones would flicker.
+struct Bar {
+    bar: ProgressBar,
+    bars: MultiProgress,
+    begun: Instant,
+    shown: Once,
+}
 
 impl Steps for Bar {
     fn advance(&self, n: u64) {
-        self.0.inc(n);
+        self.bar.inc(n);
+        if self.begun.elapsed() > Duration::from_millis(300) {
+            self.shown.call_once(|| self.bars.add(self.bar.clone()).enable_steady_tick(Duration::from_millis(200)));
+        }
     }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
+        self.bars.remove(&self.bar);
     }
 }
 

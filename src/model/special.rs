@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn rows_like_the_reserved_ones_were_never_trained() {
-        let special = made(30, Some(0.01));
-        assert_eq!(special.counts, [("unused", 30), ("never trained", 2)]);
+        let special = made(300, Some(0.01));
+        assert_eq!(special.counts, [("unused", 300), ("never trained", 2)]);
         assert!(special.mask[7] && special.mask[23] && !special.mask[8]);
     }
 

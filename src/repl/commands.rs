@@ -4,6 +4,7 @@ use crate::error::nearest;
 use crate::script::declare::Entry;
 use crate::script::entries;
 use crate::session::Session;
+use unicode_width::UnicodeWidthStr;
 
 /// Each command with what it does: help and did-you-mean read this list.
 const COMMANDS: &[(&str, &str)] = &[
@@ -35,7 +36,7 @@ fn asked(line: &str) -> Option<&str> {
 pub(super) fn run(line: &str, session: &Session) -> Next {
     let (line, work) = (line.trim(), session.work());
     if let Some(name) = line.strip_prefix('?').or_else(|| asked(line)) {
-        return match help(name.trim()) {
+        return match help(name.trim(), session.width()) {
             Ok(page) => {
                 work.print(&page);
                 Next::Go
@@ -48,7 +49,7 @@ pub(super) fn run(line: &str, session: &Session) -> Next {
     }
     match line {
         ":quit" | ":q" | ":exit" => return Next::Quit,
-        ":help" | ":h" => work.print(&overview()),
+        ":help" | ":h" => work.print(&overview(session.width())),
         _ => {
             let word = line.split_whitespace().next().unwrap_or(line);
             let near = nearest(word, COMMANDS.iter().map(|(name, _)| *name));
@@ -60,7 +61,7 @@ pub(super) fn run(line: &str, session: &Session) -> Next {
     Next::Go
 }
 
-fn overview() -> String {
+fn overview(width: usize) -> String {
     let mut text = String::from(
         "Type Rhai; a cell goes on while brackets, strings or comments are open. Up recalls what begins like the line.\n",
     );
@@ -68,11 +69,11 @@ fn overview() -> String {
     for (name, what) in COMMANDS {
         text += &format!("  {name:8} {what}\n");
     }
-    let mut names: Vec<String> = entries().iter().map(name_of).collect();
+    let mut names: Vec<String> = entries().iter().filter(|e| !["to_string", "to_debug"].contains(&e.name)).map(name_of).collect();
     names.sort_unstable();
     names.dedup();
     text += "\nFunctions, methods (T.name) and properties:\n";
-    text += &names.join(" ");
+    text += &wrapped(&names.join(" "), width, "  ");
     text
 }
 
@@ -86,7 +87,7 @@ fn name_of(entry: &Entry) -> String {
 }
 
 /// Signature, options with defaults and documentation of everything of a name.
-fn help(name: &str) -> Result<String, String> {
+fn help(name: &str, width: usize) -> Result<String, String> {
     let found: Vec<&Entry> = entries().iter().filter(|e| e.path() == name || name_of(e) == name).collect();
     if found.is_empty() {
         let names: Vec<String> = entries().iter().map(Entry::path).collect();
@@ -94,20 +95,49 @@ fn help(name: &str) -> Result<String, String> {
         let hint = hint.map_or_else(|| "`:help` lists everything".into(), |near| format!("did you mean `{near}`?"));
         return Err(format!("error: there is nothing named `{name}`\nhelp: {hint}"));
     }
-    Ok(found.iter().map(|entry| page(entry)).collect::<Vec<_>>().join("\n\n"))
+    Ok(found.iter().map(|entry| page(entry, width)).collect::<Vec<_>>().join("\n\n"))
 }
 
-fn page(entry: &Entry) -> String {
+fn page(entry: &Entry, width: usize) -> String {
     let mut text = entry.signature();
-    text += "\n";
-    for line in entry.doc.lines().filter(|line| !line.trim().starts_with("```")) {
-        text += &format!("\n{}", format!("   {line}").trim_end());
+    let (mut code, mut begins, mut prose) = (false, false, String::new());
+    for line in entry.doc.lines().map(str::trim_end).chain([""]) {
+        let plain = line.strip_prefix(' ').unwrap_or(line);
+        match (plain.starts_with("```"), code || plain.is_empty()) {
+            (true, _) => (code, begins) = (!code, true),
+            (false, false) => prose = format!("{prose} {plain}"),
+            (false, true) => {
+                if !prose.is_empty() {
+                    text += &format!("\n\n{}", wrapped(&std::mem::take(&mut prose), width, "    "));
+                }
+                if code {
+                    text += if std::mem::take(&mut begins) { "\n\n" } else { "\n" };
+                    text += &format!("      {plain}");
+                }
+            }
+        }
     }
     if let Some(options) = entry.options {
         text += "\n\n    options:";
         for key in options() {
-            text += &format!("\n      {}: {} = {}   {}", key.name, key.kind, key.default, key.doc);
+            let default = if key.default.is_null() { "()".into() } else { key.default.to_string() };
+            text += &format!("\n      {} = {default}   ({})\n{}", key.name, key.kind, wrapped(key.doc, width, "          "));
         }
     }
     text
+}
+
+/// A paragraph in lines of at most `width` columns, each behind `indent`.
+fn wrapped(paragraph: &str, width: usize, indent: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in paragraph.split_whitespace() {
+        let Some(line) = lines.last_mut() else { continue };
+        if !line.is_empty() && indent.len() + line.width() + 1 + word.width() > width {
+            lines.push(word.into());
+        } else {
+            *line += if line.is_empty() { "" } else { " " };
+            *line += word;
+        }
+    }
+    lines.iter().map(|line| format!("{indent}{line}")).collect::<Vec<_>>().join("\n")
 }

@@ -54,10 +54,13 @@ fn cell(text: &str, start: usize, is_incomplete: impl Fn(&str) -> bool) -> Optio
         if cell.trim().is_empty() {
             continue;
         }
+        if commands::is_command(cell) {
+            break;
+        }
         let after = rest[end..].trim_start();
         let goes_on =
             ["else", "catch", "while", "until"].iter().any(|word| cell.trim_end().ends_with('}') && is_word(after, word));
-        if !goes_on && !after.starts_with(['.', '?']) && !is_incomplete(cell) {
+        if !goes_on && !after.starts_with('.') && !after.starts_with("?.") && !is_incomplete(cell) {
             break;
         }
     }

@@ -148,27 +148,34 @@ mod tests {
     use crate::script::{Host, entries, install};
     use crate::work::Work;
     use rhai::Engine;
+    use std::path::Path;
+    use std::sync::Arc;
 
-    fn engine() -> Engine {
+    fn engine(out_dir: &Path) -> Engine {
         let mut engine = Engine::new();
-        let work = Work::silent(1).unwrap();
-        install(&mut engine, Host::new(work));
+        let host = Host::new(Work::silent(1).unwrap());
+        install(&mut engine, Host { out_dir: Arc::new(out_dir.to_path_buf()), ..host });
         engine
     }
 
     #[test]
     fn every_example_runs() {
-        for entry in entries() {
-            let example = entry.example().unwrap_or_else(|| panic!("{} has no example", entry.signature()));
-            engine().run(&example).unwrap_or_else(|e| panic!("{}: {e}\n{example}", entry.signature()));
-        }
+        let folder = tempfile::tempdir().unwrap();
+        let failure = |entry: &crate::script::declare::Entry| match entry.example() {
+            None => Some(format!("{} has no example", entry.signature())),
+            Some(example) => {
+                engine(folder.path()).run(&example).err().map(|e| format!("{}: {e}\n{example}\n", entry.signature()))
+            }
+        };
+        let failures: Vec<String> = entries().iter().filter_map(failure).collect();
+        assert!(failures.is_empty(), "{} of {} examples fail:\n{}", failures.len(), entries().len(), failures.join("\n"));
     }
 
     #[test]
     fn wrong_arguments_are_named() {
-        let error = engine().run("assert(3)").unwrap_err();
+        let error = engine(Path::new(".")).run("assert(3)").unwrap_err();
         assert!(crate::script::error_of(&error).unwrap().message().contains("`condition` must be bool, not 3"), "{error}");
-        let error = engine().run("seed(1.5)").unwrap_err();
+        let error = engine(Path::new(".")).run("seed(1.5)").unwrap_err();
         assert!(crate::script::error_of(&error).unwrap().message().contains("`seed` must be integer from 0, not 1.5"), "{error}");
     }
 }

@@ -102,8 +102,8 @@ fn making() -> Vec<Entry> {
             /// ```rhai
             /// let model = load_model("demo");
             /// let dict = mlp_neurons(model, 0);
-            /// let null = random_directions(dict, #{ n: 64, seed: 3 });
-            /// assert(null.d_sae == 64 && null.signed);
+            /// let chance = random_directions(dict, #{ n: 64, seed: 3 });
+            /// assert(chance.d_sae == 64 && chance.signed);
             /// ```
             fn random_directions(call, dict: Dictionary, model: Option<Model>; options: RandomOptions) -> Dictionary {
                 dictionary::random_directions(&dict, model.as_ref(), &options, call.work())

@@ -113,7 +113,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// Numbers over `x` (default 0, 1, 2, …), joined; NaN leaves a gap. `data` as in `?plot::histogram`.
             ///
             /// ```rhai
-            /// let g = plot::line(#{ semantic: [0.1, 0.2, 0.15], null: [0.01, 0.01, 0.01] }, #{ xlabel: "layer", ylabel: "share" });
+            /// let g = plot::line(#{ semantic: [0.1, 0.2, 0.15], chance: [0.01, 0.01, 0.01] }, #{ xlabel: "layer", ylabel: "share" });
             /// ```
             fn plot::line(call, data: Dynamic; options: LineOptions) -> Figure {
                 Figure::line(series(&data)?, options.clone(), made("plot::line", &options))
@@ -134,7 +134,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// Bars over `labels`, or groups of bars with several series. `data` as in `?plot::histogram`.
             ///
             /// ```rhai
-            /// let g = plot::bar(["EE", "DU"], #{ semantic: [0.2, 0.3], null: [0.01, 0.01] });
+            /// let g = plot::bar(["EE", "DU"], #{ semantic: [0.2, 0.3], chance: [0.01, 0.01] });
             /// ```
             fn plot::bar(call, labels: Vec<String>, data: Dynamic; options: BarOptions) -> Figure {
                 Figure::bar(labels, series(&data)?, options.clone(), made("plot::bar", &options))

@@ -32,10 +32,14 @@ fn unfit(value: &Dynamic, extension: &str, right: &str) -> Error {
 fn save(call: &Call, value: &Dynamic, name: &str) -> Result<()> {
     let path = place(call, name)?;
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
-    if let Some(table) = value.read_lock::<Table>() {
+    // Beside how a value itself was made: the script, its parameters and the seed.
+    let made = |provenance: Provenance| provenance.with("run", call.host.run());
+    if let Some(mut table) = value.read_lock::<Table>().map(|table| table.clone()) {
+        table.provenance = made(table.provenance);
         return table.save(&path, call.work());
     }
-    if let Some(figure) = value.read_lock::<Figure>() {
+    if let Some(mut figure) = value.read_lock::<Figure>().map(|figure| figure.clone()) {
+        figure.provenance = made(figure.provenance);
         return render::save_figure(&figure, &path, call.work());
     }
     if let Some(tensor) = value.read_lock::<Tensor>() {
@@ -45,14 +49,14 @@ fn save(call: &Call, value: &Dynamic, name: &str) -> Result<()> {
             "json" => json(value)?,
             other => return Err(unfit(value, other, ".npy, .npz or .json")),
         };
-        return files::write_with_sidecar(&path, &bytes, &Provenance::new("save"));
+        return files::write_with_sidecar(&path, &bytes, &made(Provenance::new("save")));
     }
     if let Some(map) = value.read_lock::<Map>()
         && matches!(extension.as_str(), "npz" | "safetensors")
     {
         let tensors = tensors_of(&map)?;
         let bytes = if extension == "npz" { npz::write(&tensors)? } else { safetensors::write(&tensors)? };
-        return files::write_with_sidecar(&path, &bytes, &Provenance::new("save"));
+        return files::write_with_sidecar(&path, &bytes, &made(Provenance::new("save")));
     }
     match extension.as_str() {
         "json" => files::write_atomic(&path, &json(value)?),

@@ -6,7 +6,7 @@
 use crate::entry;
 use crate::error::{Error, Result, nearest};
 use crate::script::Host;
-use crate::script::convert::{describe, type_name};
+use crate::script::convert::{describe, to_json, type_name};
 use crate::script::declare::Entry;
 use crate::script::scan::{Kind, byte_of, outline};
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, FnCallExpr, Position, Stmt};
@@ -14,8 +14,8 @@ use rhai::{AST, ASTNode, Dynamic, Engine, Expr, FnCallExpr, Position, Stmt};
 pub(super) fn entries() -> Vec<Entry> {
     vec![
         entry! {
-            /// Declares a parameter of the script and gives its value: the default, unless `run FILE name=value` or
-            /// `:run FILE name=value` says otherwise.
+            /// Declares a parameter of the script and gives its value: the default, unless `run FILE name=value` says
+            /// otherwise.
             ///
             /// `name` and `description` must be written as text, since `run FILE --help` reads them before anything
             /// runs. The value is read by the type of the default: text stays text, an integer becomes a number where
@@ -43,13 +43,15 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 fn read(host: &Host, name: &str, default: Dynamic) -> Result<Dynamic> {
-    match host.parameters.get(name) {
+    let value = match host.parameters.get(name) {
         Some(given) => value(given, &default).map_err(|right| {
             Error::input(format!("parameter `{name}`: \"{given}\" is not {right}"))
                 .help(format!("write `{name}=…` with {right}; the default is {}", describe(&default)))
-        }),
-        None => Ok(default),
-    }
+        })?,
+        None => default,
+    };
+    host.note_parameter(name, to_json(&value).unwrap_or_else(|_| describe(&value).into()));
+    Ok(value)
 }
 
 /// The value that `given` stands for where `default` is the default, or what would be right.

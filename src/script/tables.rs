@@ -324,11 +324,11 @@ pub(super) fn entries() -> Vec<Entry> {
             }
         },
         entry! {
-            /// How the table was made: program, call, inputs, options, seed.
+            /// How the table was made: program, function, inputs, options, seed.
             ///
             /// ```rhai
             /// let heads = copying(mlp_neurons(load_model("demo"), 0), load_model("demo"), 1);
-            /// assert(heads.provenance.call == "copying");
+            /// assert(heads.provenance.function == "copying");
             /// ```
             get provenance(call, table: Table) -> serde_json::Value { Ok(table.provenance.to_json()) }
         },

@@ -1,7 +1,7 @@
 //! What `import` finds: `"std/NAME"` in the library that the program carries, anything else as `NAME.rhai` beside the
 //! script that imports it.
 
-use super::{stdlib, without_shebang};
+use super::{readable, stdlib};
 use crate::error::{Error, nearest};
 use crate::script::raise;
 use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope};
@@ -87,7 +87,8 @@ impl Modules {
         if !lock(&self.loading).insert(found.name.clone()) {
             return Err(raise(Error::input(format!("`{path}` imports itself")), position));
         }
-        let module = engine.compile(without_shebang(found.text.clone())).map_err(|e| inside(e.into())).and_then(|mut ast| {
+        let text = readable(found.text.clone()).map_err(|e| raise(e, position))?;
+        let module = engine.compile(text).map_err(|e| inside(e.into())).and_then(|mut ast| {
             ast.set_source(found.name.as_str());
             Module::eval_ast_as_new(Scope::new(), &ast, engine).map_err(inside)
         });

@@ -95,7 +95,7 @@ mod tests {
             let pattern = folder.path().join("*").join(file);
             let table = Table::load(&pattern.to_string_lossy(), &work).unwrap();
             assert_eq!(table.column("x").unwrap(), &vec![1.5, 2.5].into());
-            assert_eq!(table.provenance.get("sources").unwrap()[1]["call"], "b");
+            assert_eq!(table.provenance.get("sources").unwrap()[1]["function"], "b");
         }
         let missing = folder.path().join("*.csv");
         assert!(Table::load(&missing.to_string_lossy(), &work).unwrap_err().message().starts_with("no file matches"));

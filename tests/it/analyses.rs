@@ -236,7 +236,7 @@ fn zscores_are_standard_over_the_unmasked_columns() {
         let (d, m) = (6, 31);
         let (a, b) = (normals(3, &[n, d]), normals(5, &[d, m]));
         let (av, bv) = (a.to_f64(), b.to_f64());
-        let masked = |j: usize| j % 5 == 0;
+        let masked = |j: usize| j.is_multiple_of(5);
         let mask = Given::List((0..m).map(|j| Given::Bool(masked(j))).collect());
         let given: ProductOptions = options(&[("scale", Given::Text("zscore".into())), ("col_mask", mask), ("k", Given::Int(1))]);
         let rows = product_stats(&a, &b, &given, &work()).unwrap().rows.table();

@@ -213,6 +213,8 @@ fn piped_input_stops_at_the_first_error_with_its_line_in_the_whole_input() {
     assert_eq!((out.as_str(), status), ("1\n", 1));
     assert!(error.starts_with("error: unknown variable `nowhere`\n --> <stdin>:3:9\n"), "{error}");
     assert!(error.contains("note: in `f` called here\n --> <stdin>:6:1\n"), "{error}");
+    assert_eq!(pipe("let x = 1;\n?seed\n?exit\nx\n:quit\nnever").2, 0);
+    assert!(pipe(":hlp\n1").1.contains("did you mean `:help`?"));
     for open in ["f(1,", "/* open", "\"open", "`open", "let x ="] {
         assert_eq!(pipe(open).2, 1, "{open}");
     }
@@ -224,6 +226,12 @@ fn deep_scripts_end_with_an_error_and_not_with_the_process() {
     let (_, error, status) = run(&nested, &[]);
     assert_eq!(status, 1);
     assert!(error.starts_with("error: the script is nested too deeply\n"), "{error}");
+    let (_, error, status) = run(&format!("1{}", "+1".repeat(500_000)), &[]);
+    assert_eq!(status, 1);
+    assert!(error.starts_with("error: calls are nested too deeply\n"), "{error}");
+    let (_, error, status) = run(&"1;".repeat(600_000), &[]);
+    assert_eq!(status, 1);
+    assert!(error.starts_with("error: the script has 1200000 bytes; more than 1048576 are not read\n"), "{error}");
     let (_, error, status) = run("fn f(n) { f(n + 1) }\nf(0);", &[]);
     assert_eq!(status, 1);
     assert!(error.starts_with("error: calls are nested too deeply\n"), "{error}");

@@ -219,7 +219,7 @@ fn einsum_agrees_with_numpy() {
     }
     case.check("trace", s.trace(&w));
     // Without an arrow: letters that stand once, in alphabetical order; so "ji" is the transpose.
-    let turned = einsum("ji", &[a.clone()], &w).unwrap();
+    let turned = einsum("ji", std::slice::from_ref(&a), &w).unwrap();
     assert!(turned.equal(&a.t(), &w).unwrap());
     for (equation, what) in
         [("ij,jk->ik", "`j` has the size 3 in one place and 4"), ("ij->ij", "for 1 tensors"), ("i1,ij", "no letter")]
