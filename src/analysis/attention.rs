@@ -33,13 +33,17 @@ crate::options! {
     pub struct AttentionOptions {
         /// Fold the gain (and centring) of the norm before attention. [CODE of the Gemma-2 weight map]
         fold_norm: bool = true,
-        /// The norm to which each direction is scaled before the gain: `"sqrt_d"` (√d_model, that of a normed residual), a number, `"typical"` (√d_model × the feature's mean share), `"none"`, or `#{query, key}` of these. Post-softmax results depend on it. [CODE of the Gemma-2 weight map] for `"sqrt_d"`, the others [INFER]
+        /// The norm to which each direction is scaled before the gain: `"sqrt_d"` (√d_model, that of a normed residual), a
+        /// number, `"typical"` (√d_model × the feature's mean share), `"none"`, or `#{query, key}` of these. Post-softmax
+        /// results depend on it. [CODE of the Gemma-2 weight map] for `"sqrt_d"`, the others [INFER]
         temperature: Temperature = Temperature { query: Scaling::SqrtD, key: Scaling::SqrtD },
         /// Apply the model's softcap to the scores, where it has one. [FIELD]
         softcap: bool = true,
-        /// Query and key norms, where the model has them: `"linear"`: the gain and one scalar a head and side; `"each"`: every head vector alone, so that `temperature` has no effect; `"none"`. [INFER]
+        /// Query and key norms, where the model has them: `"linear"`: the gain and one scalar a head and side; `"each"`:
+        /// every head vector alone, so that `temperature` has no effect; `"none"`. [INFER]
         qk_norm: QkNorm = QkNorm::default(),
-        /// Positions from key to query, one or several (a range, an array); 0 is content only, every rotary plane in phase. [INFER]
+        /// Positions from key to query, one or several (a range, an array); 0 is content only, every rotary plane in phase.
+        /// [INFER]
         distance: Distances = Distances(vec![0]),
         /// Average the scores of several distances before the statistics; otherwise tables get a `distance` column. [INFER]
         average: bool = true,
@@ -47,7 +51,8 @@ crate::options! {
         quantiles: Vec<f64> = vec![0.5, 0.75],
         /// Statistics and pairs by |score|; the softmax stays signed. By default true where a dictionary is signed. [INFER]
         absolute: Option<bool> = None,
-        /// Adds `base_score`: each key's score with the constant query, each query's with the constant key. The constant is made of the biases (`"bias"`), of them and b_dec (`"b_dec"`), or of them and a mean residual `[d_model]`. [INFER]
+        /// Adds `base_score`: each key's score with the constant query, each query's with the constant key. The constant is
+        /// made of the biases (`"bias"`), of them and b_dec (`"b_dec"`), or of them and a mean residual `[d_model]`. [INFER]
         base: Base = Base::None,
         /// Number of highest-scoring pairs kept. [CODE of the Gemma-2 weight map keeps 50]
         top_pairs: usize = 100,
@@ -140,8 +145,8 @@ pub struct AttentionScores {
 }
 
 impl AttentionScores {
-    /// The highest-scoring pairs: `query key score` (after `distance` where distances are apart), falling; with `absolute`
-    /// by |score|, the score itself signed.
+    /// The highest-scoring pairs: `query key score`, falling, with `distance` where distances are apart; with `absolute` by
+    /// |score|, the score itself signed.
     pub fn pairs(&self) -> Table {
         self.pairs.clone()
     }

@@ -18,7 +18,8 @@ use crate::work::Work;
 crate::options! {
     /// Options of [`ov_write`].
     pub struct OvWriteOptions {
-        /// Fold the gain of the norm before attention (with its centring) and, where the model has one, the post-attention gain. [FIELD]
+        /// Fold the gain of the norm before attention (with its centring) and, where the model has one, the post-attention
+        /// gain. [FIELD]
         fold_norm: bool = true,
         /// The norm to which each direction is scaled before the gain: `"none"`, `"sqrt_d"`, `"typical"` or a number. [INFER]
         temperature: Scaling = Scaling::None,
@@ -40,7 +41,8 @@ crate::choice! {
 crate::options! {
     /// Options of [`ov_scores`].
     pub struct OvOptions {
-        /// Fold the gain of the norm before attention (with its centring) and, where the model has one, the post-attention gain. [FIELD]
+        /// Fold the gain of the norm before attention (with its centring) and, where the model has one, the post-attention
+        /// gain. [FIELD]
         fold_norm: bool = true,
         /// The norm to which each source direction is scaled before the gain; without effect on cosines. [INFER]
         temperature: Scaling = Scaling::None,

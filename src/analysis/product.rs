@@ -29,13 +29,15 @@ crate::options! {
     pub struct ProductOptions {
         /// Multiplies the columns of A, `[d]`: norm gains, for example.
         row_gain: Option<Tensor> = None,
-        /// `"raw"`; `"cosine"`: divided by both norms (after the gain); `"zscore"`: each row standardised over the unmasked columns.
+        /// `"raw"`; `"cosine"`: divided by both norms (after the gain); `"zscore"`: each row standardised over the unmasked
+        /// columns.
         scale: Scale = Scale::default(),
         /// Length of the top and bottom list of each row.
         k: usize = 10,
         /// Quantiles of each row, each column and all scores, interpolated linearly; one column each.
         quantiles: Vec<f64> = vec![0.5, 0.75],
-        /// Moments, quantiles and lists of |score|, pairs in the order of |score|; the scores of pairs and the softmax stay signed.
+        /// Moments, quantiles and lists of |score|, pairs in the order of |score|; the scores of pairs and the softmax stay
+        /// signed.
         absolute: bool = false,
         /// Number of the highest-scoring pairs to keep.
         pairs: usize = 0,

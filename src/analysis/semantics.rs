@@ -69,9 +69,11 @@ crate::choice! {
 crate::options! {
     /// Options of [`semantics`].
     pub struct SemanticsOptions {
-        /// How the metrics combine; a list passes a metric when it lies strictly beyond the threshold. The paper screens by several metrics [3RD]; the rule is [INFER]
+        /// How the metrics combine; a list passes a metric when it lies strictly beyond the threshold. The paper screens by
+        /// several metrics [3RD]; the rule is [INFER]
         rule: Rule = Rule::default(),
-        /// `"top"`, `"bottom"` or `"both"` (passing at either end); by default `"both"` for signed dictionaries, else `"top"`. [INFER]
+        /// `"top"`, `"bottom"` or `"both"` (passing at either end); by default `"both"` for signed dictionaries, else
+        /// `"top"`. [INFER]
         side: Option<SemanticSide> = None,
         /// The null behind the thresholds. [INFER]
         null_kind: NullKind = NullKind::default(),

@@ -36,13 +36,16 @@ crate::options! {
         fold_norm: bool = true,
         /// Subtract the vocabulary's mean from each token vector. [INFER]
         center: bool = false,
-        /// `"raw"`; `"cosine"`: divided by both norms (after gain and centring); `"zscore"`: standardised over the unmasked vocabulary. [INFER]
+        /// `"raw"`; `"cosine"`: divided by both norms (after gain and centring); `"zscore"`: standardised over the unmasked
+        /// vocabulary. [INFER]
         scale: Scale = Scale::default(),
-        /// Keep control, unknown, unused, byte-fallback, padded and never-trained tokens out of the lists; moments are over the whole vocabulary either way. [INFER]
+        /// Keep control, unknown, unused, byte-fallback, padded and never-trained tokens out of the lists; moments are over
+        /// the whole vocabulary either way. [INFER]
         mask_special: bool = true,
         /// `"gain"`: through the final norm; `"neuronpedia"`: without its gain and centring. [CODE of SAEDashboard]
         lens: Lens = Lens::default(),
-        /// `[d_model, d_model]`, goes between: `write @ through` for `unembed` (tuned lens, mean Jacobian), `W_E @ through` for `embed`. [INFER]
+        /// `[d_model, d_model]`, goes between: `write @ through` for `unembed` (tuned lens, mean Jacobian), `W_E @ through`
+        /// for `embed`. [INFER]
         through: Option<Tensor> = None,
     }
 }

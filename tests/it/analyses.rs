@@ -10,6 +10,7 @@ use saerepl::dictionary::{self, Dictionary, DirectionsOptions, RandomKind, Rando
 use saerepl::formats::{TensorSet, safetensors};
 use saerepl::model::{Model, ModelOptions};
 use saerepl::options::{Ids, OptionMap, Options, Value as Given};
+use saerepl::provenance::Provenance;
 use saerepl::stats::Random;
 use saerepl::table::{Column, Table};
 use saerepl::tensor::{Bytes, Tensor};
@@ -334,6 +335,56 @@ fn the_base_score_is_the_score_of_the_constant() {
     let of_queries = attention_matrix(&queries, &alone, &model, 1, 2, &plain, &work()).unwrap();
     assert_close(&floats(&got.key.table(), "base_score"), &of_keys.to_f64(), 1e-5, "keys");
     assert_close(&floats(&got.query.table(), "base_score"), &of_queries.to_f64(), 1e-5, "queries");
+}
+
+#[test]
+fn the_base_may_be_b_dec() {
+    let model = model(&fixture("tiny-gemma3"));
+    let d = model.cfg().d_model;
+    let constant = normals(14, &[d]);
+    let given = DirectionsOptions { b_dec: Some(constant.clone()), ..DirectionsOptions::default() };
+    let dictionary = dictionary::directions(&normals(12, &[6, d]), &given).unwrap();
+    let column = |base: Given| {
+        let got = attention_scores(&dictionary, &dictionary, &model, 1, 2, &options(&[("base", base)]), &work()).unwrap();
+        floats(&got.key.table(), "base_score")
+    };
+    let by_name = column(Given::Text("b_dec".into()));
+    assert_eq!(by_name, column(Given::Tensor(constant)));
+    assert!(by_name.iter().any(|v| v.abs() > 1e-3));
+}
+
+#[test]
+fn a_typical_temperature_is_the_feature_s_share_of_the_residual() {
+    let model = model(&fixture("tiny-llama"));
+    let d = model.cfg().d_model;
+    let plain = probes(normals(12, &[4, d]));
+    let shares = [0.1, 0.4, 0.25, 0.7];
+    let stats = Table::new(Provenance::default()).with("feature", vec![0i64, 1, 2, 3]).unwrap();
+    let measured = plain.with_stats(&stats.with("mean_share", shares.to_vec()).unwrap()).unwrap();
+    let strengths = |dictionary: &Dictionary, temperature: Given| {
+        let given = options(&[("temperature", temperature)]);
+        floats(&attention_scores(dictionary, dictionary, &model, 1, 2, &given, &work()).unwrap().query.table(), "strength")
+    };
+    let whole = strengths(&plain, Given::Text("sqrt_d".into()));
+    let expected: Vec<f64> = whole.iter().zip(shares).map(|(strength, share)| strength * share).collect();
+    assert_close(&strengths(&measured, Given::Text("typical".into())), &expected, 1e-6, "strength at a typical share");
+}
+
+#[test]
+fn a_table_says_how_it_was_made() {
+    let model = model(&fixture("tiny-llama"));
+    let neurons = neurons(&model, 0);
+    let given: AttentionOptions = options(&[("n_keys", Given::Int(5)), ("seed", Given::Int(3))]);
+    let table = attention_scores(&neurons, &neurons, &model, 1, 2, &given, &work()).unwrap().key.table();
+    let record = table.provenance.to_json();
+    assert_eq!(
+        (&record["call"], &record["layer"], &record["head"], &record["seed"]),
+        (&"attention_scores".into(), &1.into(), &2.into(), &3.into())
+    );
+    assert_eq!((&record["model"], &record["key_dictionary"]), (&model.id(), &neurons.id()));
+    assert_eq!((&record["options"]["n_keys"], &record["options"]["temperature"]), (&5.into(), &"sqrt_d".into()));
+    // Neurons are signed, so magnitudes are what is measured.
+    assert_eq!(record["absolute"], true);
 }
 
 #[test]
