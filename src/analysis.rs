@@ -27,5 +27,7 @@ pub use heads::{Scaling, Temperature};
 pub use ov::{CopyingOptions, OvOptions, OvScale, OvScores, OvWriteOptions, copying, ov_scores, ov_write};
 pub use populations::{CompareOptions, Comparison, Labels, compare};
 pub use product::{ProductOptions, ProductStats, Scale, product_stats};
-pub use semantics::{NullKind, NullShare, Rule, SemanticSide, Semantics, SemanticsOptions, Thresholds, semantics};
+pub use semantics::{
+    EntropyKind, GivenThresholds, NullKind, NullShare, Rule, SemanticSide, Semantics, SemanticsOptions, Thresholds, semantics,
+};
 pub use tokens::{Lens, Phase, TokenOptions, TokenScore, TokenScores, embed, unembed};

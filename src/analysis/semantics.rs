@@ -84,7 +84,7 @@ crate::options! {
         /// Seed of the null draws; the session's when absent.
         seed: Option<u64> = None,
         /// Thresholds given instead of drawn: `#{levenshtein, cosine, entropy}`. [INFER]
-        thresholds: Option<Given> = None,
+        thresholds: Option<GivenThresholds> = None,
         /// `"standardised"` (scale-free) or `"sqrt_d"` (the direction at norm √d_model; saturates on Gemma-3). [INFER]
         entropy: EntropyKind = EntropyKind::default(),
         /// Also draw the other nulls, to print the share under every one. [INFER]
@@ -94,7 +94,7 @@ crate::options! {
 
 /// Thresholds that the caller gives.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Given {
+pub struct GivenThresholds {
     /// Passed below.
     pub levenshtein: f64,
     /// Passed above.
@@ -103,7 +103,7 @@ pub struct Given {
     pub entropy: f64,
 }
 
-impl OptionValue for Given {
+impl OptionValue for GivenThresholds {
     fn kind() -> String {
         "a map #{levenshtein, cosine, entropy} of numbers".into()
     }
@@ -114,7 +114,7 @@ impl OptionValue for Given {
             return None;
         }
         let number = |name: &str| map.get(name).and_then(f64::read);
-        Some(Given { levenshtein: number("levenshtein")?, cosine: number("cosine")?, entropy: number("entropy")? })
+        Some(GivenThresholds { levenshtein: number("levenshtein")?, cosine: number("cosine")?, entropy: number("entropy")? })
     }
     fn canonical(&self) -> Json {
         json!({"levenshtein": self.levenshtein, "cosine": self.cosine, "entropy": self.entropy})
@@ -228,7 +228,7 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
     }
     let share = |thresholds: &Thresholds| judge.count(&ends, thresholds) as f64 / ends.len() as f64;
     let mut nulls = Vec::new();
-    if let Some(Given { levenshtein, cosine, entropy }) = options.thresholds {
+    if let Some(GivenThresholds { levenshtein, cosine, entropy }) = options.thresholds {
         let thresholds = Thresholds { alpha: f64::NAN, levenshtein, cosine, entropy };
         nulls.push(NullShare { kind: options.null_kind, thresholds, share: share(&thresholds) });
     } else {
