@@ -7,7 +7,7 @@
 //! A map comes here as plain data ([`Value`]), so that analyses know nothing of Rhai.
 
 use crate::error::{Error, Result, nearest};
-use crate::tensor::Tensor;
+use crate::tensor::{Class, Tensor};
 use serde_json::json;
 #[doc(hidden)] // for the macros
 pub use serde_json::{Map as JsonMap, Value as Json};
@@ -232,7 +232,11 @@ impl<T: OptionValue> OptionValue for Vec<T> {
     fn read(value: &Value) -> Option<Self> {
         match value {
             Value::List(items) => items.iter().map(T::read).collect(),
-            Value::Tensor(t) if t.ndim() == 1 => t.to_f64().into_iter().map(|v| T::read(&Value::Float(v))).collect(),
+            Value::Tensor(t) if t.ndim() == 1 => match t.dtype().class() {
+                Class::Bool => t.to_bool().into_iter().map(|v| T::read(&Value::Bool(v))).collect(),
+                Class::Int => t.to_i64().into_iter().map(|v| T::read(&Value::Int(v))).collect(),
+                Class::F32 | Class::F64 => t.to_f64().into_iter().map(|v| T::read(&Value::Float(v))).collect(),
+            },
             single => T::read(single).map(|v| vec![v]),
         }
     }

@@ -144,6 +144,12 @@ pub struct AttentionScores {
     warnings: Vec<String>,
 }
 
+impl std::fmt::Display for AttentionScores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "attention_scores: {} queries × {} keys", self.query.0.len(), self.key.0.len())
+    }
+}
+
 impl AttentionScores {
     /// The highest-scoring pairs: `query key score`, falling, with `distance` where distances are apart; with `absolute` by
     /// |score|, the score itself signed.

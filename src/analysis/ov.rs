@@ -141,6 +141,12 @@ pub struct OvScores {
     range: (f64, f64),
 }
 
+impl std::fmt::Display for OvScores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ov_scores: {} sources × {} targets", self.source.0.len(), self.target.0.len())
+    }
+}
+
 impl OvScores {
     /// The highest-scoring pairs: `source target score`, falling; with `absolute` by |score|, the score itself signed.
     pub fn pairs(&self) -> Table {

@@ -63,6 +63,12 @@ pub struct ProductStats {
     range: (f64, f64),
 }
 
+impl std::fmt::Display for ProductStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "product_stats: {} rows × {} columns", self.rows.0.len(), self.cols.0.len())
+    }
+}
+
 impl ProductStats {
     /// The highest-scoring pairs: `row col score`, falling.
     pub fn pairs(&self) -> Table {

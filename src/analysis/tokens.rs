@@ -278,6 +278,12 @@ impl TokenScores {
     }
 }
 
+impl std::fmt::Display for TokenScores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
 impl std::fmt::Debug for TokenScores {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.describe())

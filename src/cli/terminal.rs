@@ -3,7 +3,7 @@
 use crate::session::status::INTERRUPTED;
 use crate::work::{Progress, Sink, Steps, Stream, Work};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -25,14 +25,11 @@ impl Terminal {
 
 impl Sink for Terminal {
     fn write(&self, stream: Stream, text: &str) {
-        let written = self.bars.suspend(|| match stream {
+        // A reader that went away (`saerepl run … | head`) costs the text, never the run: its results are still saved.
+        let _ = self.bars.suspend(|| match stream {
             Stream::Out => write_line(&mut std::io::stdout().lock(), text),
             Stream::Err => write_line(&mut std::io::stderr().lock(), text),
         });
-        // Nobody reads any more (`saerepl run … | head`): the run is over, and there is nobody to tell.
-        if written.is_err_and(|e| e.kind() == ErrorKind::BrokenPipe) {
-            std::process::exit(0);
-        }
     }
 }
 

@@ -38,7 +38,7 @@ impl SpecialMask {
         let reserved: Vec<usize> = (0..kinds.len()).filter(|id| is_reserved(&kinds[*id])).collect();
         if !reserved.is_empty() {
             let like_reserved = like(w_e, &reserved, work)?;
-            let found: Vec<usize> = (0..mask.len()).filter(|id| like_reserved[*id] && !mask[*id]).collect();
+            let found: Vec<usize> = (0..mask.len()).filter(|id| like_reserved[*id] && kinds[*id] == TokenKind::Normal).collect();
             if found.len() <= reserved.len() {
                 found.iter().for_each(|id| mask[*id] = true);
                 counts.push(("never trained", found.len()));

@@ -46,7 +46,19 @@ impl IntoScript for analysis::TokenScore {
 }
 
 pub(super) fn entries() -> Vec<Entry> {
-    [product(), tokens(), semantics(), attention(), values(), populations()].concat()
+    [product(), tokens(), semantics(), attention(), values(), populations(), shown()].concat()
+}
+
+/// How results are written by `print`.
+fn shown() -> Vec<Entry> {
+    [
+        crate::shown!(ProductStats, "product_stats(randn([4, 3]), randn([3, 5]))"),
+        crate::shown!(TokenScores, "unembed(mlp_neurons(load_model(\"demo\"), 0), load_model(\"demo\"))"),
+        crate::shown!(Semantics, "semantics(unembed(mlp_neurons(load_model(\"demo\"), 0), load_model(\"demo\")), load_model(\"demo\"), #{ n_null: 64, fpr: 0.2 })"),
+        crate::shown!(AttentionScores, "attention_scores(mlp_neurons(load_model(\"demo\"), 0), mlp_neurons(load_model(\"demo\"), 0), load_model(\"demo\"), 1, 0)"),
+        crate::shown!(OvScores, "ov_scores(mlp_neurons(load_model(\"demo\"), 0), mlp_neurons(load_model(\"demo\"), 2), load_model(\"demo\"), 1, 0)"),
+    ]
+    .concat()
 }
 
 fn product() -> Vec<Entry> {

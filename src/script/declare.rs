@@ -96,12 +96,12 @@ impl Entry {
         let kind = |i: usize| self.params.get(i).map_or("", |p| p.kind.as_str());
         let name = self.path();
         match self.form {
-            Form::Getter => return format!("{}.{name} -> {}", kind(0), self.returns),
+            Form::Getter => return format!("{}.{name} -> {}", kind(0), self.gives()),
             Form::Setter => return format!("{}.{name} = {}", kind(0), kind(1)),
-            Form::IndexGet => return format!("{}[{}] -> {}", kind(0), kind(1), self.returns),
+            Form::IndexGet => return format!("{}[{}] -> {}", kind(0), kind(1), self.gives()),
             Form::IndexSet => return format!("{}[{}] = {}", kind(0), kind(1), kind(2)),
-            Form::Operator if self.params.len() == 1 => return format!("{name}{} -> {}", kind(0), self.returns),
-            Form::Operator => return format!("{} {name} {} -> {}", kind(0), kind(1), self.returns),
+            Form::Operator if self.params.len() == 1 => return format!("{name}{} -> {}", kind(0), self.gives()),
+            Form::Operator => return format!("{} {name} {} -> {}", kind(0), kind(1), self.gives()),
             Form::Function | Form::Method => {}
         }
         let (head, rest) = match self.form {
@@ -112,7 +112,28 @@ impl Entry {
         if self.options.is_some() {
             list.push("[#{…}]".into());
         }
-        format!("{head}({}) -> {}", list.join(", "), self.returns)
+        format!("{head}({}) -> {}", list.join(", "), self.gives())
+    }
+
+    /// What it gives, in the script's words: `number`, `array`, `Table`.
+    fn gives(&self) -> String {
+        fn word(kind: &str) -> String {
+            if let Some(inner) = kind.strip_prefix("Option<") {
+                return format!("{} or ()", word(inner.trim_end_matches('>')));
+            }
+            if kind.starts_with("Vec<") {
+                return "array".into();
+            }
+            match kind.rsplit("::").next().unwrap_or(kind).trim() {
+                "f64" => "number".into(),
+                "usize" | "i64" => "integer".into(),
+                "String" => "string".into(),
+                "Map" | "Json" | "Value" | "Histogram" => "map".into(),
+                "Dynamic" => "any value".into(),
+                other => other.into(),
+            }
+        }
+        word(self.returns)
     }
 
     /// The name with its namespace.

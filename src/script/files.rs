@@ -11,7 +11,7 @@ use crate::script::convert::{describe, type_name};
 use crate::script::declare::{Call, Entry};
 use crate::table::Table;
 use crate::tensor::{Bytes, Tensor};
-use rhai::{Dynamic, Map};
+use rhai::{Array, Dynamic, Map};
 use std::path::{Component, Path, PathBuf};
 
 /// Where a name given to `save` lies: below the output folder, never outside it.
@@ -46,8 +46,9 @@ fn save(call: &Call, value: &Dynamic, name: &str) -> Result<()> {
         let bytes = match extension.as_str() {
             "npy" => npy::write(&tensor),
             "npz" => npz::write(&tensors_of(&Map::from([("array".into(), value.clone())]))?)?,
-            "json" => json(value)?,
-            other => return Err(unfit(value, other, ".npy, .npz or .json")),
+            "safetensors" => safetensors::write(&tensors_of(&Map::from([("array".into(), value.clone())]))?)?,
+            "json" => json(call, &path, value)?,
+            other => return Err(unfit(value, other, ".npy, .npz, .safetensors or .json")),
         };
         return files::write_with_sidecar(&path, &bytes, &made(Provenance::new("save")));
     }
@@ -59,7 +60,7 @@ fn save(call: &Call, value: &Dynamic, name: &str) -> Result<()> {
         return files::write_with_sidecar(&path, &bytes, &made(Provenance::new("save")));
     }
     match extension.as_str() {
-        "json" => files::write_atomic(&path, &json(value)?),
+        "json" => files::write_atomic(&path, &json(call, &path, value)?),
         "md" | "txt" if value.is_string() => files::write_atomic(&path, value.to_string().as_bytes()),
         other => Err(unfit(
             value,
@@ -81,7 +82,25 @@ fn tensors_of(map: &Map) -> Result<TensorSet> {
     Ok(set)
 }
 
-fn json(value: &Dynamic) -> Result<Vec<u8>> {
+/// How many numbers of a value JSON cannot hold.
+fn not_finite(value: &Dynamic) -> usize {
+    if let Some(items) = value.read_lock::<Array>() {
+        return items.iter().map(not_finite).sum();
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        return map.values().map(not_finite).sum();
+    }
+    match value.read_lock::<Tensor>() {
+        Some(tensor) => tensor.to_f64().iter().filter(|v| !v.is_finite()).count(),
+        None => usize::from(value.as_float().is_ok_and(|v| !v.is_finite())),
+    }
+}
+
+fn json(call: &Call, path: &Path, value: &Dynamic) -> Result<Vec<u8>> {
+    let nulls = not_finite(value);
+    if nulls > 0 {
+        call.work().note(&format!("{}: {nulls} NaN or infinite numbers became null", path.display()));
+    }
     let mut text = serde_json::to_vec_pretty(&super::convert::to_json(value)?).map_err(|e| Error::internal(e.to_string()))?;
     text.push(b'\n');
     Ok(text)
@@ -91,7 +110,7 @@ pub(super) fn entries() -> Vec<Entry> {
     vec![
         entry! {
             /// Writes a value below the output folder (`out_dir()`), whole or not at all. The extension decides: tables `.csv .parquet
-            /// .json`, figures `.svg .png`, tensors `.npy .npz .json`, maps of tensors `.npz .safetensors`, text `.md .txt`, other
+            /// .json`, figures `.svg .png`, tensors `.npy .npz .safetensors .json`, maps of tensors `.npz .safetensors`, text `.md .txt`, other
             /// values `.json`. Provenance goes into the file or beside it (`NAME.provenance.json`).
             ///
             /// Errors: an extension that does not fit the value, a name outside the folder, a folder that cannot be written.
