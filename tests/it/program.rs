@@ -40,6 +40,59 @@ fn a_script_runs_with_its_parameters() {
     assert_eq!(run(script, &["n=5", "--out", "there"]), ("10 there\n".into(), String::new(), 0));
 }
 
+/// Each shipped experiment on the demo: it ends, prints its nulls, and leaves the tables and figures it promises.
+fn experiment(name: &str, arguments: &[&str], results: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name);
+    let (out, error, status) = program(folder.path(), &[&["run", script.to_str().unwrap()], arguments].concat(), "");
+    assert_eq!(status, 0, "{error}");
+    assert!(out.contains("null"), "{out}");
+    for result in results {
+        let path = folder.path().join("out").join(name.trim_end_matches(".rhai")).join(result);
+        assert!(std::fs::metadata(&path).is_ok_and(|file| file.len() > 100), "{result} is missing");
+    }
+}
+
+#[test]
+fn experiment_1_runs_on_the_demo() {
+    experiment(
+        "exp1_unembedding.rhai",
+        &["n_null=256", "layers=[1, -1]"],
+        &["shares.csv", "features.parquet", "shares.svg", "measures.png"],
+    );
+}
+
+#[test]
+fn experiment_2_runs_on_the_demo() {
+    experiment(
+        "exp2_attention.rhai",
+        &["layers=0..2", "heads=[0, 3]"],
+        &["heads.csv", "features.parquet", "participation.svg", "query_heads.png"],
+    );
+}
+
+/// With thresholds from so few directions hardly any feature is semantic; a cell without any is said to be so.
+#[test]
+fn experiment_3_runs_on_the_demo() {
+    experiment(
+        "exp3_populations.rhai",
+        &["n_null=256", "layers=1..3", "heads=0"],
+        &["populations.csv", "features.parquet", "query_pre.svg"],
+    );
+}
+
+#[test]
+fn experiments_take_one_sae_at_its_own_layer() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let model = format!("model={}", fixtures.join("tiny-llama").display());
+    let sae = format!("sae={}", fixtures.join("sae-v6-standard").display());
+    experiment("exp2_attention.rhai", &[&model, &sae], &["heads.csv"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/exp1_unembedding.rhai");
+    let here = tempfile::tempdir().unwrap();
+    let (_, error, status) = program(here.path(), &["run", script.to_str().unwrap(), &model, &sae, "layers=0"], "");
+    assert!(status == 1 && error.contains("belongs to layer 1, not to layer 0"), "{error}");
+}
+
 #[test]
 fn a_fault_is_shown_with_its_line_its_caret_and_the_chain_of_calls() {
     let script = "// Head.\nfn inner(a) {\n    a.frobnicate()\n}\nfn outer(a) { inner(a + 1) }\n\nouter(1);\n";
