@@ -378,7 +378,7 @@ fn a_table_says_how_it_was_made() {
     let table = attention_scores(&neurons, &neurons, &model, 1, 2, &given, &work()).unwrap().key.table();
     let record = table.provenance.to_json();
     assert_eq!(
-        (&record["call"], &record["layer"], &record["head"], &record["seed"]),
+        (&record["function"], &record["layer"], &record["head"], &record["seed"]),
         (&"attention_scores".into(), &1.into(), &2.into(), &3.into())
     );
     assert_eq!((&record["model"], &record["key_dictionary"]), (&model.id(), &neurons.id()));
