@@ -3,7 +3,7 @@
 //! * [`product`]: the fused, blocked product: statistics of `A · B` that is never stored.
 //! * [`matmul`](mod@matmul): products that are stored, and sums over the rows of a matrix.
 //! * [`linalg`]: decompositions and solvers. * [`correlation`]: correlation matrix, principal components.
-//! * [`einsum`](mod@einsum): Einstein summation.
+//! * [`einsum`](mod@einsum): Einstein summation. * [`pointwise`]: activation functions, softmax of a row.
 //!
 //! Everything here takes any storage (mapped, transposed, bf16, quantised), runs on the threads of the [`Work`] it is
 //! given, can be cancelled within milliseconds and gives the same bits for any number of threads.
@@ -14,10 +14,11 @@ pub mod correlation;
 pub mod einsum;
 pub mod linalg;
 pub mod matmul;
+pub mod pointwise;
 pub mod product;
 
 pub use einsum::einsum;
-pub use matmul::{column_norms, matmul, mean_row, project, row_norms, second_moment};
+pub use matmul::{Strided, add_product, column_norms, linear, matmul, mean_row, project, row_norms, second_moment};
 
 use crate::tensor::Tensor;
 use std::ops::Range;

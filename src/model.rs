@@ -1,15 +1,16 @@
-//! A language model as canonical weights and token strings. Nothing here runs it.
+//! A language model: canonical weights, token strings, and the forward pass.
 //!
 //! Weights come in TransformerLens's orientation (`W_Q [d_model, d_head]`, rows times matrix), as stored, norms not folded.
 //! Large matrices are views on mapped storage; a head's matrices are small and dense.
 //!
 //! * `architecture`: the families as data. * `config`: dimensions and conventions, held against the tensors.
 //! * `weights`: stored tensors under canonical names. * `rope`: rotary frequencies. * `vocabulary`: token strings.
-//! * `special`: tokens to keep out of top lists. * `demo`: the built-in model.
+//! * `special`: tokens to keep out of top lists. * `demo`: the built-in model. * [`forward`]: running it, with hooks.
 
 mod architecture;
 mod config;
 mod demo;
+pub mod forward;
 mod rope;
 mod special;
 mod vocabulary;
@@ -29,6 +30,7 @@ use crate::tensor::{Bytes, Tensor};
 use crate::work::Work;
 use architecture::Slot;
 use config::{Claims, Settled};
+use forward::Forward;
 use rope::RopeRule;
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -63,6 +65,7 @@ struct Inner {
     vocabulary: Vocabulary,
     warnings: Vec<String>,
     special: Mutex<Option<Arc<SpecialMask>>>,
+    forward: Mutex<Option<Arc<Forward>>>,
 }
 
 /// The norms of a layer by the names that scripts use.
@@ -182,7 +185,7 @@ impl Model {
             let (beyond, rows) = (vocabulary.beyond(), config.d_vocab);
             warnings.push(format!("the tokenizer knows {beyond} tokens beyond the embedding's {rows} rows: they cannot be used"));
         }
-        let w_e = weights.get(Slot::Embed, 0)?.clone();
+        let w_e = weights.get(Slot::Embed, 0)?;
         let w_u = if config.tied { w_e.t() } else { weights.get(Slot::Unembed, 0)?.t() };
         Ok(Model(Arc::new(Inner {
             name,
@@ -199,6 +202,7 @@ impl Model {
             vocabulary,
             warnings,
             special: Mutex::new(None),
+            forward: Mutex::new(None),
         })))
     }
 
@@ -259,9 +263,10 @@ impl Model {
             }
             _ => "none".into(),
         };
-        let theta = match &self.0.local_rope {
-            Some(local) => format!("{} (layers with a sliding window: {})", config.rope_theta, local.base),
-            None => config.rope_theta.to_string(),
+        let positions = match (&self.0.local_rope, config.rope_theta) {
+            (_, None) => "learned".to_string(),
+            (None, Some(theta)) => format!("rotary, base {theta}, {} of {} dimensions", self.0.rotary_dims, config.d_head),
+            (Some(local), Some(theta)) => format!("rotary, base {theta} (layers with a sliding window: {})", local.base),
         };
         let norm = format!(
             "{}{}, eps {:e}{}",
@@ -281,7 +286,7 @@ impl Model {
             ("d_mlp", format!("{}, {}", config.d_mlp, config.act.name())),
             ("vocabulary", format!("{}, unembedding {}", config.d_vocab, if config.tied { "tied" } else { "of its own" })),
             ("norm", norm),
-            ("rotary base", theta),
+            ("positions", positions),
             ("sliding window", window),
             ("attention scale", config.attn_scale.to_string()),
             ("softcaps", format!("attention {}, final {}", cap(config.attn_softcap), cap(config.final_softcap))),
@@ -388,7 +393,7 @@ impl Model {
     /// The layer is out of range.
     pub fn w_gate(&self, layer: usize) -> Result<Option<Tensor>> {
         self.check_layer(layer)?;
-        Ok(self.0.weights.find(Slot::Gate, layer).map(Tensor::t))
+        Ok(self.0.weights.find(Slot::Gate, layer).map(|gate| gate.t()))
     }
 
     /// W_out `[d_mlp, d_model]`, a view.
@@ -427,6 +432,93 @@ impl Model {
             gain.iter_mut().for_each(|g| *g += 1.0);
         }
         Ok(Some(Tensor::vector(gain)))
+    }
+
+    /// The bias of a norm by the names of [`Model::gain`], 1-D f32; `None` where this architecture has none.
+    ///
+    /// # Errors
+    /// No norm has that name, or the layer is out of range.
+    pub fn bias(&self, name: &str) -> Result<Option<Tensor>> {
+        let (slot, layer) = self.norm_slot(name)?;
+        let slot = match slot {
+            Slot::Ln1 => Slot::Ln1Bias,
+            Slot::Ln2 => Slot::Ln2Bias,
+            Slot::LnFinal => Slot::LnFinalBias,
+            _ => return Ok(None),
+        };
+        Ok(self.0.weights.find(slot, layer).map(|bias| Tensor::vector(bias.to_f32())))
+    }
+
+    /// b_Q of query head `head`, `[d_head]`; `None` where the model has none.
+    ///
+    /// # Errors
+    /// The layer or head is out of range.
+    pub fn b_q(&self, layer: usize, head: usize) -> Result<Option<Tensor>> {
+        self.check_head(head)?;
+        self.head_bias(Slot::QueryBias, layer, head)
+    }
+
+    /// b_K of the kv head that query head `head` uses, `[d_head]`; `None` where the model has none.
+    ///
+    /// # Errors
+    /// The layer or head is out of range.
+    pub fn b_k(&self, layer: usize, head: usize) -> Result<Option<Tensor>> {
+        self.head_bias(Slot::KeyBias, layer, self.kv_head(head)?)
+    }
+
+    /// b_V of the kv head that query head `head` uses, `[d_head]`; `None` where the model has none.
+    ///
+    /// # Errors
+    /// The layer or head is out of range.
+    pub fn b_v(&self, layer: usize, head: usize) -> Result<Option<Tensor>> {
+        self.head_bias(Slot::ValueBias, layer, self.kv_head(head)?)
+    }
+
+    /// b_O `[d_model]`; `None` where the model has none.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn b_o(&self, layer: usize) -> Result<Option<Tensor>> {
+        self.layer_bias(Slot::OutputBias, layer)
+    }
+
+    /// b_in `[d_mlp]`, of the MLP's linear input; `None` where the model has none.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn b_in(&self, layer: usize) -> Result<Option<Tensor>> {
+        self.layer_bias(Slot::InBias, layer)
+    }
+
+    /// b_gate `[d_mlp]`; `None` where the model has none.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn b_gate(&self, layer: usize) -> Result<Option<Tensor>> {
+        self.layer_bias(Slot::GateBias, layer)
+    }
+
+    /// b_out `[d_model]`; `None` where the model has none.
+    ///
+    /// # Errors
+    /// The layer is out of range.
+    pub fn b_out(&self, layer: usize) -> Result<Option<Tensor>> {
+        self.layer_bias(Slot::OutBias, layer)
+    }
+
+    /// Learned positions `[n_ctx, d_model]`, a view; `None` where positions are rotary.
+    pub fn w_pos(&self) -> Option<Tensor> {
+        self.0.weights.find(Slot::Position, 0)
+    }
+
+    fn layer_bias(&self, slot: Slot, layer: usize) -> Result<Option<Tensor>> {
+        self.check_layer(layer)?;
+        Ok(self.0.weights.find(slot, layer).map(|bias| Tensor::vector(bias.to_f32())))
+    }
+
+    fn head_bias(&self, slot: Slot, layer: usize, head: usize) -> Result<Option<Tensor>> {
+        self.check_layer(layer)?;
+        Ok(self.head_rows(slot, layer, head)?.map(|bias| Tensor::vector(bias.to_f32())))
     }
 
     fn norm_slot(&self, name: &str) -> Result<(Slot, usize)> {
@@ -483,6 +575,27 @@ impl Model {
         Ok(mask)
     }
 
+    /// The model made ready to run: its layers' weights as f32, made on first use, then shared.
+    ///
+    /// # Errors
+    /// A rotary scaling that is not known, or the user's interruption.
+    pub fn forward(&self, work: &Work) -> Result<Arc<Forward>> {
+        let mut place = self.0.forward.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(forward) = &*place {
+            return Ok(Arc::clone(forward));
+        }
+        let forward = Arc::new(Forward::new(self, work)?);
+        *place = Some(Arc::clone(&forward));
+        Ok(forward)
+    }
+
+    /// The rows of all heads of q, k or v as one view, where the file holds them so.
+    fn plain_heads(&self, slot: Slot, layer: usize) -> Option<Tensor> {
+        let layout = self.0.weights.layout;
+        let turned = layout.interleaved_rotary && !matches!(slot, Slot::Value | Slot::ValueBias);
+        if layout.heads == architecture::Heads::Separate && !turned { self.0.weights.find(slot, layer) } else { None }
+    }
+
     fn kv_head(&self, head: usize) -> Result<usize> {
         self.check_head(head)?;
         Ok(head / (self.cfg().n_heads / self.cfg().n_kv_heads))
@@ -491,13 +604,25 @@ impl Model {
     /// The rows of one head of q, k or v, transposed.
     fn head_input(&self, slot: Slot, layer: usize, head: usize) -> Result<Tensor> {
         self.check_layer(layer)?;
-        let Config { d_head, d_model, .. } = *self.cfg();
-        let rows = self.0.weights.get(slot, layer)?.narrow(0, head * d_head..(head + 1) * d_head)?;
-        if self.0.weights.layout.interleaved_rotary && matches!(slot, Slot::Query | Slot::Key) {
-            let halves = rows.reshape(&[d_head / 2, 2, d_model])?.permute(&[1, 0, 2])?;
-            return dense_transpose(&Tensor::from_f32(halves.to_f32(), &[d_head, d_model])?);
-        }
+        let rows = self.head_rows(slot, layer, head)?.ok_or_else(|| Error::internal(format!("{slot:?} is missing")))?;
         dense_transpose(&rows)
+    }
+
+    /// The rows of one head of q, k or v (or the numbers of its bias) in the order of transformers: rotary halves one after
+    /// the other.
+    fn head_rows(&self, slot: Slot, layer: usize, head: usize) -> Result<Option<Tensor>> {
+        let Config { d_head, n_heads, .. } = *self.cfg();
+        let rows = self.0.weights.head_rows(slot, layer, head, n_heads, d_head)?;
+        let turns = matches!(slot, Slot::Query | Slot::Key | Slot::QueryBias | Slot::KeyBias);
+        match rows {
+            Some(rows) if self.0.weights.layout.interleaved_rotary && turns => {
+                let width = rows.numel() / d_head;
+                let halves = rows.reshape(&[d_head / 2, 2, width])?.permute(&[1, 0, 2])?;
+                let shape = rows.shape();
+                Ok(Some(Tensor::from_f32(halves.to_f32(), shape)?))
+            }
+            rows => Ok(rows),
+        }
     }
 }
 

@@ -54,6 +54,60 @@ pub fn project(rows: &Tensor, gain: Option<&[f32]>, w: &Tensor, work: &Work) -> 
     Tensor::from_f32(out, &[n, k])
 }
 
+/// `x @ wᵀ + bias` in f32, `[n, m]`, for dense rows `x` `[n, d]`, weights `w` `[m, d]` as a checkpoint stores them, and
+/// `bias` `[m]`.
+///
+/// # Errors
+/// Shapes that do not fit, or the user's interruption.
+pub fn linear(x: &[f32], w: &Tensor, bias: Option<&[f32]>, work: &Work) -> Result<Vec<f32>> {
+    let (m, d) = w.matrix_shape("a weight")?;
+    let n = if d == 0 { 0 } else { x.len() / d };
+    if n * d != x.len() || bias.is_some_and(|bias| bias.len() != m) {
+        return Err(Error::shape(format!("{} numbers do not fit a weight of shape [{m}, {d}]", x.len())));
+    }
+    let mut out = match bias {
+        Some(bias) => bias.repeat(n),
+        None => vec![0.0; element_count(&[n, m])?],
+    };
+    let dense = w.f32_cow();
+    let shared = Shared(out.as_mut_ptr());
+    // Few rows: what counts is that each weight is read once, by all threads.
+    let cols = if n < 32 { m.div_ceil(4 * work.threads()).clamp(16, COLS) } else { COLS };
+    let tiles: Vec<_> = blocks(0..n, ROWS).flat_map(|r| blocks(0..m, cols).map(move |c| (r.clone(), c))).collect();
+    work.install(|| {
+        tiles.par_iter().try_for_each(|(r, c)| {
+            for chunk in blocks(0..d, CHUNK) {
+                work.check()?;
+                let left = Operand { data: &x[r.start * d + chunk.start..], row_stride: d, col_stride: 1 };
+                let right = Operand { data: &dense[c.start * d + chunk.start..], row_stride: 1, col_stride: d };
+                let shared = &shared;
+                // SAFETY: the tile lies inside the n × m result, and no other task has the same one.
+                unsafe { accumulate(r.len(), c.len(), chunk.len(), left, right, shared.0.add(r.start * m + c.start), m) };
+            }
+            Ok(())
+        })
+    })?;
+    Ok(out)
+}
+
+/// `out += left · right` for small dense matrices, `[rows, depth]` times `[depth, cols]`, on the calling thread. The rows
+/// of `out` lie `stride` apart.
+///
+/// # Panics
+/// When a slice is too short for what its strides reach.
+pub fn add_product(out: &mut [f32], stride: usize, [rows, depth, cols]: [usize; 3], left: Strided<'_>, right: Strided<'_>) {
+    if rows == 0 || depth == 0 || cols == 0 {
+        return;
+    }
+    assert!(out.len() >= (rows - 1) * stride + cols, "the result is too short");
+    assert!(rows == 1 || stride >= cols, "the rows of the result overlap");
+    for (operand, [a, b]) in [(left, [rows, depth]), (right, [depth, cols])] {
+        assert!(operand.data.len() > (a - 1) * operand.row_stride + (b - 1) * operand.col_stride, "an operand is too short");
+    }
+    // SAFETY: the slices hold all that is read and written (asserted above), and `out` is borrowed exclusively.
+    unsafe { accumulate(rows, cols, depth, left, right, out.as_mut_ptr(), stride) };
+}
+
 /// The Euclidean norm of each row of `rows` `[n, d]`, after `gain` `[d]` where one is given. Summed in f64.
 ///
 /// # Errors
@@ -254,12 +308,18 @@ fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
 }
 
 /// A matrix in memory with its strides in elements.
-#[derive(Clone, Copy)]
-struct Operand<'a, T> {
-    data: &'a [T],
-    row_stride: usize,
-    col_stride: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Operand<'a, T> {
+    /// From its first element on.
+    pub data: &'a [T],
+    /// From a row to the next.
+    pub row_stride: usize,
+    /// From a column to the next.
+    pub col_stride: usize,
 }
+
+/// A small dense matrix, see [`add_product`].
+pub type Strided<'a> = Operand<'a, f32>;
 
 /// A pointer to the result, whose tiles the tasks write without overlap.
 struct Shared<T>(*mut T);

@@ -23,7 +23,7 @@ mod moments;
 mod quantile;
 mod rows;
 mod side;
-mod simd;
+pub(super) mod simd;
 mod softmax;
 mod stream;
 mod top;

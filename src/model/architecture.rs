@@ -2,6 +2,7 @@
 //!
 //! A new architecture is a further row. Names follow transformers' checkpoints and llama.cpp's converters (FORMATS.md 4.1, 4.4).
 
+use super::config::Norm;
 use crate::error::{Error, Result, nearest};
 
 /// A canonical weight.
@@ -24,10 +25,44 @@ pub(super) enum Slot {
     Gate,
     Out,
     RopeDivisors,
+    /// Queries, keys and values in one matrix, where a container stores them so.
+    Fused,
+    /// Learned positions.
+    Position,
+    LnFinalBias,
+    Ln1Bias,
+    Ln2Bias,
+    QueryBias,
+    KeyBias,
+    ValueBias,
+    FusedBias,
+    OutputBias,
+    InBias,
+    GateBias,
+    OutBias,
+}
+
+impl Slot {
+    /// True for what models of one architecture may have or lack: the biases of linear maps.
+    pub fn is_optional(self) -> bool {
+        use Slot::{GateBias, InBias, KeyBias, OutBias, OutputBias, QueryBias, RopeDivisors, Unembed, ValueBias};
+        matches!(self, QueryBias | KeyBias | ValueBias | OutputBias | InBias | GateBias | OutBias | RopeDivisors | Unembed)
+    }
+}
+
+/// How queries, keys and values lie in the tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heads {
+    /// A tensor each.
+    Separate,
+    /// One tensor: all queries, then all keys, then all values.
+    Thirds,
+    /// One tensor: query, key and value of head 0, then those of head 1, ….
+    Interleaved,
 }
 
 /// How one container (transformers' safetensors, or GGUF) stores an architecture. Matrices are `[out, in]`.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     /// Canonical weight → stored name; `{}` stands for the layer. What the architecture has no weight for is absent.
     pub names: &'static [Names],
@@ -35,6 +70,9 @@ pub(super) struct Layout {
     pub norm_offset: bool,
     /// The rows of q and k interleave the two rotary halves of a head: row (j, p) of a head is row (p, j) elsewhere.
     pub interleaved_rotary: bool,
+    pub heads: Heads,
+    /// The matrices of attention and MLP are `[in, out]` (GPT-2's Conv1D).
+    pub turned: bool,
 }
 
 /// Which layers see a sliding window only, where the file does not list them.
@@ -42,6 +80,8 @@ pub(super) struct Layout {
 pub(super) enum Sliding {
     /// All, when the file names a window (Mistral); none otherwise.
     All,
+    /// From the layer that the file names on (28 without), when it says that windows are used (Qwen).
+    From,
     /// Layers 0, 2, 4, ….
     Even,
     /// All but every n-th.
@@ -50,7 +90,7 @@ pub(super) enum Sliding {
 
 /// What all files of an architecture have in common. Numbers are the defaults of transformers' config classes, which
 /// configs may leave out.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Architecture {
     /// As `cfg.arch` names it.
     pub name: &'static str,
@@ -58,11 +98,16 @@ pub(super) struct Architecture {
     pub model_types: &'static [&'static str],
     pub huggingface: &'static Layout,
     pub gguf: Option<&'static Layout>,
+    pub norm: Norm,
     /// Norms multiply by 1 + w, whether or not the file has added the 1 already.
     pub norm_offset: bool,
     /// The embedding is multiplied by √d_model at the input.
     pub scaled_embedding: bool,
     pub sliding: Sliding,
+    /// Share of a head that turns; 0 where positions are learned.
+    pub rotary_share: f64,
+    /// Attention and MLP both read the layer's input, unless the config says otherwise.
+    pub parallel: bool,
     /// Layers with a sliding window rotate with this base and without scaling.
     pub local_rope_theta: Option<f64>,
     pub act: &'static str,
@@ -95,6 +140,16 @@ const TRANSFORMERS: Names = &[
     (Slot::In, "layers.{}.mlp.up_proj.weight"),
     (Slot::Out, "layers.{}.mlp.down_proj.weight"),
 ];
+/// Biases, where `attention_bias` or `mlp_bias` asks for them, and always of q, k and v in Qwen2.
+const BIASES: Names = &[
+    (Slot::QueryBias, "layers.{}.self_attn.q_proj.bias"),
+    (Slot::KeyBias, "layers.{}.self_attn.k_proj.bias"),
+    (Slot::ValueBias, "layers.{}.self_attn.v_proj.bias"),
+    (Slot::OutputBias, "layers.{}.self_attn.o_proj.bias"),
+    (Slot::GateBias, "layers.{}.mlp.gate_proj.bias"),
+    (Slot::InBias, "layers.{}.mlp.up_proj.bias"),
+    (Slot::OutBias, "layers.{}.mlp.down_proj.bias"),
+];
 // `post_attention_layernorm` is the norm before the MLP in Llama, and the norm on the attention's output in Gemma-2 and -3.
 const LLAMA_NORMS: Names = &[(Slot::Ln2, "layers.{}.post_attention_layernorm.weight")];
 const GEMMA_NORMS: Names = &[
@@ -124,73 +179,146 @@ const GGUF_GEMMA_NORMS: Names =
     &[(Slot::Ln1Post, "blk.{}.post_attention_norm.weight"), (Slot::Ln2Post, "blk.{}.post_ffw_norm.weight")];
 const GGUF_HEAD_NORMS: Names = &[(Slot::QueryNorm, "blk.{}.attn_q_norm.weight"), (Slot::KeyNorm, "blk.{}.attn_k_norm.weight")];
 
-const LLAMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS], norm_offset: false, interleaved_rotary: false };
-const GEMMA2: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS], norm_offset: true, interleaved_rotary: false };
-const GEMMA3: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, HEAD_NORMS], norm_offset: true, interleaved_rotary: false };
-const LLAMA_GGUF: Layout = Layout { names: &[GGUF], norm_offset: false, interleaved_rotary: true };
+const GPT2_NAMES: Names = &[
+    (Slot::Embed, "wte.weight"),
+    (Slot::Position, "wpe.weight"),
+    (Slot::Unembed, "lm_head.weight"),
+    (Slot::LnFinal, "ln_f.weight"),
+    (Slot::LnFinalBias, "ln_f.bias"),
+    (Slot::Ln1, "h.{}.ln_1.weight"),
+    (Slot::Ln1Bias, "h.{}.ln_1.bias"),
+    (Slot::Fused, "h.{}.attn.c_attn.weight"),
+    (Slot::FusedBias, "h.{}.attn.c_attn.bias"),
+    (Slot::Output, "h.{}.attn.c_proj.weight"),
+    (Slot::OutputBias, "h.{}.attn.c_proj.bias"),
+    (Slot::Ln2, "h.{}.ln_2.weight"),
+    (Slot::Ln2Bias, "h.{}.ln_2.bias"),
+    (Slot::In, "h.{}.mlp.c_fc.weight"),
+    (Slot::InBias, "h.{}.mlp.c_fc.bias"),
+    (Slot::Out, "h.{}.mlp.c_proj.weight"),
+    (Slot::OutBias, "h.{}.mlp.c_proj.bias"),
+];
+const NEOX_NAMES: Names = &[
+    (Slot::Embed, "embed_in.weight"),
+    (Slot::Unembed, "embed_out.weight"),
+    (Slot::LnFinal, "final_layer_norm.weight"),
+    (Slot::LnFinalBias, "final_layer_norm.bias"),
+    (Slot::Ln1, "layers.{}.input_layernorm.weight"),
+    (Slot::Ln1Bias, "layers.{}.input_layernorm.bias"),
+    (Slot::Fused, "layers.{}.attention.query_key_value.weight"),
+    (Slot::FusedBias, "layers.{}.attention.query_key_value.bias"),
+    (Slot::Output, "layers.{}.attention.dense.weight"),
+    (Slot::OutputBias, "layers.{}.attention.dense.bias"),
+    (Slot::Ln2, "layers.{}.post_attention_layernorm.weight"),
+    (Slot::Ln2Bias, "layers.{}.post_attention_layernorm.bias"),
+    (Slot::In, "layers.{}.mlp.dense_h_to_4h.weight"),
+    (Slot::InBias, "layers.{}.mlp.dense_h_to_4h.bias"),
+    (Slot::Out, "layers.{}.mlp.dense_4h_to_h.weight"),
+    (Slot::OutBias, "layers.{}.mlp.dense_4h_to_h.bias"),
+];
+
+const PLAIN: Layout = Layout { names: &[], norm_offset: false, interleaved_rotary: false, heads: Heads::Separate, turned: false };
+const LLAMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES], ..PLAIN };
+const QWEN3: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES], ..PLAIN };
+const GEMMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES], norm_offset: true, ..PLAIN };
+const GEMMA2: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, BIASES], norm_offset: true, ..PLAIN };
+const GEMMA3: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, HEAD_NORMS, BIASES], norm_offset: true, ..PLAIN };
+const GPT2: Layout = Layout { names: &[GPT2_NAMES], heads: Heads::Thirds, turned: true, ..PLAIN };
+const NEOX: Layout = Layout { names: &[NEOX_NAMES], heads: Heads::Interleaved, ..PLAIN };
+const LLAMA_GGUF: Layout = Layout { names: &[GGUF], interleaved_rotary: true, ..PLAIN };
 // The converter adds the 1 to every norm of Gemma, those of q and k too (FORMATS.md 4.4).
-const GEMMA3_GGUF: Layout =
-    Layout { names: &[GGUF, GGUF_GEMMA_NORMS, GGUF_HEAD_NORMS], norm_offset: false, interleaved_rotary: false };
+const GEMMA3_GGUF: Layout = Layout { names: &[GGUF, GGUF_GEMMA_NORMS, GGUF_HEAD_NORMS], ..PLAIN };
+
+const LLAMA_LIKE: Architecture = Architecture {
+    name: "llama",
+    model_types: &["llama", "mistral"],
+    huggingface: &LLAMA,
+    gguf: Some(&LLAMA_GGUF),
+    norm: Norm::Rms,
+    norm_offset: false,
+    scaled_embedding: false,
+    sliding: Sliding::All,
+    rotary_share: 1.0,
+    parallel: false,
+    local_rope_theta: None,
+    act: "silu",
+    tied: false,
+    eps: 1e-6,
+    rope_theta: 1e4,
+    d_head: None,
+    query_scalar: None,
+    gguf_query_scalars: &[],
+    attn_softcap: None,
+    final_softcap: None,
+};
+const GEMMA_LIKE: Architecture = Architecture {
+    name: "gemma",
+    model_types: &["gemma"],
+    huggingface: &GEMMA,
+    gguf: None,
+    norm_offset: true,
+    scaled_embedding: true,
+    act: "gelu_pytorch_tanh",
+    tied: true,
+    d_head: Some(256),
+    ..LLAMA_LIKE
+};
+const LAYER_NORMED: Architecture = Architecture { norm: Norm::Layer, eps: 1e-5, gguf: None, ..LLAMA_LIKE };
 
 /// Every architecture that can be read.
 const ARCHITECTURES: &[Architecture] = &[
+    LLAMA_LIKE,
+    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: None, sliding: Sliding::From, ..LLAMA_LIKE },
     Architecture {
-        name: "llama",
-        model_types: &["llama", "mistral"],
-        huggingface: &LLAMA,
-        gguf: Some(&LLAMA_GGUF),
-        norm_offset: false,
-        scaled_embedding: false,
-        sliding: Sliding::All,
-        local_rope_theta: None,
-        act: "silu",
-        tied: false,
-        eps: 1e-6,
-        rope_theta: 1e4,
-        d_head: None,
-        query_scalar: None,
-        gguf_query_scalars: &[],
-        attn_softcap: None,
-        final_softcap: None,
+        name: "qwen3",
+        model_types: &["qwen3"],
+        huggingface: &QWEN3,
+        gguf: None,
+        sliding: Sliding::From,
+        d_head: Some(128),
+        ..LLAMA_LIKE
     },
+    GEMMA_LIKE,
     Architecture {
         name: "gemma2",
         model_types: &["gemma2"],
         huggingface: &GEMMA2,
-        gguf: None,
-        norm_offset: true,
-        scaled_embedding: true,
         sliding: Sliding::Even,
-        local_rope_theta: None,
-        act: "gelu_pytorch_tanh",
-        tied: true,
-        eps: 1e-6,
-        rope_theta: 1e4,
-        d_head: Some(256),
         query_scalar: Some(256.0),
-        gguf_query_scalars: &[],
         attn_softcap: Some(50.0),
         final_softcap: Some(30.0),
+        ..GEMMA_LIKE
     },
     Architecture {
         name: "gemma3",
         model_types: &["gemma3_text", "gemma3"],
         huggingface: &GEMMA3,
         gguf: Some(&GEMMA3_GGUF),
-        norm_offset: true,
-        scaled_embedding: true,
         sliding: Sliding::AllButEvery(6),
         local_rope_theta: Some(1e4),
-        act: "gelu_pytorch_tanh",
-        tied: true,
-        eps: 1e-6,
         rope_theta: 1e6,
-        d_head: Some(256),
         query_scalar: Some(256.0),
         // Gemma-3-27B
         gguf_query_scalars: &[(5376, 32, 168.0)],
-        attn_softcap: None,
-        final_softcap: None,
+        ..GEMMA_LIKE
+    },
+    Architecture {
+        name: "gpt2",
+        model_types: &["gpt2"],
+        huggingface: &GPT2,
+        rotary_share: 0.0,
+        act: "gelu_new",
+        tied: true,
+        ..LAYER_NORMED
+    },
+    Architecture {
+        name: "gptneox",
+        model_types: &["gpt_neox"],
+        huggingface: &NEOX,
+        rotary_share: 0.25,
+        parallel: true,
+        act: "gelu",
+        ..LAYER_NORMED
     },
 ];
 

@@ -63,7 +63,7 @@ crate::choice! {
 /// Dimensions and conventions of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Architecture: `llama`, `gemma2`, `gemma3`.
+    /// Architecture: `llama`, `qwen2`, `qwen3`, `gemma`, `gemma2`, `gemma3`, `gpt2`, `gptneox`.
     pub arch: &'static str,
     /// Number of layers.
     pub n_layers: usize,
@@ -83,14 +83,16 @@ pub struct Config {
     pub tied: bool,
     /// The MLP's activation function.
     pub act: Act,
+    /// The MLP has a gate.
+    pub gated: bool,
     /// The kind of normalisation.
     pub norm: Norm,
     /// The architecture's norms multiply by 1 + w; gains are given with the 1 added.
     pub norm_offset: bool,
     /// ε of the norms.
     pub eps: f64,
-    /// θ of the rotary embedding (of the global layers, where layers differ).
-    pub rope_theta: f64,
+    /// θ of the rotary embedding (of the global layers, where layers differ); none where positions are learned.
+    pub rope_theta: Option<f64>,
     /// Queries and keys are normalised head by head.
     pub qk_norm: bool,
     /// What q·k is multiplied by.
@@ -114,7 +116,7 @@ impl Config {
     pub fn to_json(&self) -> Json {
         json!({
             "arch": self.arch, "n_layers": self.n_layers, "d_model": self.d_model, "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads,
-            "d_head": self.d_head, "d_mlp": self.d_mlp, "d_vocab": self.d_vocab, "tied": self.tied, "act": self.act.name(),
+            "d_head": self.d_head, "d_mlp": self.d_mlp, "d_vocab": self.d_vocab, "tied": self.tied, "act": self.act.name(), "gated": self.gated,
             "norm": self.norm.name(), "norm_offset": self.norm_offset, "eps": self.eps, "rope_theta": self.rope_theta,
             "qk_norm": self.qk_norm, "attn_scale": self.attn_scale, "attn_softcap": self.attn_softcap,
             "final_softcap": self.final_softcap, "parallel": self.parallel, "embed_scale": self.embed_scale, "n_ctx": self.n_ctx,
@@ -140,6 +142,7 @@ pub(super) struct Claims {
     eps: Option<f64>,
     query_scalar: Option<f64>,
     attn_scale: Option<f64>,
+    parallel: Option<bool>,
     attn_softcap: Option<f64>,
     final_softcap: Option<f64>,
     n_ctx: Option<usize>,
@@ -150,6 +153,8 @@ pub(super) struct Claims {
     local_rope: Option<RopeRule>,
     window: Option<usize>,
     window_pattern: Option<usize>,
+    /// The first layer with a window, in families where the file says so.
+    window_from: Option<usize>,
     sliding: Option<Vec<bool>>,
 }
 
@@ -187,7 +192,12 @@ impl Claims {
     pub fn from_json(config: &Json, architecture: &Architecture) -> Self {
         let text = text_config(config);
         let number = |key: &str| json_number(&text[key]);
-        let size = |key: &str| number(key).and_then(whole);
+        // The second name is that of GPT-2 or GPT-NeoX.
+        let size = |key: &str, older: &str| number(key).or_else(|| number(older)).and_then(whole);
+        let act = ["hidden_activation", "hidden_act", "activation_function"].iter().find_map(|key| text[*key].as_str());
+        // Gemma-1's configs say `gelu` and mean its tanh form, as transformers reads them.
+        let act = act.map(|act| if architecture.scaled_embedding && act == "gelu" { "gelu_pytorch_tanh" } else { act });
+        let flag = |key: &str| text[key].as_bool();
         let cap = |key: &str, default: Option<f64>| text.get(key).map_or(default, json_number);
         // Transformers 5 has one object, or one for each kind of layer; 4 has a base and a scaling.
         let rope = &text["rope_parameters"];
@@ -201,28 +211,32 @@ impl Claims {
         let layer_types = text["layer_types"].as_array();
         Claims {
             source: "config.json",
-            n_layers: size("num_hidden_layers"),
-            d_model: size("hidden_size"),
-            n_heads: size("num_attention_heads"),
-            n_kv_heads: size("num_key_value_heads"),
-            d_head: size("head_dim"),
-            d_mlp: size("intermediate_size"),
-            d_vocab: size("vocab_size"),
-            tied: text["tie_word_embeddings"].as_bool().or_else(|| config["tie_word_embeddings"].as_bool()),
-            act: text["hidden_activation"].as_str().or_else(|| text["hidden_act"].as_str()).map(str::to_string),
-            eps: number("rms_norm_eps"),
+            n_layers: size("num_hidden_layers", "n_layer"),
+            d_model: size("hidden_size", "n_embd"),
+            n_heads: size("num_attention_heads", "n_head"),
+            n_kv_heads: size("num_key_value_heads", ""),
+            d_head: size("head_dim", ""),
+            d_mlp: size("intermediate_size", "n_inner"),
+            d_vocab: size("vocab_size", ""),
+            tied: flag("tie_word_embeddings").or_else(|| config["tie_word_embeddings"].as_bool()),
+            act: act.map(str::to_string),
+            eps: ["rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"].iter().find_map(|key| number(key)),
             query_scalar: number("query_pre_attn_scalar").or(architecture.query_scalar),
-            attn_scale: None,
+            attn_scale: (flag("scale_attn_weights") == Some(false)).then_some(1.0),
+            parallel: flag("use_parallel_residual"),
             attn_softcap: cap("attn_logit_softcapping", architecture.attn_softcap),
             final_softcap: cap("final_logit_softcapping", architecture.final_softcap),
-            n_ctx: size("max_position_embeddings"),
+            n_ctx: size("max_position_embeddings", "n_positions"),
             rotary_dims: None,
-            rotary_share: json_number(&global["partial_rotary_factor"]).or_else(|| number("partial_rotary_factor")),
-            rope_base: json_number(&global["rope_theta"]).or_else(|| number("rope_theta")),
+            rotary_share: json_number(&global["partial_rotary_factor"])
+                .or_else(|| number("partial_rotary_factor"))
+                .or_else(|| number("rotary_pct")),
+            rope_base: json_number(&global["rope_theta"]).or_else(|| number("rope_theta")).or_else(|| number("rotary_emb_base")),
             rope_scaling: Some(scaling),
             local_rope: local_base.map(|base| RopeRule { base, scaling: local.map_or(Scaling::None, json_scaling) }),
-            window: size("sliding_window"),
-            window_pattern: size("sliding_window_pattern").or_else(|| size("_sliding_window_pattern")),
+            window: size("sliding_window", "").filter(|_| flag("use_sliding_window") != Some(false)),
+            window_pattern: size("sliding_window_pattern", "_sliding_window_pattern"),
+            window_from: size("max_window_layers", ""),
             sliding: layer_types.map(|types| types.iter().map(|kind| kind == "sliding_attention").collect()),
         }
     }
@@ -263,6 +277,7 @@ impl Claims {
             eps: number("attention.layer_norm_rms_epsilon"),
             query_scalar: query_scalar.map(|(.., scalar)| *scalar),
             attn_scale: number("attention.scale"),
+            parallel: None,
             attn_softcap: number("attn_logit_softcapping"),
             final_softcap: number("final_logit_softcapping"),
             n_ctx: size("context_length"),
@@ -273,6 +288,7 @@ impl Claims {
             local_rope: None,
             window: size("attention.sliding_window"),
             window_pattern: size("attention.sliding_window_pattern"),
+            window_from: None,
             sliding: None,
         })
     }
@@ -312,10 +328,11 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         tensor.matrix_shape("it").map_err(|e| e.file(file).tensor(weights.name(slot, layer).unwrap_or_default()))
     };
     let (d_vocab, d_model) = matrix(Slot::Embed, 0)?;
-    let stored = (0..).take_while(|layer| weights.find(Slot::Query, *layer).is_some()).count();
+    let attention = weights.attention_slot();
+    let stored = (0..).take_while(|layer| weights.find(attention, *layer).is_some()).count();
     let n_layers = match claims.n_layers {
         Some(claimed) if claimed > stored => {
-            let missing = weights.name(Slot::Query, stored).unwrap_or_default();
+            let missing = weights.name(attention, stored).unwrap_or_default();
             return Err(fault(format!("{source} says {claimed} layers, but `{missing}` is missing")));
         }
         Some(claimed) => claimed,
@@ -324,7 +341,14 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     if n_layers == 0 || d_model == 0 || d_vocab == 0 {
         return Err(fault(format!("a model of {n_layers} layers, d_model {d_model} and {d_vocab} tokens is empty")));
     }
-    let heads = Heads::of(&claims, architecture, weights, matrix(Slot::Query, 0)?.0, matrix(Slot::Key, 0)?.0)?;
+    let (q_rows, k_rows) = match attention {
+        Slot::Fused => {
+            let rows = matrix(Slot::Fused, 0)?.0;
+            (rows / 3, rows / 3)
+        }
+        _ => (matrix(Slot::Query, 0)?.0, matrix(Slot::Key, 0)?.0),
+    };
+    let heads = Heads::of(&claims, architecture, weights, q_rows, k_rows)?;
     let (d_mlp, _) = matrix(Slot::In, 0)?;
 
     let (d_q, d_kv) = (heads.n_heads * heads.d_head, heads.n_kv_heads * heads.d_head);
@@ -332,28 +356,58 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         "d_model {d_model}, {} heads and {} kv heads of {}, {d_mlp} neurons",
         heads.n_heads, heads.n_kv_heads, heads.d_head
     );
+    let d_head = heads.d_head;
+    let expected: [(Slot, &[usize]); 24] = [
+        (Slot::Ln1, &[d_model]),
+        (Slot::Ln1Bias, &[d_model]),
+        (Slot::Ln1Post, &[d_model]),
+        (Slot::Ln2, &[d_model]),
+        (Slot::Ln2Bias, &[d_model]),
+        (Slot::Ln2Post, &[d_model]),
+        (Slot::QueryNorm, &[d_head]),
+        (Slot::KeyNorm, &[d_head]),
+        (Slot::Query, &[d_q, d_model]),
+        (Slot::Key, &[d_kv, d_model]),
+        (Slot::Value, &[d_kv, d_model]),
+        (Slot::Fused, &[d_q + 2 * d_kv, d_model]),
+        (Slot::Output, &[d_model, d_q]),
+        (Slot::In, &[d_mlp, d_model]),
+        (Slot::Gate, &[d_mlp, d_model]),
+        (Slot::Out, &[d_model, d_mlp]),
+        (Slot::QueryBias, &[d_q]),
+        (Slot::KeyBias, &[d_kv]),
+        (Slot::ValueBias, &[d_kv]),
+        (Slot::FusedBias, &[d_q + 2 * d_kv]),
+        (Slot::OutputBias, &[d_model]),
+        (Slot::InBias, &[d_mlp]),
+        (Slot::GateBias, &[d_mlp]),
+        (Slot::OutBias, &[d_model]),
+    ];
     for layer in 0..n_layers {
-        let expected: [(Slot, &[usize]); 12] = [
-            (Slot::Ln1, &[d_model]),
-            (Slot::Ln1Post, &[d_model]),
-            (Slot::Ln2, &[d_model]),
-            (Slot::Ln2Post, &[d_model]),
-            (Slot::QueryNorm, &[heads.d_head]),
-            (Slot::KeyNorm, &[heads.d_head]),
-            (Slot::Query, &[d_q, d_model]),
-            (Slot::Key, &[d_kv, d_model]),
-            (Slot::Value, &[d_kv, d_model]),
-            (Slot::Output, &[d_model, d_q]),
-            (Slot::In, &[d_mlp, d_model]),
-            (Slot::Out, &[d_model, d_mlp]),
-        ];
-        for (slot, shape) in expected.iter().chain([&(Slot::Gate, &[d_mlp, d_model][..])]) {
-            if weights.layout.name_of(*slot, layer).is_some() {
-                weights.check_shape(*slot, layer, shape, &why)?;
+        for (slot, shape) in expected {
+            let needed = weights.layout.name_of(slot, layer).is_some() && !slot.is_optional();
+            if needed || weights.find(slot, layer).is_some() {
+                weights.check_shape(slot, layer, shape, &why)?;
             }
         }
     }
-    weights.check_shape(Slot::LnFinal, 0, &[d_model], &why)?;
+    for slot in [Slot::LnFinal, Slot::LnFinalBias] {
+        if weights.layout.name_of(slot, 0).is_some() {
+            weights.check_shape(slot, 0, &[d_model], &why)?;
+        }
+    }
+    let positions = match weights.layout.name_of(Slot::Position, 0) {
+        Some(_) => Some(matrix(Slot::Position, 0)?),
+        None => None,
+    };
+    if let Some((n_ctx, width)) = positions {
+        weights.check_shape(
+            Slot::Position,
+            0,
+            &[n_ctx, d_model],
+            &format!("positions of {width} do not fit d_model {d_model}"),
+        )?;
+    }
 
     let claimed_tied = claims.tied.unwrap_or(architecture.tied);
     let tied = match weights.find(Slot::Unembed, 0) {
@@ -392,9 +446,9 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     let rope = RopeRule { base: claims.rope_base.unwrap_or(architecture.rope_theta), scaling };
     let local_rope =
         architecture.local_rope_theta.map(|base| claims.local_rope.unwrap_or(RopeRule { base, scaling: Scaling::None }));
-    let rotary_share = claims.rotary_share.map(|share| (share * heads.d_head as f64) as usize);
-    let rotary_dims = claims.rotary_dims.or(rotary_share).unwrap_or(heads.d_head);
-    if rotary_dims > heads.d_head || heads.d_head % 2 == 1 {
+    let rotary_share = claims.rotary_share.unwrap_or(architecture.rotary_share);
+    let rotary_dims = claims.rotary_dims.unwrap_or((rotary_share * heads.d_head as f64) as usize);
+    if rotary_dims > heads.d_head || rotary_dims % 2 == 1 {
         return Err(fault(format!("{rotary_dims} rotary dimensions do not fit heads of {}", heads.d_head)));
     }
     let act = match claims.act.as_deref().unwrap_or(architecture.act) {
@@ -428,17 +482,18 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         d_vocab,
         tied,
         act,
-        norm: Norm::Rms,
+        gated: weights.layout.name_of(Slot::Gate, 0).is_some(),
+        norm: architecture.norm,
         norm_offset: architecture.norm_offset,
         eps: claims.eps.unwrap_or(architecture.eps),
-        rope_theta: rope.base,
+        rope_theta: (rotary_dims > 0).then_some(rope.base),
         qk_norm: weights.layout.name_of(Slot::QueryNorm, 0).is_some(),
         attn_scale: claims.attn_scale.unwrap_or_else(|| 1.0 / scalar.sqrt()),
         attn_softcap: claims.attn_softcap,
         final_softcap: claims.final_softcap,
-        parallel: false,
+        parallel: architecture.parallel && claims.parallel != Some(false),
         embed_scale: if architecture.scaled_embedding { embed_scale(d_model, weights.get(Slot::Embed, 0)?.dtype()) } else { 1.0 },
-        n_ctx: claims.n_ctx,
+        n_ctx: positions.map(|(n_ctx, _)| n_ctx).or(claims.n_ctx),
         quantised: weights.tensors.iter().any(|(_, t)| t.dtype().is_quantised()),
     };
     Ok(Settled { config, rope, local_rope, rotary_dims, sliding, window: claims.window, warnings })
@@ -515,6 +570,7 @@ fn sliding_layers(claims: &Claims, architecture: &Architecture, n_layers: usize)
     }
     let rule = |layer: usize| match architecture.sliding {
         Sliding::All => claims.window.is_some(),
+        Sliding::From => claims.window.is_some() && layer >= claims.window_from.unwrap_or(28),
         Sliding::Even => layer.is_multiple_of(2),
         Sliding::AllButEvery(n) => !(layer + 1).is_multiple_of(claims.window_pattern.unwrap_or(n).max(1)),
     };

@@ -141,6 +141,78 @@ pub(super) fn entries() -> Vec<Entry> {
             method gain(call, model: Model, name: String) -> Option<Tensor> { model.find_gain(&name) }
         },
         entry! {
+            /// A norm's bias, `[d_model]`, by the names of `gain`; `()` where the architecture has none (RMSNorm).
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").bias("blocks.0.ln1") == ());
+            /// ```
+            method bias(call, model: Model, name: String) -> Option<Tensor> { model.bias(&name) }
+        },
+        entry! {
+            /// Query bias of one head, `[d_head]`; `()` where the model has none.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").b_Q(0, 1) == ());
+            /// ```
+            method b_Q(call, model: Model, layer: usize, head: usize) -> Option<Tensor> { model.b_q(layer, head) }
+        },
+        entry! {
+            /// Key bias of the kv head that query head `head` uses, `[d_head]`; `()` where the model has none.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").b_K(0, 1) == ());
+            /// ```
+            method b_K(call, model: Model, layer: usize, head: usize) -> Option<Tensor> { model.b_k(layer, head) }
+        },
+        entry! {
+            /// Value bias of the kv head that query head `head` uses, `[d_head]`; `()` where the model has none.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").b_V(0, 1) == ());
+            /// ```
+            method b_V(call, model: Model, layer: usize, head: usize) -> Option<Tensor> { model.b_v(layer, head) }
+        },
+        entry! {
+            /// Output bias of attention, `[d_model]`; `()` where the model has none.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").b_O(0) == ());
+            /// ```
+            method b_O(call, model: Model, layer: usize) -> Option<Tensor> { model.b_o(layer) }
+        },
+        entry! {
+            /// Bias of the MLP's input, `[d_mlp]` (of the `up` projection of a gated one); `()` where the model has none.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").b_in(0) == ());
+            /// ```
+            method b_in(call, model: Model, layer: usize) -> Option<Tensor> { model.b_in(layer) }
+        },
+        entry! {
+            /// Bias of a gated MLP's gate, `[d_mlp]`; `()` where the model has none.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").b_gate(0) == ());
+            /// ```
+            method b_gate(call, model: Model, layer: usize) -> Option<Tensor> { model.b_gate(layer) }
+        },
+        entry! {
+            /// Bias of the MLP's output, `[d_model]`; `()` where the model has none.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").b_out(0) == ());
+            /// ```
+            method b_out(call, model: Model, layer: usize) -> Option<Tensor> { model.b_out(layer) }
+        },
+        entry! {
+            /// Learned position embeddings, `[n_ctx, d_model]`; `()` where positions are rotary.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").W_pos == ());
+            /// ```
+            get W_pos(call, model: Model) -> Option<Tensor> { Ok(model.w_pos()) }
+        },
+        entry! {
             /// A token's text: `" the"`; a lone byte as `"<0xE2>"`.
             ///
             /// ```rhai

@@ -6,6 +6,7 @@
 mod analyses;
 mod dictionaries;
 mod formats;
+mod forward;
 mod house;
 mod models;
 mod program;

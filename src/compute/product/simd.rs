@@ -3,7 +3,7 @@
 //! The functions are inlined into one of a few dispatched operations; called outside of those they would be compiled for
 //! the least of all processors.
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
 /// Sums of powers of `x · scale - shift` over a run, and its extremes.
 #[derive(Clone, Copy)]
@@ -79,7 +79,7 @@ pub(super) fn sums<S: Simd>(simd: S, run: &[f32], scale: f32, shift: f32) -> Sum
 
 /// The largest score of a run; -∞ where there is none. Means nothing where a score is NaN.
 #[inline(always)]
-pub(super) fn max<S: Simd>(simd: S, run: &[f32]) -> f32 {
+pub(in crate::compute) fn max<S: Simd>(simd: S, run: &[f32]) -> f32 {
     let (vectors, tail) = S::as_simd_f32s(run);
     let mut lanes = simd.splat_f32s(f32::NEG_INFINITY);
     for x in vectors {
@@ -202,7 +202,7 @@ fn compress<S: Simd>(simd: S, x: S::f32s, chosen: S::m32s, out: &mut [f32]) -> u
 
 /// e^x for x ≤ 0 within 2 units in the last place; 0 below -87, anything for NaN.
 #[inline(always)]
-fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(in crate::compute) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     // x = n ln 2 + r with |r| ≤ ln 2 / 2; adding 1.5 · 2^23 rounds to the integer n and leaves it in the low bits.
     let magic = simd.splat_f32s(12_582_912.0);
     let shifted = simd.mul_add_e_f32s(x, simd.splat_f32s(std::f32::consts::LOG2_E), magic);
@@ -221,7 +221,7 @@ fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 
 /// The first numbers of a vector; the others are `fill`.
 #[inline(always)]
-fn padded<S: Simd>(simd: S, numbers: &[f32], fill: f32) -> S::f32s {
+pub(in crate::compute) fn padded<S: Simd>(simd: S, numbers: &[f32], fill: f32) -> S::f32s {
     let mut out = simd.splat_f32s(fill);
     bytemuck::cast_slice_mut::<S::f32s, f32>(std::slice::from_mut(&mut out))[..numbers.len()].copy_from_slice(numbers);
     out
@@ -291,35 +291,10 @@ pub(super) fn abs<S: Simd>(simd: S, run: &mut [f32]) {
     }
 }
 
-/// x ↦ c · tanh(x / c), in place; NaN where x is not finite, so that an infinite weight does not pass unseen.
-pub(super) struct Softcap<'a> {
-    /// The scores.
-    pub scores: &'a mut [f32],
-    /// c.
-    pub cap: f32,
-}
-
-impl WithSimd for Softcap<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let (cap, inverse) = (simd.splat_f32s(self.cap), simd.splat_f32s(1.0 / self.cap));
-        let (vectors, tail) = S::as_mut_simd_f32s(self.scores);
-        for x in vectors {
-            *x = simd.mul_f32s(cap, tanh(simd, simd.mul_f32s(*x, inverse)));
-        }
-        if !tail.is_empty() {
-            let last = simd.mul_f32s(cap, tanh(simd, simd.mul_f32s(padded(simd, tail, 0.0), inverse)));
-            tail.copy_from_slice(&bytemuck::cast_slice::<S::f32s, f32>(std::slice::from_ref(&last))[..tail.len()]);
-        }
-    }
-}
-
 /// (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; near 0, where that cancels, the odd polynomial of Cephes' `tanhf`.
 /// NaN where x is not finite.
 #[inline(always)]
-fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
+pub(in crate::compute) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let magnitude = simd.abs_f32s(x);
     let one = simd.splat_f32s(1.0);
     let e = exp(simd, simd.mul_f32s(magnitude, simd.splat_f32s(-2.0)));

@@ -6,8 +6,8 @@
 
 use super::kernel::{MR, NR, Tile};
 use super::side::Side;
-use super::simd;
 use crate::compute::blocks;
+use crate::compute::pointwise::{self, Pointwise};
 use crate::error::Result;
 use crate::work::Work;
 use pulp::Arch;
@@ -219,7 +219,7 @@ impl Stream<'_> {
     fn map(&self, data: &mut [f32], stride: usize, rows: usize, width: usize) {
         if let Some(cap) = self.softcap {
             for row in data.chunks_mut(stride).take(rows) {
-                self.arch.dispatch(simd::Softcap { scores: &mut row[..width], cap });
+                pointwise::apply(Pointwise::Softcap(cap), &mut row[..width], None);
             }
         }
     }
