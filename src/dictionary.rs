@@ -3,10 +3,11 @@
 //!
 //! * `site`: places, their hook names and their order. * `directions`: read and write directions in the residual stream.
 //! * `activation`: encode, decode, reconstruct. * `load`: SAELens, Gemma Scope, and an explicit map for anything else.
-//! * `made`: from tensors, neurons, tokens. * `random`: nulls. * `part`: selecting, joining, statistics, labels.
+//! * `edits`: features ablated and reconstructions spliced in a forward pass. * `made`: from tensors, neurons, tokens. * `random`: nulls. * `part`: selecting, joining, statistics, labels.
 
 mod activation;
 mod directions;
+mod edits;
 mod load;
 mod made;
 mod part;
@@ -15,6 +16,7 @@ mod site;
 
 pub use activation::{Activation, Normalization};
 pub use directions::Directions;
+pub use edits::{Amount, EditOp, EditOptions, RunOptions, request};
 pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae};
 pub use made::{Basis, DirectionsOptions, directions, mlp_neurons, token_basis};
 pub use random::{RandomKind, RandomOptions, random_directions};

@@ -11,8 +11,10 @@ use crate::tensor::{Class, Tensor};
 use serde_json::json;
 #[doc(hidden)] // for the macros
 pub use serde_json::{Map as JsonMap, Value as Json};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// The value of an option, as a script gave it.
 #[derive(Clone)]
@@ -35,6 +37,13 @@ pub enum Value {
     Map(OptionMap),
     /// A tensor.
     Tensor(Tensor),
+    /// A value of one of this crate's own types, for the option that knows it.
+    Native {
+        /// The name of its type.
+        kind: String,
+        /// The value.
+        object: Arc<dyn Any + Send + Sync>,
+    },
     /// Something else; the name of its type.
     Other(String),
 }
@@ -55,6 +64,7 @@ impl Value {
             Value::Range(a, b) => format!("{a}..{}", b.map_or(String::new(), |b| b.to_string())),
             Value::Map(_) => "a map".into(),
             Value::Tensor(t) => format!("{t:?}"),
+            Value::Native { kind, .. } => format!("a {kind}"),
             Value::Other(name) => format!("a {name}"),
         }
     }
@@ -210,6 +220,18 @@ impl OptionValue for Tensor {
     }
     fn canonical(&self) -> Json {
         json!(format!("{self:?}"))
+    }
+}
+
+impl OptionValue for OptionMap {
+    fn kind() -> String {
+        "a map".into()
+    }
+    fn read(value: &Value) -> Option<Self> {
+        if let Value::Map(map) = value { Some(map.clone()) } else { None }
+    }
+    fn canonical(&self) -> Json {
+        Json::Object(self.iter().map(|(key, value)| (key.clone(), Json::String(value.describe()))).collect())
     }
 }
 

@@ -15,6 +15,7 @@ mod basics;
 mod dictionaries;
 mod figures;
 mod files;
+mod forward;
 mod models;
 mod tables;
 mod tensor;
@@ -100,6 +101,7 @@ pub fn entries() -> &'static [Entry] {
             param::entries(),
             tensor::entries(),
             models::entries(),
+            forward::entries(),
             dictionaries::entries(),
             analyses::entries(),
             tables::entries(),

@@ -105,6 +105,8 @@ pub struct Config {
     pub parallel: bool,
     /// What the embedding is multiplied by at the input.
     pub embed_scale: f64,
+    /// Tokens that end a text.
+    pub end_tokens: Vec<usize>,
     /// Longest context that the config names.
     pub n_ctx: Option<usize>,
     /// Weights are stored in blocks or 8-bit floats: they differ from the trained ones.
@@ -120,6 +122,7 @@ impl Config {
             "norm": self.norm.name(), "norm_offset": self.norm_offset, "eps": self.eps, "rope_theta": self.rope_theta,
             "qk_norm": self.qk_norm, "attn_scale": self.attn_scale, "attn_softcap": self.attn_softcap,
             "final_softcap": self.final_softcap, "parallel": self.parallel, "embed_scale": self.embed_scale, "n_ctx": self.n_ctx,
+            "end_tokens": self.end_tokens,
             "quantised": self.quantised,
         })
     }
@@ -146,6 +149,7 @@ pub(super) struct Claims {
     attn_softcap: Option<f64>,
     final_softcap: Option<f64>,
     n_ctx: Option<usize>,
+    end_tokens: Vec<usize>,
     rotary_dims: Option<usize>,
     rotary_share: Option<f64>,
     rope_base: Option<f64>,
@@ -227,6 +231,10 @@ impl Claims {
             attn_softcap: cap("attn_logit_softcapping", architecture.attn_softcap),
             final_softcap: cap("final_logit_softcapping", architecture.final_softcap),
             n_ctx: size("max_position_embeddings", "n_positions"),
+            end_tokens: match &text["eos_token_id"] {
+                Json::Array(ids) => ids.iter().filter_map(json_number).filter_map(whole).collect(),
+                id => json_number(id).and_then(whole).into_iter().collect(),
+            },
             rotary_dims: None,
             rotary_share: json_number(&global["partial_rotary_factor"])
                 .or_else(|| number("partial_rotary_factor"))
@@ -281,6 +289,10 @@ impl Claims {
             attn_softcap: number("attn_logit_softcapping"),
             final_softcap: number("final_logit_softcapping"),
             n_ctx: size("context_length"),
+            end_tokens: ["eos", "eot"]
+                .iter()
+                .filter_map(|kind| metadata.get(&format!("tokenizer.ggml.{kind}_token_id"))?.as_usize())
+                .collect(),
             rotary_dims: size("rope.dimension_count"),
             rotary_share: None,
             rope_base: number("rope.freq_base"),
@@ -493,6 +505,7 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         final_softcap: claims.final_softcap,
         parallel: architecture.parallel && claims.parallel != Some(false),
         embed_scale: if architecture.scaled_embedding { embed_scale(d_model, weights.get(Slot::Embed, 0)?.dtype()) } else { 1.0 },
+        end_tokens: claims.end_tokens,
         n_ctx: positions.map(|(n_ctx, _)| n_ctx).or(claims.n_ctx),
         quantised: weights.tensors.iter().any(|(_, t)| t.dtype().is_quantised()),
     };

@@ -1,14 +1,17 @@
 //! The forward pass: one for every architecture, in f32 whatever the file's dtype, with hooks by TransformerLens's names.
 //!
 //! * `weights`: the model's weights made ready. * `attention`: scores to values. * `hooks`: places, what is kept, edits.
+//! * `generate`: text continued token by token.
 //!
 //! The pass is written for several sequences at once, packed row by row; nothing is padded. Products go through
 //! [`crate::compute::linear`]; the unembedding is multiplied as it is stored, since it is often the largest matrix.
 
 mod attention;
+mod generate;
 mod hooks;
 mod weights;
 
+pub use generate::{GenerateOptions, SteerOptions, generate};
 pub use hooks::{Change, Edit, Hook, Op, Spot};
 
 use super::{Config, Model, Norm, Rope};
@@ -65,6 +68,8 @@ pub enum Logits {
 /// What a pass gives.
 #[derive(Clone, Debug)]
 pub struct Pass {
+    /// The ids that were run, of all sequences one after another.
+    pub tokens: Vec<usize>,
     /// `[n, d_vocab]`, rows of all sequences one after another; `None` where none were asked for.
     pub logits: Option<Tensor>,
     /// Activations by place, in the order of the pass. Shapes: see [`Spot`].
@@ -221,7 +226,7 @@ impl Forward {
             cache.len += rows;
         }
         let logits = if needs_all { self.logits(&x, request.logits, &mut taps, work)? } else { None };
-        Ok(Pass { logits, kept: taps.kept })
+        Ok(Pass { logits, kept: taps.kept, tokens })
     }
 
     fn check(&self, texts: &[&[usize]], past: usize, request: &Request) -> Result<()> {
@@ -399,6 +404,34 @@ impl Forward {
             });
         }
         Ok(Some(logits))
+    }
+}
+
+impl Pass {
+    /// What was kept at a hook.
+    ///
+    /// # Errors
+    /// Nothing was.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        let found = self.kept.iter().find(|(hook, _)| hook.name() == name);
+        found.map(|(_, tensor)| tensor).ok_or_else(|| {
+            let kept: Vec<_> = self.kept.iter().map(|(hook, _)| hook.name()).collect();
+            let error = Error::input(format!("`{name}` was not kept"));
+            match kept.as_slice() {
+                [] => error.help("name the hooks to keep: model.run(text, #{hooks: [\"blocks.0.hook_resid_post\"]})"),
+                kept => error.help(format!("kept are: {}", kept.join(", "))),
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ActivationCache of {} tokens", self.tokens.len())?;
+        if let Some(logits) = &self.logits {
+            write!(f, "\n  logits {:?}", logits.shape())?;
+        }
+        self.kept.iter().try_for_each(|(hook, tensor)| write!(f, "\n  {} {:?}", hook.name(), tensor.shape()))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Script values ↔ Rust values. Numbers are coerced here, by the argument's own conversion: an integer is accepted
 //! wherever a float is wanted.
 
+use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
 use crate::figure::Figure;
 use crate::options::{OptionMap, Value};
@@ -8,6 +9,7 @@ use crate::table::Table;
 use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
 use std::any::TypeId;
+use std::sync::Arc;
 
 /// A type that an argument can have.
 pub trait FromScript: Sized + 'static {
@@ -259,6 +261,9 @@ pub fn option_value(value: &Dynamic) -> Value {
     if let Some(range) = value.read_lock::<std::ops::RangeInclusive<i64>>() {
         return Value::Range(*range.start(), Some(*range.end()).filter(|end| *end != i64::MAX).map(|end| end + 1));
     }
+    if let Some(dict) = value.read_lock::<Dictionary>() {
+        return Value::Native { kind: type_name(value), object: Arc::new(dict.clone()) };
+    }
     match option_map(value) {
         Some(map) => Value::Map(map),
         None => Value::Other(type_name(value)),
@@ -288,7 +293,7 @@ pub fn to_json(value: &Dynamic) -> Result<serde_json::Value> {
         Value::Text(v) => json!(v),
         Value::Tensor(tensor) => nested(&tensor.to_f64(), tensor.shape()),
         Value::Range(a, b) => json!({"from": a, "to": b}),
-        Value::List(_) | Value::Map(_) | Value::Other(_) => {
+        Value::List(_) | Value::Map(_) | Value::Native { .. } | Value::Other(_) => {
             return Err(Error::input(format!("{} cannot be written as JSON", describe(value))));
         }
     })

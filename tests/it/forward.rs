@@ -1,8 +1,8 @@
 //! The forward pass against transformers: tests/reference/forward.py ran tiny random models of every architecture.
 
-use crate::support::{fixture, work};
+use crate::support::{assert_close, fixture, numbers, real, reference, work};
 use saerepl::formats::{TensorSet, safetensors};
-use saerepl::model::forward::{Edit, Hook, KvCache, Logits, Op, Request};
+use saerepl::model::forward::{Edit, GenerateOptions, Hook, KvCache, Logits, Op, Request, Spot, generate};
 use saerepl::model::{Model, ModelOptions};
 use saerepl::tensor::{Bytes, Tensor};
 
@@ -123,4 +123,76 @@ fn texts_run_side_by_side_do_not_see_each_other() {
     assert_eq!(both.shape()[0], a.len() + b.len());
     let far = both.to_f32().iter().zip(&together).fold(0f32, |m, (x, y)| m.max((x - y).abs()));
     assert!(far < 1e-4, "{far}");
+}
+
+#[test]
+fn real_models_agree_with_transformers() {
+    let work = work();
+    let reference = reference("forward_real.json");
+    for (name, file) in [("smollm2", "smollm2-135m.gguf"), ("gemma3", "gemma3-270m.gguf")] {
+        let Some(path) = real(file) else { continue };
+        let model = Model::load(&path, &ModelOptions::default(), &work).unwrap();
+        let forward = model.forward(&work).unwrap();
+        for (prompt, expected) in reference[name].as_object().unwrap() {
+            let what = format!("{name}, {prompt}");
+            let ids: Vec<usize> = numbers(&expected["ids"]).iter().map(|id| *id as usize).collect();
+            let keep: Vec<_> = (0..model.cfg().n_layers).map(|layer| Hook::Block(layer, Spot::ResidPost)).collect();
+            let pass = forward.run(&[&ids], &Request { keep, ..Request::default() }, &work).unwrap();
+            let logits = pass.logits.unwrap().to_f32();
+            let rows: Vec<&[f32]> = logits.chunks(model.cfg().d_vocab).collect();
+            let wanted = numbers(&expected["arg_max"]).into_iter().zip(numbers(&expected["lead"]));
+            for (position, (wanted, lead)) in wanted.enumerate() {
+                assert!(lead < 0.01 || argmax(rows[position]) as f64 == wanted, "{what}, position {position}");
+            }
+            let last = rows[rows.len() - 1];
+            let top: Vec<f64> = numbers(&expected["last_top"]["ids"]).iter().map(|id| f64::from(last[*id as usize])).collect();
+            assert_close(&top, &numbers(&expected["last_top"]["logits"]), 1e-3, &what);
+            let positions: Vec<usize> = numbers(&expected["positions"]).iter().map(|p| *p as usize).collect();
+            for (layer, (hook, tensor)) in pass.kept.iter().enumerate() {
+                for (i, position) in positions.iter().enumerate() {
+                    let row: Vec<f64> = tensor.row(*position).unwrap().iter().map(|v| f64::from(*v)).collect();
+                    let expected = &expected["resid_post"][layer][i];
+                    let norm = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+                    let mean = row.iter().sum::<f64>() / row.len() as f64;
+                    let what = format!("{what}, {}, position {position}", hook.name());
+                    assert_close(&[norm], &numbers(&expected["norm"]), 1e-3, &what);
+                    // A mean near 0 is as exact as the numbers that it is made of.
+                    let scale = norm / (row.len() as f64).sqrt();
+                    assert!((mean - expected["mean"].as_f64().unwrap()).abs() < 1e-3 * scale, "{what}: mean {mean}");
+                    let first = numbers(&expected["first"]);
+                    assert!(row.iter().zip(&first).all(|(a, b)| (a - b).abs() < 1e-3 * scale.max(b.abs())), "{what}: {row:?}");
+                }
+            }
+            let sure = numbers(&expected["greedy_lead"]).iter().take_while(|lead| **lead > 0.01).count();
+            let options = GenerateOptions { max_tokens: sure, ..GenerateOptions::default() };
+            let continued: Vec<f64> = generate(&model, &ids, &options, &work).unwrap().iter().map(|id| *id as f64).collect();
+            assert!(sure > 3, "{what}");
+            assert_eq!(continued, numbers(&expected["greedy"])[..sure], "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_name() {
+    let work = work();
+    let (model, _, ids) = open("gpt_neox");
+    let forward = model.forward(&work).unwrap();
+    let refused = |name: &str| Hook::parse(name, model.cfg()).unwrap_err().to_string();
+    assert!(refused("blocks.1.hook_resid_mid").contains("parallel"));
+    assert!(refused("blocks.9.hook_resid_post").contains("there are"), "{}", refused("blocks.9.hook_resid_post"));
+    let misspelt = Hook::parse("blocks.1.hook_resid_pots", model.cfg()).unwrap_err();
+    assert_eq!(misspelt.helps()[0], "did you mean `blocks.1.hook_resid_post`?");
+    let run = |ids: &[usize], edits: Vec<Edit>| {
+        forward.run(&[ids], &Request { edits, ..Request::default() }, &work).map(drop).unwrap_err().to_string()
+    };
+    assert!(run(&[], vec![]).contains("without tokens"));
+    assert!(run(&[100_000], vec![]).contains("token 100000 is out of range"));
+    let n_ctx = model.cfg().n_ctx.unwrap();
+    assert!(run(&vec![1; n_ctx + 1], vec![]).contains(&format!("longer than the model's context of {n_ctx}")));
+    let edit = |op, positions, head| vec![Edit { hook: Hook::Block(0, Spot::Z), op, positions, head }];
+    let short = run(&ids, edit(Op::Add(Tensor::vector(vec![1.0; 3])), None, None));
+    assert!(short.contains("does not fit"), "{short}");
+    assert!(run(&ids, edit(Op::Ablate, None, Some(99))).contains("head 99 is out of range"));
+    let beyond = run(&ids, edit(Op::Ablate, Some(saerepl::options::Ids::List(vec![1000])), None));
+    assert!(beyond.contains("position 1000 is out of range"), "{beyond}");
 }
