@@ -11,3 +11,4 @@ mod models;
 mod program;
 mod support;
 mod tensor;
+mod tokenizers;
