@@ -5,7 +5,8 @@
 //!
 //! * `architecture`: the families as data. * `config`: dimensions and conventions, held against the tensors.
 //! * `weights`: stored tensors under canonical names. * `rope`: rotary frequencies. * `vocabulary`: token strings.
-//! * `special`: tokens to keep out of top lists. * `demo`: the built-in model. * [`forward`]: running it, with hooks.
+//! * `tokenizer`: text to tokens. * `special`: tokens to keep out of top lists. * `demo`: the built-in model.
+//! * [`forward`]: running it, with hooks.
 
 mod architecture;
 mod config;
@@ -13,18 +14,20 @@ mod demo;
 pub mod forward;
 mod rope;
 mod special;
+mod tokenizer;
 mod vocabulary;
 mod weights;
 
 pub use config::{Act, Config, Norm};
 pub use rope::Rope;
 pub use special::SpecialMask;
+pub use tokenizer::{EncodeOptions, Tokenizer};
 pub use vocabulary::{TokenKind, Vocabulary};
 
 use crate::error::{Error, Result, ResultExt, nearest};
 use crate::formats::gguf::{self, Gguf};
 use crate::formats::huggingface::{self, Checkpoint};
-use crate::formats::{FileKind, Folder, sniff, wrong_kind};
+use crate::formats::{FileKind, Folder, json, sniff, wrong_kind};
 use crate::hub::{self, Place};
 use crate::tensor::{Bytes, Tensor};
 use crate::work::Work;
@@ -63,6 +66,7 @@ struct Inner {
     sliding: Vec<bool>,
     window: Option<usize>,
     vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
     warnings: Vec<String>,
     special: Mutex<Option<Arc<SpecialMask>>>,
     forward: Mutex<Option<Arc<Forward>>>,
@@ -117,7 +121,7 @@ impl Model {
     /// # Errors
     /// Its architecture is not known, or its config contradicts its tensors.
     pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
-        let Checkpoint { config, tensors, tokenizer, name } = checkpoint;
+        let Checkpoint { config, tensors, tokenizer, tokenizer_config, name } = checkpoint;
         let text = config::text_config(&config);
         let class = config["architectures"][0].as_str().map(|class| class.split("For").next().unwrap_or(class).to_lowercase());
         let model_type = text["model_type"].as_str().or_else(|| config["model_type"].as_str()).or(class.as_deref());
@@ -130,14 +134,19 @@ impl Model {
         let settled = config::settle(architecture, claims, &weights)?;
         let size = settled.config.d_vocab;
         let mut warnings = Vec::new();
+        let file = Path::new(&name).join("tokenizer.json");
         let vocabulary = match &tokenizer {
-            Some(tokenizer) => Vocabulary::from_tokenizer(tokenizer, size)?,
+            Some(tokenizer) => Vocabulary::from_tokenizer(&json::parse(tokenizer.as_slice(), &file)?, size)?,
             None => {
                 warnings.push("there is no tokenizer.json: tokens have no text".to_string());
                 Vocabulary::unnamed(size)?
             }
         };
-        Self::assemble(name, "safetensors", weights, settled, vocabulary, warnings)
+        let tokenizer = match tokenizer {
+            Some(tokenizer) => Tokenizer::from_huggingface(tokenizer, tokenizer_config, text["bos_token_id"].as_u64(), &file),
+            None => Tokenizer::missing(Path::new(&name)),
+        };
+        Self::assemble(name, "safetensors", weights, settled, vocabulary, tokenizer, warnings)
     }
 
     /// A model from a GGUF file.
@@ -145,7 +154,7 @@ impl Model {
     /// # Errors
     /// Its architecture is not known, or its metadata contradicts its tensors.
     pub fn from_gguf(gguf: Gguf, file: &Path) -> Result<Self> {
-        let Gguf { metadata, tensors } = gguf;
+        let Gguf { metadata, tensors, bytes } = gguf;
         let text = |key: &str| metadata.get(key).and_then(gguf::Value::as_str);
         let Some(name) = text("general.architecture") else {
             return Err(Error::format("its metadata has no `general.architecture`").file(file));
@@ -157,7 +166,8 @@ impl Model {
         let vocabulary = Vocabulary::from_gguf(&metadata, settled.config.d_vocab, file)?;
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let name = stem.or_else(|| text("general.name").map(str::to_string)).unwrap_or_default();
-        Self::assemble(name, "GGUF", weights, settled, vocabulary, Vec::new())
+        let tokenizer = Tokenizer::from_gguf(bytes, file);
+        Self::assemble(name, "GGUF", weights, settled, vocabulary, tokenizer, Vec::new())
     }
 
     /// The built-in model: small, seeded and random, and it says so.
@@ -177,6 +187,7 @@ impl Model {
         weights: Weights,
         settled: Settled,
         vocabulary: Vocabulary,
+        tokenizer: Tokenizer,
         mut warnings: Vec<String>,
     ) -> Result<Self> {
         let Settled { config, rope, local_rope, rotary_dims, sliding, window, warnings: settled_warnings } = settled;
@@ -200,6 +211,7 @@ impl Model {
             sliding,
             window,
             vocabulary,
+            tokenizer,
             warnings,
             special: Mutex::new(None),
             forward: Mutex::new(None),
@@ -223,6 +235,23 @@ impl Model {
     /// The tokens.
     pub fn vocabulary(&self) -> &Vocabulary {
         &self.0.vocabulary
+    }
+    /// The ids of a text. Names of special tokens in it (`<bos>`, `<|endoftext|>`) become those tokens, as in transformers.
+    ///
+    /// # Errors
+    /// The model came without a tokenizer, its kind is not known, the tokenizer names no token that begins a text though one is
+    /// wanted, or a token of the text has no row in the embedding.
+    pub fn encode(&self, text: &str, options: &EncodeOptions, work: &Work) -> Result<Vec<usize>> {
+        let ids = self.0.tokenizer.encode(text, options, work)?;
+        let rows = self.cfg().d_vocab;
+        match ids.iter().find(|id| **id >= rows) {
+            None => Ok(ids),
+            Some(id) => {
+                let piece = self.0.tokenizer.piece(*id, work);
+                Err(Error::input(format!("the token `{piece}` ({id}) has no row in the embedding of {}, which has {rows}", self.name()))
+                    .help("the tokenizer has tokens that the model was not trained with; take them out of the text"))
+            }
+        }
     }
     /// True when both are one model in memory.
     pub fn is(&self, other: &Model) -> bool {

@@ -18,6 +18,8 @@ pub struct Gguf {
     pub metadata: BTreeMap<String, Value>,
     /// The tensors, row-major views on the file.
     pub tensors: TensorSet,
+    /// The file itself, of which [`metadata`] reads the key-value table again: large lists need not be kept.
+    pub bytes: Bytes,
 }
 
 /// A value of the key-value table; numbers keep their value, not their width.
@@ -87,8 +89,33 @@ pub fn read(bytes: Bytes, file: &Path) -> Result<Gguf> {
     parse(&bytes, file).map_err(|e| e.file(file))
 }
 
+/// Reads only the key-value table.
+///
+/// # Errors
+/// It is not such a file, or is truncated inside that table.
+pub fn metadata(bytes: &Bytes, file: &Path) -> Result<BTreeMap<String, Value>> {
+    if sniff(bytes.as_slice()) != FileKind::Gguf {
+        return Err(wrong_kind(bytes.as_slice(), file, "a GGUF file"));
+    }
+    key_values(&mut Cursor { data: bytes.as_slice(), at: 4 }).map(|(metadata, _)| metadata).map_err(|e| e.file(file))
+}
+
 fn parse(bytes: &Bytes, file: &Path) -> Result<Gguf> {
     let mut cursor = Cursor { data: bytes.as_slice(), at: 4 };
+    let (metadata, n_tensors) = key_values(&mut cursor)?;
+    refuse_parts(&metadata, file)?;
+    let mut infos = Vec::new();
+    for _ in 0..cursor.count(n_tensors, 8 + 4 + 4 + 8, "tensors")? {
+        infos.push(cursor.tensor_info()?);
+    }
+    let alignment = alignment(&metadata)?;
+    let start = (cursor.at as u64).checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
+    let tensors = views(bytes, start, alignment, infos, file)?;
+    Ok(Gguf { metadata, tensors, bytes: bytes.clone() })
+}
+
+/// The key-value table, and the number of tensors described after it.
+fn key_values(cursor: &mut Cursor) -> Result<(BTreeMap<String, Value>, u64)> {
     check_version(cursor.u32("the version")?)?;
     let n_tensors = cursor.u64("the number of tensors")?;
     let n_keys = cursor.u64("the number of metadata keys")?;
@@ -102,15 +129,7 @@ fn parse(bytes: &Bytes, file: &Path) -> Result<Gguf> {
             return Err(Error::format(format!("the metadata key `{key}` is there twice")));
         }
     }
-    refuse_parts(&metadata, file)?;
-    let mut infos = Vec::new();
-    for _ in 0..cursor.count(n_tensors, 8 + 4 + 4 + 8, "tensors")? {
-        infos.push(cursor.tensor_info()?);
-    }
-    let alignment = alignment(&metadata)?;
-    let start = (cursor.at as u64).checked_next_multiple_of(alignment).unwrap_or(u64::MAX);
-    let tensors = views(bytes, start, alignment, infos, file)?;
-    Ok(Gguf { metadata, tensors })
+    Ok((metadata, n_tensors))
 }
 
 fn check_version(version: u32) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use super::{Files, TensorSet, json, safetensors};
 use crate::error::{Error, Result};
+use crate::tensor::Bytes;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -12,8 +13,10 @@ pub struct Checkpoint {
     pub config: Value,
     /// The tensors of all shards.
     pub tensors: TensorSet,
-    /// `tokenizer.json`, where there is one.
-    pub tokenizer: Option<Value>,
+    /// `tokenizer.json`, where there is one, unread.
+    pub tokenizer: Option<Bytes>,
+    /// `tokenizer_config.json`, or null.
+    pub tokenizer_config: Value,
     /// What messages call it: the folder, or `org/repo`.
     pub name: String,
 }
@@ -33,7 +36,8 @@ pub fn read(files: &dyn Files) -> Result<Checkpoint> {
     }
     let parse = |name: &str| json::parse(files.open(name)?.as_slice(), &files.path_of(name));
     let config = parse("config.json")?;
-    let tokenizer = has("tokenizer.json").then(|| parse("tokenizer.json")).transpose()?;
+    let tokenizer = has("tokenizer.json").then(|| files.open("tokenizer.json")).transpose()?;
+    let tokenizer_config = has("tokenizer_config.json").then(|| parse("tokenizer_config.json")).transpose()?.unwrap_or_default();
     let open = |name: &str| safetensors::read(files.open(name)?, &files.path_of(name));
     let tensors = if has(SINGLE) {
         open(SINGLE)?
@@ -46,7 +50,7 @@ pub fn read(files: &dyn Files) -> Result<Checkpoint> {
             _ => return Err(no_weights(files, &list)),
         }
     };
-    Ok(Checkpoint { config, tensors, tokenizer, name: files.name() })
+    Ok(Checkpoint { config, tensors, tokenizer, tokenizer_config, name: files.name() })
 }
 
 /// The tensors of all shards that the index names; what it promises must be there.

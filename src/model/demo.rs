@@ -83,7 +83,7 @@ pub(super) fn checkpoint(work: &Work) -> Result<Checkpoint> {
         "hidden_act": "silu",
         "max_position_embeddings": 512,
     });
-    Ok(Checkpoint { config, tensors, tokenizer: Some(tokenizer), name: "demo (random weights)".into() })
+    Ok(Checkpoint { config, tensors, tokenizer: Some(tokenizer.to_string().into_bytes().into()), tokenizer_config: Json::Null, name: "demo (random weights)".into() })
 }
 
 /// A byte-level tokenizer.json, and its number of tokens.
@@ -105,10 +105,10 @@ fn tokenizer() -> (usize, Json) {
     }
     let size = vocab.len();
     let tokenizer = json!({
-        "decoder": {"type": "ByteLevel"},
-        "pre_tokenizer": {"type": "ByteLevel"},
-        "added_tokens": [{"id": 0, "content": "<|endoftext|>", "special": true}],
-        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true},
+        "added_tokens": [{"id": 0, "content": "<|endoftext|>", "special": true, "normalized": false, "single_word": false, "lstrip": false, "rstrip": false}],
+        "model": {"type": "BPE", "vocab": vocab, "merges": [], "ignore_merges": true},
     });
     (size, tokenizer)
 }

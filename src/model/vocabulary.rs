@@ -94,15 +94,7 @@ impl Vocabulary {
             let piece = token
                 .as_str()
                 .ok_or_else(|| Error::format(format!("token {id} is not text")).file(file).tensor("tokenizer.ggml.tokens"))?;
-            let kind = match types.get(id).and_then(gguf::Value::as_usize) {
-                Some(2) => TokenKind::Unknown,
-                Some(3) => TokenKind::Control,
-                Some(4) => TokenKind::UserDefined,
-                Some(5) => TokenKind::Unused,
-                Some(6) => TokenKind::Byte,
-                _ => TokenKind::Normal,
-            };
-            *entry = Some((piece, kind));
+            *entry = Some((piece, kind_in_gguf(types.get(id))));
         }
         Self::build(spelling, &entries, tokens.len().saturating_sub(size))
     }
@@ -268,6 +260,18 @@ impl Vocabulary {
         let mut index: Vec<(u64, u32)> = (0..self.len()).map(|id| (hash(id), id as u32)).collect();
         index.sort_unstable();
         index
+    }
+}
+
+/// What a number in `tokenizer.ggml.token_type` means.
+pub(super) fn kind_in_gguf(number: Option<&gguf::Value>) -> TokenKind {
+    match number.and_then(gguf::Value::as_usize) {
+        Some(2) => TokenKind::Unknown,
+        Some(3) => TokenKind::Control,
+        Some(4) => TokenKind::UserDefined,
+        Some(5) => TokenKind::Unused,
+        Some(6) => TokenKind::Byte,
+        _ => TokenKind::Normal,
     }
 }
 

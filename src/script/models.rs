@@ -1,7 +1,7 @@
 //! Models: loading, their facts, their weights by the field's names.
 
 use crate::entry;
-use crate::model::{Model, ModelOptions};
+use crate::model::{EncodeOptions, Model, ModelOptions};
 use crate::script::declare::Entry;
 use crate::tensor::Tensor;
 
@@ -232,6 +232,20 @@ pub(super) fn entries() -> Vec<Entry> {
             /// assert(model.token_id("no such token in any vocabulary") == ());
             /// ```
             method token_id(call, model: Model, text: String) -> Option<usize> { Ok(model.vocabulary().token_id(&text)) }
+        },
+        entry! {
+            /// The ids of a text, the token that begins a text first where the tokenizer says so (`#{bos: true}` or `#{bos: false}`
+            /// decides it). Names of special tokens in the text (`<bos>`, `<|endoftext|>`) become those tokens; an end token is never
+            /// appended.
+            ///
+            /// Errors: a model without a tokenizer, a tokenizer of an unknown kind, a token without a row in the embedding.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let ids = model.encode(" the house", #{ bos: false });
+            /// assert(model.decode(ids) == " the house");
+            /// ```
+            method encode(call, model: Model, text: String; options: EncodeOptions) -> Vec<usize> { model.encode(&text, &options, call.work()) }
         },
         entry! {
             /// The text of several tokens in a row; byte tokens are joined into characters.

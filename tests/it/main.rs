@@ -12,3 +12,4 @@ mod models;
 mod program;
 mod support;
 mod tensor;
+mod tokenizers;
