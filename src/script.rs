@@ -18,6 +18,7 @@ mod files;
 mod models;
 mod tables;
 mod tensor;
+mod training;
 
 pub(crate) use tensor::token_watch;
 
@@ -101,6 +102,7 @@ pub fn entries() -> &'static [Entry] {
             tensor::entries(),
             models::entries(),
             dictionaries::entries(),
+            training::entries(),
             analyses::entries(),
             tables::entries(),
             figures::entries(),
