@@ -3,7 +3,8 @@
 //!
 //! * `site`: places, their hook names and their order. * `directions`: read and write directions in the residual stream.
 //! * `activation`: encode, decode, reconstruct. * `load`: SAELens, Gemma Scope, and an explicit map for anything else.
-//! * `edits`: features ablated and reconstructions spliced in a forward pass. * `made`: from tensors, neurons, tokens. * `random`: nulls. * `part`: selecting, joining, statistics, labels.
+//! * `edits`: features ablated and reconstructions spliced in a forward pass. * `save`: SAELens's layout.
+//! * `made`: from tensors, neurons, tokens, trained weights. * `random`: nulls. * `part`: selecting, joining, statistics, labels.
 
 mod activation;
 mod directions;
@@ -12,14 +13,16 @@ mod load;
 mod made;
 mod part;
 mod random;
+mod save;
 mod site;
 
 pub use activation::{Activation, Normalization};
 pub use directions::Directions;
 pub use edits::{Amount, EditOp, EditOptions, RunOptions, request};
 pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae};
-pub use made::{Basis, DirectionsOptions, directions, mlp_neurons, token_basis};
+pub use made::{Basis, DirectionsOptions, SaeParts, directions, mlp_neurons, token_basis};
 pub use random::{RandomKind, RandomOptions, random_directions};
+pub use save::{Precision, save_sae};
 pub use site::Site;
 
 use crate::compute;
@@ -75,6 +78,8 @@ struct Inner {
     warnings: Vec<String>,
     /// Further facts of the file, for `info`.
     facts: Vec<(String, String)>,
+    /// What an SAE's file says of its training, kept as it is.
+    metadata: Map<String, Json>,
 }
 
 /// What a gated SAE has instead of `b_enc`, each `[n]`.
@@ -137,6 +142,7 @@ impl Inner {
             rewrites: Vec::new(),
             warnings: Vec::new(),
             facts: Vec::new(),
+            metadata: Map::new(),
         }
     }
 
@@ -309,6 +315,9 @@ impl Dictionary {
             ("rewrites".to_string(), json!(inner.rewrites)),
         ]);
         cfg.extend(inner.facts.iter().map(|(what, value)| (what.clone(), json!(value))));
+        if !inner.metadata.is_empty() {
+            cfg.insert("metadata".into(), Json::Object(inner.metadata.clone()));
+        }
         cfg
     }
 

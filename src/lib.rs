@@ -9,7 +9,7 @@
 //! | 11 | [`session`] | one engine, one scope; evaluates a cell and returns an outcome |
 //! | 10 | [`script`] | Rhai bindings and nothing else |
 //! | 9 | [`render`] | a table or figure → text, SVG, PNG |
-//! | 8 | [`analysis`] | the science |
+//! | 8 | [`analysis`], [`training`] | the science; training of SAEs |
 //! | 7 | [`dictionary`] | directions that read from and write to a place in a model |
 //! | 6 | [`model`] | canonical weights and token strings |
 //! | 5 | [`hub`] | names → files |
@@ -43,6 +43,7 @@ pub mod session;
 pub mod stats;
 pub mod table;
 pub mod tensor;
+pub mod training;
 pub mod work;
 
 pub use error::{Error, Result};

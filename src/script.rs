@@ -19,6 +19,7 @@ mod forward;
 mod models;
 mod tables;
 mod tensor;
+mod training;
 
 pub(crate) use tensor::token_watch;
 
@@ -103,6 +104,7 @@ pub fn entries() -> &'static [Entry] {
             models::entries(),
             forward::entries(),
             dictionaries::entries(),
+            training::entries(),
             analyses::entries(),
             tables::entries(),
             figures::entries(),

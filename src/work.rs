@@ -17,6 +17,10 @@ pub trait Progress: Send + Sync {
 pub trait Steps: Send + Sync {
     /// `n` further steps are done.
     fn advance(&self, n: u64);
+    /// Says how the work stands, in place of its label.
+    fn describe(&self, label: &str) {
+        let _ = label;
+    }
 }
 
 /// Where text goes.

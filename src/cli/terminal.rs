@@ -64,6 +64,10 @@ impl Steps for Bar {
             self.shown.call_once(|| self.bars.add(self.bar.clone()).enable_steady_tick(Duration::from_millis(200)));
         }
     }
+
+    fn describe(&self, label: &str) {
+        self.bar.set_message(label.to_string());
+    }
 }
 
 impl Drop for Bar {

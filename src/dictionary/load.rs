@@ -361,6 +361,9 @@ fn sae_lens(tensors: &TensorSet, cfg: &Json, options: &SaeOptions, name: String)
             inner.facts.push((what.into(), value.as_str().map_or_else(|| value.to_string(), str::to_string)));
         }
     }
+    if let Json::Object(metadata) = &cfg["metadata"] {
+        inner.metadata = metadata.clone();
+    }
     match (fact(&["hook_name", "hook_point"]).as_str(), &options.hook) {
         (Some(hook), None) => at_hook(inner, hook),
         (None, None) => {

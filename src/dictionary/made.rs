@@ -1,4 +1,4 @@
-//! Dictionaries that come from no file of their own: any directions, an MLP's neurons, the tokens.
+//! Dictionaries that come from no file of their own: any directions, an MLP's neurons, the tokens, an SAE that was trained.
 
 use super::{Activation, Dictionary, Inner, Route, Site};
 use crate::compute;
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::{Config, Model};
 use crate::tensor::Tensor;
 use crate::work::Work;
-use serde_json::json;
+use serde_json::{Map, Value as Json, json};
 
 crate::options! {
     /// Options of `directions`.
@@ -81,6 +81,77 @@ pub fn directions(write: &Tensor, options: &DirectionsOptions) -> Result<Diction
         inner.facts.push(("read directions".into(), "the write directions (none were given)".into()));
     }
     Ok(inner.build())
+}
+
+/// The parts of an SAE that was made here.
+#[derive(Clone, Debug)]
+pub struct SaeParts {
+    /// What messages call it.
+    pub name: String,
+    /// The hook that it reads and writes.
+    pub hook: String,
+    /// The activation function.
+    pub activation: Activation,
+    /// `[d_in, d_sae]`.
+    pub w_enc: Tensor,
+    /// `[d_sae, d_in]`.
+    pub w_dec: Tensor,
+    /// `[d_sae]`.
+    pub b_enc: Tensor,
+    /// `[d_in]`.
+    pub b_dec: Tensor,
+    /// `[d_sae]`, of a JumpReLU SAE.
+    pub threshold: Option<Tensor>,
+    /// b_dec is subtracted from the input.
+    pub subtract_b_dec: bool,
+    /// What is known of its training: `metadata` in SAELens's layout.
+    pub metadata: Map<String, Json>,
+}
+
+impl Dictionary {
+    /// An SAE of its parts.
+    ///
+    /// # Errors
+    /// A hook that is not known, shapes that do not fit together, a JumpReLU without thresholds, or a gated SAE.
+    pub fn from_parts(parts: SaeParts) -> Result<Dictionary> {
+        let SaeParts { name, hook, activation, w_enc, w_dec, b_enc, b_dec, threshold, subtract_b_dec, metadata } = parts;
+        let Some((site, layer)) = Site::of_hook(&hook) else {
+            return Err(Error::input(format!("the hook `{hook}` is not known"))
+                .help("hooks are named as in TransformerLens: blocks.5.hook_resid_post, blocks.5.attn.hook_z"));
+        };
+        let (d_in, n) = w_enc.matrix_shape("W_enc")?;
+        let fits = w_dec.shape() == [n, d_in] && b_enc.shape() == [n] && b_dec.shape() == [d_in];
+        if !fits || threshold.as_ref().is_some_and(|t| t.shape() != [n]) {
+            return Err(Error::shape(format!("the parts of the SAE {name} do not fit W_enc [{d_in}, {n}]")));
+        }
+        if activation == Activation::Gated || (activation == Activation::JumpRelu) != threshold.is_some() {
+            return Err(Error::input("a JumpReLU SAE has thresholds, no other has; gated ones cannot be made of these parts"));
+        }
+        let mut inner = Inner::new(name, "trained", site, layer, Some(w_enc), w_dec);
+        inner.origin = Map::from_iter([("training".to_string(), metadata.get("training").cloned().unwrap_or_default())]);
+        (inner.b_enc, inner.b_dec, inner.threshold) = (Some(b_enc), Some(b_dec), threshold);
+        inner.signed = matches!(activation, Activation::AbsTopK(_));
+        (inner.activation, inner.subtract_b_dec, inner.metadata) = (activation, subtract_b_dec, metadata);
+        Ok(inner.build())
+    }
+
+    /// With a further entry in `metadata`, such as the figures of an evaluation.
+    pub fn with_metadata(&self, key: &str, value: Json) -> Dictionary {
+        let mut inner = Inner::clone(&self.0);
+        inner.metadata.insert(key.into(), value);
+        inner.build()
+    }
+
+    /// With the firing frequency of each feature.
+    ///
+    /// # Errors
+    /// Not as many as features.
+    pub fn with_density(&self, density: Vec<f64>) -> Result<Dictionary> {
+        if density.len() != self.n() {
+            return Err(Error::shape(format!("{} frequencies for {} features", density.len(), self.n())));
+        }
+        Ok(Inner::clone(&self.0).with_stat("density", density).build())
+    }
 }
 
 /// The neurons of an MLP: neuron j writes row j of W_out, after the post-MLP norm's gain, and reads by its gate (W_gate, or

@@ -6,7 +6,7 @@
 use super::sniff::{FileKind, sniff, wrong_kind};
 use super::{TensorSet, plain};
 use crate::error::{Error, Result};
-use crate::tensor::{Bytes, DType, Tensor, element_count};
+use crate::tensor::{Bytes, Class, DType, Tensor, element_count};
 use safetensors::tensor::{Dtype, TensorInfo, TensorView};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, HashMap};
@@ -36,9 +36,27 @@ pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
 /// # Errors
 /// A name or the metadata cannot be written.
 pub fn write(tensors: &TensorSet) -> Result<Vec<u8>> {
-    let stored: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.shape(), plain(tensor))).collect();
+    serialize(tensors, plain)
+}
+
+/// As [`write`], with f32 rounded to bf16 (to the nearest, ties to even).
+///
+/// # Errors
+/// A name or the metadata cannot be written.
+pub fn write_bf16(tensors: &TensorSet) -> Result<Vec<u8>> {
+    serialize(tensors, |tensor| match tensor.dtype().class() {
+        Class::F32 => {
+            (DType::BF16, tensor.f32_cow().iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect())
+        }
+        _ => plain(tensor),
+    })
+}
+
+fn serialize(tensors: &TensorSet, bytes: impl Fn(&Tensor) -> (DType, Vec<u8>)) -> Result<Vec<u8>> {
+    let stored: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.shape(), bytes(tensor))).collect();
     let views = stored.iter().map(|(name, shape, (dtype, bytes))| {
         let dtype = match dtype {
+            DType::BF16 => Dtype::BF16,
             DType::Bool => Dtype::BOOL,
             DType::I64 => Dtype::I64,
             DType::F64 => Dtype::F64,

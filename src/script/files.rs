@@ -1,5 +1,6 @@
 //! Files: saving any value by its name's extension, reading arrays back.
 
+use crate::dictionary::{Dictionary, Precision, save_sae};
 use crate::entry;
 use crate::error::{Error, Result};
 use crate::figure::Figure;
@@ -14,12 +15,20 @@ use crate::tensor::{Bytes, Tensor};
 use rhai::{Array, Dynamic, Map};
 use std::path::{Component, Path, PathBuf};
 
-/// Where a name given to `save` lies: below the output folder, never outside it.
-fn place(call: &Call, name: &str) -> Result<PathBuf> {
+crate::options! {
+    /// Options of `save`.
+    pub struct SaveOptions {
+        /// How an SAE's weights are stored.
+        dtype: Precision = Precision::F32,
+    }
+}
+
+/// Where a name given to `save` (or another call that writes) lies: below the output folder, never outside it.
+pub(super) fn place(call: &Call, function: &str, name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if !inside || name.is_empty() {
-        return Err(Error::input(format!("save: \"{name}\" must be a name below the output folder"))
+        return Err(Error::input(format!("{function}: \"{name}\" must be a name below the output folder"))
             .help("results go to out_dir(); choose the folder with `--out DIR`"));
     }
     Ok(call.host.out_dir.join(path))
@@ -29,8 +38,11 @@ fn unfit(value: &Dynamic, extension: &str, right: &str) -> Error {
     Error::input(format!("save: a {} cannot be saved as .{extension}", type_name(value))).help(format!("save it as {right}"))
 }
 
-fn save(call: &Call, value: &Dynamic, name: &str) -> Result<()> {
-    let path = place(call, name)?;
+fn save(call: &Call, value: &Dynamic, name: &str, options: &SaveOptions) -> Result<()> {
+    let path = place(call, "save", name)?;
+    if let Some(dictionary) = value.read_lock::<Dictionary>() {
+        return save_sae(&dictionary, &path, options.dtype);
+    }
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
     // Beside how a value itself was made: the script, its parameters and the seed.
     let made = |provenance: Provenance| provenance.with("run", call.host.run());
@@ -111,7 +123,7 @@ pub(super) fn entries() -> Vec<Entry> {
         entry! {
             /// Writes a value below the output folder (`out_dir()`), whole or not at all. The extension decides: tables `.csv .parquet
             /// .json`, figures `.svg .png`, tensors `.npy .npz .safetensors .json`, maps of tensors `.npz .safetensors`, text `.md .txt`, other
-            /// values `.json`. Provenance goes into the file or beside it (`NAME.provenance.json`).
+            /// values `.json`. An SAE becomes a folder in SAELens's layout. Provenance goes into the file or beside it (`NAME.provenance.json`).
             ///
             /// Errors: an extension that does not fit the value, a name outside the folder, a folder that cannot be written.
             ///
@@ -119,7 +131,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// save(tensor([[1.0, 2.0]]), "weights.npy");
             /// assert(load_npy(out_dir() + "/weights.npy").shape == [1, 2]);
             /// ```
-            fn save(call, value: Dynamic, name: String) -> () { save(call, &value, &name) }
+            fn save(call, value: Dynamic, name: String; options: SaveOptions) -> () { save(call, &value, &name, &options) }
         },
         entry! {
             /// Reads a `.npy` file.

@@ -1,0 +1,50 @@
+//! Training of SAEs.
+
+use crate::dictionary::Dictionary;
+use crate::entry;
+use crate::error::Error;
+use crate::model::Model;
+use crate::options::Value;
+use crate::script::declare::Entry;
+use crate::training::{Job, ModelActivations, ModelLoss, Sequences, TrainOptions, evaluate, read_texts, train};
+
+pub(super) fn entries() -> Vec<Entry> {
+    vec![entry! {
+        /// Trains an SAE on a model's activations at a hook. `texts` is an array of texts, a file or a folder. The figures (L0,
+        /// explained variance, share of dead latents, cross-entropy recovered) are those on the sequences held out; they stand in
+        /// `.cfg.metadata.figures` and go with the SAE when `save(sae, "folder")` writes it in SAELens's layout.
+        ///
+        /// The state is stored in the output folder every `checkpoint_every` steps; with `resume: true` the same call goes on from
+        /// there, with the same result. Errors: an unknown hook, texts too short, a resume with other settings.
+        ///
+        /// ```rhai
+        /// let texts = ["The quick brown fox jumps over the lazy dog. ", "In the beginning there was a word, and it was long."];
+        /// let small = #{ d_sae: 24, k: 4, steps: 4, batch: 8, buffer: 32, context: 8, held_out: 0.3 };
+        /// let sae = train_sae(load_model("demo"), "blocks.1.hook_resid_post", texts, small);
+        /// assert(sae.d_sae == 24 && sae.cfg.metadata.figures.l0 <= 4.0);
+        /// save(sae, "sae");
+        /// assert(load_sae(out_dir() + "/sae").k == 4);
+        /// ```
+        fn train_sae(call, model: Model, hook: String, texts: Value; options: TrainOptions) -> Dictionary {
+            let mut options = options;
+            // Two trainings in one folder must not meet in one file.
+            let name = options.checkpoint.take().unwrap_or_else(|| format!("{hook}.checkpoint.safetensors"));
+            options.checkpoint = Some(super::files::place(call, "train_sae", &name)?.display().to_string());
+            let (texts, name) = read_texts(&texts)?;
+            let hooks = [hook.clone()];
+            let sequences = Sequences::new(&model, &texts, &name, options.context, call.work())?;
+            let (train_on, held_out) = sequences.split(options.held_out)?;
+            let mut source = ModelActivations::new(&model, &hooks, train_on, call.work())?;
+            let mut splice = ModelLoss::new(&model, &hooks, &held_out, options.skip_bos, call.work())?;
+            let mut held_out = ModelActivations::new(&model, &hooks, held_out, call.work())?;
+            let jobs = [Job::new(hook.as_str(), &options)];
+            let Some(sae) = train(&jobs, &mut source, &options, call.work())?.pop() else {
+                return Err(Error::internal("a training gave no SAE"));
+            };
+            let measured =
+                evaluate(std::slice::from_ref(&sae), &mut held_out, Some(&mut splice), None, options.skip_bos, call.work())?;
+            let Some(figures) = measured.into_iter().next() else { return Ok(sae) };
+            sae.with_metadata("figures", figures.to_json()).with_density(figures.density)
+        }
+    }]
+}
