@@ -69,8 +69,9 @@ impl Activations for Synthetic {
             let values = numbers.clone().flat_map(|number| self.sequence(number, site)).collect();
             Tensor::from_f32(values, &[rows, D])
         });
+        let sites = sites.collect::<Result<_>>()?;
         self.read += numbers.end - numbers.start;
-        let chunk = Chunk { sites: sites.collect::<Result<_>>()?, firsts: (0..rows).step_by(LEN).collect() };
+        let chunk = Chunk { sites, firsts: (0..rows).step_by(LEN).collect() };
         self.next = numbers.end;
         Ok(Some(chunk))
     }
@@ -388,7 +389,7 @@ fn dead_latents_learn_what_the_others_miss() {
     assert!((with.loss - of(&weights)).abs() < 1e-4 * with.loss);
     let mut random = Random::new(6);
     for part in 0..2 {
-        let extra = |w: &Outcome| if part == 0 { w.gradient.w_enc.clone() } else { w.gradient.b_enc.clone() };
+        let extra = |w: &super::gradient::Outcome| if part == 0 { w.gradient.w_enc.clone() } else { w.gradient.b_enc.clone() };
         let (with, plain) = (extra(&with), extra(&plain));
         let change = random.normals(with.len());
         let moved = |by: f32| {

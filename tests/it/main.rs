@@ -13,3 +13,4 @@ mod program;
 mod support;
 mod tensor;
 mod tokenizers;
+mod training;
