@@ -98,7 +98,10 @@ pub fn train(jobs: &[Job], source: &mut dyn Activations, options: &TrainOptions,
         step += count;
         buffer.advance();
         if passes == 0 && buffer.passes() > 0 && step < options.steps {
-            work.note(&format!("note: the texts end at step {step} of {}: they are read again from their beginning", options.steps));
+            work.note(&format!(
+                "note: the texts end at step {step} of {}: they are read again from their beginning",
+                options.steps
+            ));
         }
         passes = buffer.passes();
         if let Some(path) = path
@@ -150,7 +153,12 @@ fn folded(mut weights: Weights, scale: f64) -> Weights {
     weights
 }
 
-fn finished(sae: &Sae, options: &TrainOptions, settings: &Map<String, Json>, described: &Map<String, Json>) -> Result<Dictionary> {
+fn finished(
+    sae: &Sae,
+    options: &TrainOptions,
+    settings: &Map<String, Json>,
+    described: &Map<String, Json>,
+) -> Result<Dictionary> {
     let (d, m) = (sae.d_in, sae.d_sae);
     let mut weights = sae.weights()?;
     if let Some(cut) = sae.cut {

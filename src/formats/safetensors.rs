@@ -45,9 +45,7 @@ pub fn write(tensors: &TensorSet) -> Result<Vec<u8>> {
 /// A name or the metadata cannot be written.
 pub fn write_bf16(tensors: &TensorSet) -> Result<Vec<u8>> {
     serialize(tensors, |tensor| match tensor.dtype().class() {
-        Class::F32 => {
-            (DType::BF16, tensor.f32_cow().iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect())
-        }
+        Class::F32 => (DType::BF16, tensor.f32_cow().iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect()),
         _ => plain(tensor),
     })
 }

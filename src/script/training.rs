@@ -23,7 +23,7 @@ pub(super) fn entries() -> Vec<Entry> {
         /// let sae = train_sae(load_model("demo"), "blocks.1.hook_resid_post", texts, small);
         /// assert(sae.d_sae == 24 && sae.cfg.metadata.figures.l0 <= 4.0);
         /// save(sae, "sae");
-        /// assert(load_sae(out_dir() + "/sae").k == 4);
+        /// assert(load_sae(out_dir() + "/sae").d_sae == 24);
         /// ```
         fn train_sae(call, model: Model, hook: String, texts: Value; options: TrainOptions) -> Dictionary {
             let mut options = options;

@@ -238,14 +238,19 @@ pub(super) fn usable(chunk: &Chunk, hooks: &[String], widths: &mut Vec<usize>, s
             widths.push(d);
         }
         if widths[i] != d || d == 0 || *rows.get_or_insert(n) != n {
-            return Err(Error::shape(format!("activations of shape [{n}, {d}] do not fit those before them")).context(hook.as_str()));
+            return Err(
+                Error::shape(format!("activations of shape [{n}, {d}] do not fit those before them")).context(hook.as_str())
+            );
         }
         let values = tensor.f32_cow();
         if let Some(place) = values.iter().position(|v| !v.is_finite()) {
             let (row, column) = (place / d, place % d);
-            return Err(Error::input(format!("an activation is {}: position {row} of its chunk, dimension {column}", values[place]))
-                .help("the model's weights or its forward pass give numbers that are not finite")
-                .context(hook.as_str()));
+            return Err(Error::input(format!(
+                "an activation is {}: position {row} of its chunk, dimension {column}",
+                values[place]
+            ))
+            .help("the model's weights or its forward pass give numbers that are not finite")
+            .context(hook.as_str()));
         }
         let mut kept = Vec::with_capacity(values.len());
         for (row, values) in values.chunks_exact(d).enumerate() {

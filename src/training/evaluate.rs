@@ -56,7 +56,8 @@ impl Figures {
             "dead_share": self.dead_share,
         });
         if let (Some(ce), Json::Object(map)) = (&self.cross_entropy, &mut json) {
-            let facts = [("ce_clean", ce.clean), ("ce_sae", ce.reconstructed), ("ce_zero", ce.zero), ("ce_recovered", ce.recovered())];
+            let facts =
+                [("ce_clean", ce.clean), ("ce_sae", ce.reconstructed), ("ce_zero", ce.zero), ("ce_recovered", ce.recovered())];
             map.extend(facts.map(|(name, value)| (name.to_string(), json!(value))));
         }
         json

@@ -364,10 +364,8 @@ fn keep(values: &[f32], k: usize, scratch: &mut Vec<u32>, mut take: impl FnMut(u
 
 /// The `n`-th largest of the positive values; 0 where there are not so many.
 fn largest(values: &[f32], n: usize) -> f32 {
-    let parts: Vec<Vec<u32>> = values
-        .par_chunks(1 << 16)
-        .map(|part| part.iter().filter(|v| **v > 0.0).map(|v| v.to_bits()).collect())
-        .collect();
+    let parts: Vec<Vec<u32>> =
+        values.par_chunks(1 << 16).map(|part| part.iter().filter(|v| **v > 0.0).map(|v| v.to_bits()).collect()).collect();
     let mut positive = parts.concat();
     match positive.len().checked_sub(n) {
         Some(place) if n > 0 && place > 0 => f32::from_bits(*positive.select_nth_unstable(place).1),

@@ -91,7 +91,8 @@ impl Sae {
             b_dec: mean.iter().map(|m| (m * scale / rows) as f32).collect(),
             threshold,
         };
-        let vars = tensors(weights, d).map_err(ours)?.into_iter().map(|t| Var::from_tensor(&t)).collect::<candle_core::Result<_>>();
+        let vars =
+            tensors(weights, d).map_err(ours)?.into_iter().map(|t| Var::from_tensor(&t)).collect::<candle_core::Result<_>>();
         let params = ParamsAdamW { weight_decay: 0.0, ..ParamsAdamW::default() };
         let optimizer = Adam::new(vars.map_err(ours)?, params).map_err(ours)?;
         let (hook, arch, k) = (job.hook.clone(), job.arch, job.k);
@@ -186,7 +187,8 @@ impl Sae {
         let norm = |row: &[f32]| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         let mut live = vec![true; self.d_sae];
         dead.iter().for_each(|j| live[*j] = false);
-        let norms: Vec<f64> = weights.w_enc.chunks_exact(d).zip(&live).filter(|(_, live)| **live).map(|(row, _)| norm(row)).collect();
+        let norms: Vec<f64> =
+            weights.w_enc.chunks_exact(d).zip(&live).filter(|(_, live)| **live).map(|(row, _)| norm(row)).collect();
         let size = if norms.is_empty() { 1.0 } else { 0.2 * norms.iter().sum::<f64>() / norms.len() as f64 };
         let mut chances: Vec<f64> = errors.iter().map(|error| error * error).collect();
         let mut random = Random::stream(self.seed, 1 + step as u64);

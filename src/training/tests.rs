@@ -40,7 +40,8 @@ impl Synthetic {
         let mut random = Random::stream(77, number * 8 + site as u64);
         let mut out = Vec::with_capacity(LEN * D);
         for position in 0..LEN {
-            let mut row: Vec<f32> = (0..D).map(|i| 0.3 * (i as f32 * 0.7).cos() + if position == 0 { 500.0 } else { 0.0 }).collect();
+            let mut row: Vec<f32> =
+                (0..D).map(|i| 0.3 * (i as f32 * 0.7).cos() + if position == 0 { 500.0 } else { 0.0 }).collect();
             for _ in 0..3 {
                 let size = 2.0 + 2.0 * random.uniform() as f32;
                 let direction = &self.directions[random.below(TRUE)];
@@ -147,14 +148,9 @@ fn a_resumed_run_gives_the_bits_of_one_that_was_never_stopped() {
     for arch in [Arch::TopK, Arch::BatchTopK, Arch::Relu, Arch::JumpRelu] {
         let path = folder.path().join(arch.name()).display().to_string();
         // The texts end within the run, and dead latents are resampled in it.
-        let whole = TrainOptions {
-            steps: 60,
-            buffer: 2048,
-            dead_after: Some(2000),
-            resample_every: Some(7),
-            ..options(arch)
-        };
-        let jobs = |options: &TrainOptions| ["blocks.1.hook_resid_post", "blocks.2.hook_mlp_out"].map(|hook| Job::new(hook, options));
+        let whole = TrainOptions { steps: 60, buffer: 2048, dead_after: Some(2000), resample_every: Some(7), ..options(arch) };
+        let jobs =
+            |options: &TrainOptions| ["blocks.1.hook_resid_post", "blocks.2.hook_mlp_out"].map(|hook| Job::new(hook, options));
         let two = || Synthetic { sites: 2, ..synthetic(200) };
         let run = |options: &TrainOptions, source: &mut Synthetic, threads| {
             train(&jobs(options), source, options, &Work::silent(threads).unwrap())
@@ -507,7 +503,10 @@ fn what_cannot_be_trained_is_refused() {
     let refusal = |options: TrainOptions, source: &mut Synthetic| trained(&options, source).unwrap_err().to_string();
     let usual = || options(Arch::TopK);
     let message = refusal(usual(), &mut Synthetic { nan_at: Some(2), ..synthetic(100) });
-    assert!(message.starts_with("blocks.1.hook_resid_post: an activation is NaN: position 71 of its chunk, dimension 7"), "{message}");
+    assert!(
+        message.starts_with("blocks.1.hook_resid_post: an activation is NaN: position 71 of its chunk, dimension 7"),
+        "{message}"
+    );
     let message = refusal(usual(), &mut synthetic(3));
     assert!(message.contains("the texts give 96 activations, fewer than a batch of 256"), "{message}");
     let message = refusal(usual(), &mut synthetic(0));

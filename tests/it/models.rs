@@ -214,7 +214,10 @@ fn contradictions_name_both_sides() {
     assert!(unknown.to_string().contains("unknown architecture `lama`"), "{unknown}");
     assert_eq!(
         unknown.helps(),
-        ["the nearest known one is `llama`", "known architectures are: llama, mistral, gemma2, gemma3_text, gemma3"]
+        [
+            "the nearest known one is `llama`",
+            "known architectures are: llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3_text, gemma3, gpt2, gpt_neox"
+        ]
     );
     let none = refused(&|c| {
         c.as_object_mut().unwrap().retain(|key, _| key != "num_attention_heads" && key != "head_dim");

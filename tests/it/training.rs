@@ -5,7 +5,9 @@ use saerepl::dictionary::{Precision, SaeOptions, load_sae, save_sae};
 use saerepl::model::forward::{Hook, Request};
 use saerepl::model::{EncodeOptions, Model, ModelOptions};
 use saerepl::options::Value;
-use saerepl::training::{Activations, Job, ModelActivations, ModelLoss, Patch, Sequences, Splice, TrainOptions, read_texts, train};
+use saerepl::training::{
+    Activations, Job, ModelActivations, ModelLoss, Patch, Sequences, Splice, TrainOptions, read_texts, train,
+};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -87,8 +89,16 @@ fn the_loss_is_the_mean_cross_entropy_of_the_next_token() {
 fn several_sites_on_one_pass_are_the_sites_alone_and_come_back_from_a_folder() {
     let (model, work) = (demo(), work());
     let sequences = Sequences::new(&model, &texts(), "words", 24, &work).unwrap();
-    let options =
-        TrainOptions { d_sae: Some(80), k: 5, steps: 12, batch: 64, buffer: 256, context: 24, seed: Some(3), ..TrainOptions::default() };
+    let options = TrainOptions {
+        d_sae: Some(80),
+        k: 5,
+        steps: 12,
+        batch: 64,
+        buffer: 256,
+        context: 24,
+        seed: Some(3),
+        ..TrainOptions::default()
+    };
     let of = |hooks: &[String]| {
         let mut source = ModelActivations::new(&model, hooks, sequences.clone(), &work).unwrap();
         let jobs: Vec<_> = hooks.iter().map(|hook| Job::new(hook.as_str(), &options)).collect();
