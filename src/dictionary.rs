@@ -8,6 +8,7 @@
 mod activation;
 mod directions;
 mod edits;
+mod list;
 mod load;
 mod made;
 mod part;
@@ -17,6 +18,7 @@ mod site;
 pub use activation::{Activation, Normalization};
 pub use directions::Directions;
 pub use edits::{Amount, EditOp, EditOptions, RunOptions, request};
+pub use list::list_saes;
 pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae};
 pub use made::{Basis, DirectionsOptions, directions, mlp_neurons, token_basis};
 pub use random::{RandomKind, RandomOptions, random_directions};

@@ -248,8 +248,11 @@ impl Model {
             None => Ok(ids),
             Some(id) => {
                 let piece = self.0.tokenizer.piece(*id, work);
-                Err(Error::input(format!("the token `{piece}` ({id}) has no row in the embedding of {}, which has {rows}", self.name()))
-                    .help("the tokenizer has tokens that the model was not trained with; take them out of the text"))
+                Err(Error::input(format!(
+                    "the token `{piece}` ({id}) has no row in the embedding of {}, which has {rows}",
+                    self.name()
+                ))
+                .help("the tokenizer has tokens that the model was not trained with; take them out of the text"))
             }
         }
     }

@@ -83,7 +83,13 @@ pub(super) fn checkpoint(work: &Work) -> Result<Checkpoint> {
         "hidden_act": "silu",
         "max_position_embeddings": 512,
     });
-    Ok(Checkpoint { config, tensors, tokenizer: Some(tokenizer.to_string().into_bytes().into()), tokenizer_config: Json::Null, name: "demo (random weights)".into() })
+    Ok(Checkpoint {
+        config,
+        tensors,
+        tokenizer: Some(tokenizer.to_string().into_bytes().into()),
+        tokenizer_config: Json::Null,
+        name: "demo (random weights)".into(),
+    })
 }
 
 /// A byte-level tokenizer.json, and its number of tokens.
