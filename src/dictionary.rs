@@ -9,6 +9,7 @@
 mod activation;
 mod directions;
 mod edits;
+mod list;
 mod load;
 mod made;
 mod part;
@@ -19,6 +20,7 @@ mod site;
 pub use activation::{Activation, Normalization};
 pub use directions::Directions;
 pub use edits::{Amount, EditOp, EditOptions, RunOptions, request};
+pub use list::list_saes;
 pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae};
 pub use made::{Basis, DirectionsOptions, SaeParts, directions, mlp_neurons, token_basis};
 pub use random::{RandomKind, RandomOptions, random_directions};

@@ -78,8 +78,11 @@ impl OptionValue for TensorMap {
     }
 }
 
+/// The folder of a bundle (a model with its SAEs, as the demo is one) that holds the SAEs.
+const SAES: &str = "saes";
+
 /// File names that mark an SAE's folder.
-const WEIGHTS: [&str; 2] = ["sae_weights.safetensors", "params.npz"];
+pub(super) const WEIGHTS: [&str; 2] = ["sae_weights.safetensors", "params.npz"];
 
 /// Loads an SAE or transcoder: `name` is a local path or a repository of the hub, `path` the folder or file inside it.
 ///
@@ -92,7 +95,7 @@ pub fn load_sae(name: &str, path: Option<&str>, options: &SaeOptions, work: &Wor
 
 fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Result<Dictionary> {
     let (files, path): (Arc<dyn Files>, Option<String>) = match hub::resolve(name, work)? {
-        Place::Folder(files) => (files, path.map(|path| path.trim_matches('/').to_string())),
+        Place::Folder(files) => (files, path.map(|path| path.trim_matches('/').to_string()).filter(|path| !path.is_empty())),
         Place::File(file) => {
             if let Some(path) = path {
                 return Err(Error::input(format!("it is a file: there is no `{path}` inside it")).file(file));
@@ -168,8 +171,14 @@ fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Re
     Ok(inner.build())
 }
 
-/// The weights that a path means: the file itself, or the only SAE in or below the folder.
+/// The weights that a path means: the file itself, or the only SAE in or below the folder. In a bundle the path may begin at
+/// its folder of SAEs.
 fn find_weights(files: &dyn Files, list: &[String], path: Option<&str>, any: bool) -> Result<String> {
+    let is_below =
+        |file: &str, folder: &str| file.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let is_there = |path: &&str| list.iter().any(|file| is_below(file, path));
+    let in_bundle = path.filter(|path| !is_there(path)).map(|path| format!("{SAES}/{path}"));
+    let path = in_bundle.as_deref().filter(is_there).or(path);
     if let Some(path) = path
         && list.iter().any(|file| file == path)
     {
@@ -180,7 +189,7 @@ fn find_weights(files: &dyn Files, list: &[String], path: Option<&str>, any: boo
         WEIGHTS.contains(&name)
             || any && (name.ends_with(".npz") || name.ends_with(".safetensors") && name != "sparsity.safetensors")
     };
-    let below = |file: &str| path.is_none_or(|path| file.strip_prefix(path).is_some_and(|rest| rest.starts_with('/')));
+    let below = |file: &str| path.is_none_or(|path| is_below(file, path));
     let all: Vec<&String> = list.iter().filter(|file| is_weights(file)).collect();
     let found: Vec<&String> = all.iter().copied().filter(|file| below(file)).collect();
     let shown = |files: &[&String]| {
@@ -215,7 +224,7 @@ fn find_weights(files: &dyn Files, list: &[String], path: Option<&str>, any: boo
 }
 
 /// The whole path of a local file, for facts that stand in names of folders above.
-fn full_path(file: &Path) -> PathBuf {
+pub(super) fn full_path(file: &Path) -> PathBuf {
     std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf())
 }
 
@@ -245,18 +254,21 @@ fn check_shape(tensors: &TensorSet, name: &str, shape: &[usize], format: &str) -
 // ---- SAELens ----------------------------------------------------------------------------------------------------------
 
 /// A number, also when written as text.
-fn size(value: &Json) -> Option<usize> {
+pub(super) fn size(value: &Json) -> Option<usize> {
     let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
     usize::try_from(number).ok()
+}
+
+/// What a cfg.json says under the first of `keys` that it has, in `metadata` or outside; null where it has none.
+pub(super) fn fact<'a>(cfg: &'a Json, keys: &[&str]) -> &'a Json {
+    let stored = keys.iter().flat_map(|key| [&cfg["metadata"][*key], &cfg[*key]]);
+    stored.into_iter().find(|value| !value.is_null()).unwrap_or(&Json::Null)
 }
 
 /// A SAELens SAE. Version 6 keeps what is not about the weights in `metadata`; older versions are flat, and version 2 has
 /// other names.
 fn sae_lens(tensors: &TensorSet, cfg: &Json, options: &SaeOptions, name: String) -> Result<Inner> {
-    let fact = |keys: &[&str]| {
-        let stored = keys.iter().flat_map(|key| [&cfg["metadata"][*key], &cfg[*key]]);
-        stored.into_iter().find(|value| !value.is_null()).unwrap_or(&Json::Null)
-    };
+    let fact = |keys: &[&str]| fact(cfg, keys);
     let version = fact(&["sae_lens_version"]).as_str().map_or("before 6", |version| version);
     let format = format!("SAELens {version}");
     let architecture = cfg["architecture"].as_str().unwrap_or("standard");
@@ -387,20 +399,7 @@ fn gemma_scope(tensors: &TensorSet, path: &Path, name: String) -> Result<Inner> 
     let get = |key: &str, shape: &[usize]| check_shape(tensors, &stored(key), shape, "Gemma Scope");
     let (w_enc, w_dec) = (get("W_enc", &[d_in, n])?, get("W_dec", &[n, d_out])?);
 
-    let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    let numbered = |prefix: &str| parts.iter().rev().find_map(|part| part.strip_prefix(prefix)).map(str::to_string);
-    let layer = numbered("layer_").and_then(|layer| layer.parse::<usize>().ok());
-    // A cached repository is called `models--google--gemma-scope-2b-pt-res`.
-    let repository = parts.iter().rev().find_map(|part| part.find("gemma-scope-").map(|at| part[at..].to_string()));
-    let site = match repository.as_deref().and_then(|name| name.rsplit('-').next()) {
-        _ if parts.iter().any(|part| part == "embedding") => Some(Site::Embed),
-        Some("res") => Some(Site::ResidPost),
-        Some("mlp") => Some(Site::MlpOut),
-        Some("att") => Some(Site::Z),
-        Some("transcoders") => Some(Site::Ln2Normalized),
-        _ => None,
-    };
-    let layer = layer.filter(|_| site.is_some() && site != Some(Site::Embed));
+    let PathFacts { site, layer, repository, width, average_l0 } = path_facts(path);
     let mut inner = Inner::new(name, "Gemma Scope", site.unwrap_or_default(), layer, Some(w_enc), w_dec);
     if site == Some(Site::Ln2Normalized) {
         inner.hook_out = Some(Site::MlpOut.hook(layer));
@@ -424,9 +423,36 @@ fn gemma_scope(tensors: &TensorSet, path: &Path, name: String) -> Result<Inner> 
             inner.facts.push(("model_name".into(), format!("gemma-2-{size}{tuned}")));
         }
     }
-    inner.facts.extend(numbered("width_").map(|width| ("width".to_string(), width)));
-    inner.facts.extend(numbered("average_l0_").map(|l0| ("average_l0".to_string(), l0)));
+    inner.facts.extend(width.map(|width| ("width".to_string(), width)));
+    inner.facts.extend(average_l0.map(|l0| ("average_l0".to_string(), l0)));
     Ok(inner)
+}
+
+/// What the path of a Gemma Scope 1 archive says: `gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz`.
+pub(super) struct PathFacts {
+    pub site: Option<Site>,
+    pub layer: Option<usize>,
+    repository: Option<String>,
+    width: Option<String>,
+    average_l0: Option<String>,
+}
+
+pub(super) fn path_facts(path: &Path) -> PathFacts {
+    let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let numbered = |prefix: &str| parts.iter().rev().find_map(|part| part.strip_prefix(prefix)).map(str::to_string);
+    let layer = numbered("layer_").and_then(|layer| layer.parse::<usize>().ok());
+    // A cached repository is called `models--google--gemma-scope-2b-pt-res`.
+    let repository = parts.iter().rev().find_map(|part| part.find("gemma-scope-").map(|at| part[at..].to_string()));
+    let site = match repository.as_deref().and_then(|name| name.rsplit('-').next()) {
+        _ if parts.iter().any(|part| part == "embedding") => Some(Site::Embed),
+        Some("res") => Some(Site::ResidPost),
+        Some("mlp") => Some(Site::MlpOut),
+        Some("att") => Some(Site::Z),
+        Some("transcoders") => Some(Site::Ln2Normalized),
+        _ => None,
+    };
+    let layer = layer.filter(|_| site.is_some() && site != Some(Site::Embed));
+    PathFacts { site, layer, repository, width: numbered("width_"), average_l0: numbered("average_l0_") }
 }
 
 // ---- anything else ------------------------------------------------------------------------------------------------------

@@ -24,13 +24,35 @@ pub struct Checkpoint {
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Reads a checkpoint. Weights are mapped, not read.
+/// A folder inside a place with files.
+struct Inside<'a> {
+    files: &'a dyn Files,
+    /// With a final `/`.
+    folder: &'static str,
+}
+
+impl Files for Inside<'_> {
+    fn name(&self) -> String {
+        self.files.path_of(self.folder.trim_end_matches('/')).display().to_string()
+    }
+    fn list(&self) -> Result<Vec<String>> {
+        Ok(self.files.list()?.iter().filter_map(|file| file.strip_prefix(self.folder)).map(str::to_string).collect())
+    }
+    fn open(&self, path: &str) -> Result<Bytes> {
+        self.files.open(&format!("{}{path}", self.folder))
+    }
+}
+
+/// Reads a checkpoint, which in a bundle (a model with its SAEs) lies in the folder `model`. Weights are mapped, not read.
 ///
 /// # Errors
 /// There is no `config.json` or no safetensors file, a shard is missing, or a file is not what it should be.
 pub fn read(files: &dyn Files) -> Result<Checkpoint> {
     let list = files.list()?;
     let has = |name: &str| list.iter().any(|f| f == name);
+    if !has("config.json") && has("model/config.json") {
+        return Ok(Checkpoint { name: files.name(), ..read(&Inside { files, folder: "model/" })? });
+    }
     if !has("config.json") {
         return Err(no_config(files, &list));
     }

@@ -41,7 +41,7 @@ pub(super) fn entries() -> Vec<Entry> {
 fn making() -> Vec<Entry> {
     vec![
         entry! {
-            /// Loads an SAE: a file, a folder or a hub id, with `path` for the folder or file inside. Formats: SAELens (cfg.json and
+            /// Loads an SAE: a file, a folder or a hub id, with `path` for the folder or file inside (`list_saes` names them). Formats: SAELens (cfg.json and
             /// sae_weights.safetensors), Gemma Scope (params.npz); `#{map: #{W_enc: "enc.weight", …}}` opens anything else.
             ///
             /// Errors: nothing of that name, a broken file, tensors that do not fit together, a square matrix of no known format.
@@ -55,6 +55,17 @@ fn making() -> Vec<Entry> {
             fn load_sae(call, name: String, path: Option<String>; options: SaeOptions) -> Dictionary {
                 Ok(noted(call, dictionary::load_sae(&name, path.as_deref(), &options, call.work())?))
             }
+        },
+        entry! {
+            /// The SAEs in a folder, a repository or a bundle of a model with its SAEs, as a table: `path` (for `load_sae(name, path)`),
+            /// `format`, `hook`, `layer`, `d_in`, `d_sae`, as far as their files say it; weights are not opened.
+            ///
+            /// Errors: nothing of that name, a broken cfg.json.
+            ///
+            /// ```rhai
+            /// assert(list_saes(out_dir()).columns == ["path", "format", "hook", "layer", "d_in", "d_sae"]);
+            /// ```
+            fn list_saes(call, name: String) -> Table { dictionary::list_saes(&name, call.work()) }
         },
         entry! {
             /// Any directions `[n, d_model]` (or one, `[d_model]`) as a dictionary: probes, steering vectors, differences of means,

@@ -3,14 +3,14 @@
 
 use crate::support::{assert_close, assert_tensor, fixture, numbers, reference, work};
 use saerepl::dictionary::{
-    Activation, Basis, Dictionary, DirectionsOptions, RandomKind, RandomOptions, SaeOptions, Site, directions, load_sae,
-    mlp_neurons, random_directions, token_basis,
+    Activation, Basis, Dictionary, DirectionsOptions, RandomKind, RandomOptions, SaeOptions, Site, directions, list_saes,
+    load_sae, mlp_neurons, random_directions, token_basis,
 };
 use saerepl::formats::{TensorSet, safetensors};
 use saerepl::model::{Model, ModelOptions};
 use saerepl::options::{Ids, OptionMap, Options, Value};
 use saerepl::provenance::Provenance;
-use saerepl::table::Table;
+use saerepl::table::{Cell, Table};
 use saerepl::tensor::Tensor;
 use saerepl::work::Work;
 use serde_json::{Value as Json, json};
@@ -215,6 +215,55 @@ fn any_tensors_open_with_a_map() {
     assert!(error.helps()[0].contains("enc.weight [10, 6] f32"), "{error:?}");
     let unknown = Value::Map(OptionMap::from([("W_enk".to_string(), text("x"))]));
     assert!(refusal(&file, None, &options(unknown).unwrap()).helps()[0].contains("did you mean `W_enc`"));
+}
+
+/// Copies the files of fixtures into folders below a new one.
+fn bundle(parts: &[(&str, &str)]) -> (tempfile::TempDir, String) {
+    let dir = tempfile::tempdir().unwrap();
+    for (from, to) in parts {
+        let to = dir.path().join(to);
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(fixture(from)).unwrap().map(|entry| entry.unwrap().path()) {
+            std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let path = dir.path().display().to_string();
+    (dir, path)
+}
+
+#[test]
+fn a_bundle_holds_a_model_and_its_saes() {
+    let hook = "blocks.1.hook_resid_post";
+    let (_dir, path) = bundle(&[
+        ("tiny-llama", "model"),
+        ("sae-v6-standard", "saes/blocks.1.hook_resid_post"),
+        ("gemma-scope-2b-pt-res/layer_1/width_21/average_l0_5", "gemma-scope-2b-pt-res/layer_1/width_21/average_l0_5"),
+    ]);
+    let model = Model::load(&path, &ModelOptions::default(), &work()).unwrap();
+    assert_eq!((model.cfg().n_layers, model.name()), (self::model("tiny-llama").cfg().n_layers, path.as_str()));
+    for inside in [hook, "saes/blocks.1.hook_resid_post", "/saes/blocks.1.hook_resid_post/"] {
+        let sae = load_sae(&path, Some(inside), &SaeOptions::default(), &work()).unwrap();
+        assert_eq!((sae.hook(), sae.n(), sae.d_in()), (hook, 21, 12), "{inside}");
+    }
+    let near = refusal(&path, Some("saes/blocks.2.hook_resid_post"), &SaeOptions::default());
+    assert_eq!(near.helps()[0], "did you mean `saes/blocks.1.hook_resid_post`?");
+
+    let table = list_saes(&path, &work()).unwrap();
+    let cell = |row: usize, name: &str| table.row(row).unwrap().into_iter().find(|(column, _)| *column == name).unwrap().1;
+    let text = |text: &str| Cell::Text(text.into());
+    assert_eq!(table.len(), 2);
+    assert_eq!(cell(0, "path"), text("gemma-scope-2b-pt-res/layer_1/width_21/average_l0_5"));
+    assert_eq!((cell(0, "format"), cell(0, "hook")), (text("Gemma Scope"), text(hook)));
+    assert_eq!(cell(1, "path"), text("saes/blocks.1.hook_resid_post"));
+    assert_eq!((cell(1, "format"), cell(1, "hook"), cell(1, "layer")), (text("SAELens"), text(hook), Cell::Int(1)));
+    // An archive does not say its sizes without being opened.
+    assert!(matches!(cell(0, "d_sae"), Cell::Float(size) if size.is_nan()));
+    assert!(matches!(cell(1, "d_sae"), Cell::Float(21.0)));
+
+    let alone = list_saes(&fixture("sae-v6-standard"), &work()).unwrap();
+    assert_eq!((alone.len(), alone.row(0).unwrap()[0].1.clone()), (1, text("")));
+    assert!(load_sae(&fixture("sae-v6-standard"), Some(""), &SaeOptions::default(), &work()).is_ok());
+    assert_eq!(list_saes(&fixture("tiny-llama.gguf"), &work()).unwrap().len(), 0);
 }
 
 #[test]
