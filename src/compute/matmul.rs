@@ -61,7 +61,7 @@ pub fn project(rows: &Tensor, gain: Option<&[f32]>, w: &Tensor, work: &Work) -> 
 /// Shapes that do not fit, or the user's interruption.
 pub fn linear(x: &[f32], w: &Tensor, bias: Option<&[f32]>, work: &Work) -> Result<Vec<f32>> {
     let (m, d) = w.matrix_shape("a weight")?;
-    let n = if d == 0 { 0 } else { x.len() / d };
+    let n = x.len().checked_div(d).unwrap_or(0);
     if n * d != x.len() || bias.is_some_and(|bias| bias.len() != m) {
         return Err(Error::shape(format!("{} numbers do not fit a weight of shape [{m}, {d}]", x.len())));
     }

@@ -209,8 +209,11 @@ fn the_scale_is_folded_exactly() {
     assert!(acts.iter().filter(|a| **a > 0.0).count() > 10);
 }
 
+/// The auxiliary loss as `loss` computes it: the dead latents that take part in each row, the residual, the weight.
+type Revival<'a> = (&'a [Vec<usize>], &'a [f64], f64);
+
 /// The loss by its formula in f64, with the latents that are active (and those of the auxiliary loss) held fixed.
-fn loss(weights: &Weights, x: &[f32], sparsity: Sparsity, auxiliary: Option<(&[Vec<usize>], &[f64], f64)>) -> f64 {
+fn loss(weights: &Weights, x: &[f32], sparsity: Sparsity, auxiliary: Option<Revival>) -> f64 {
     let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
     let (w_enc, w_dec, b_dec) = (wide(&weights.w_enc), wide(&weights.w_dec), wide(&weights.b_dec));
     let (m, rows) = (weights.b_enc.len(), x.len() / D);
@@ -532,23 +535,4 @@ fn a_training_can_be_cancelled() {
     work.cancel_flag().store(true, std::sync::atomic::Ordering::Relaxed);
     let jobs = [Job::new("blocks.1.hook_resid_post", &options(Arch::TopK))];
     assert!(train(&jobs, &mut synthetic(100), &options(Arch::TopK), &work).unwrap_err().is_interrupted());
-}
-
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let work = Work::silent(1).unwrap();
-    let (d, m, rows) = (96, 768, 2048);
-    let mut random = Random::new(1);
-    let sample = random.normals(rows * d);
-    for arch in [Arch::TopK, Arch::BatchTopK, Arch::Relu, Arch::JumpRelu] {
-        let options = TrainOptions { d_sae: Some(m), arch, k: 32, ..TrainOptions::default() };
-        let mut sae = Sae::new(&Job::new("a", &options), &sample, d, &options, 1).unwrap();
-        sae.step(&sample, 0, &options, &work).unwrap();
-        let begun = std::time::Instant::now();
-        for step in 1..11 {
-            sae.step(&sample, step, &options, &work).unwrap();
-        }
-        println!("{arch:?}: {:.1} ms a step", begun.elapsed().as_secs_f64() * 100.0);
-    }
 }
