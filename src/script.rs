@@ -119,6 +119,7 @@ pub fn entries() -> &'static [Entry] {
 pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
+    basics::install(engine);
     display::install(engine);
     tensor::install(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());

@@ -1,10 +1,11 @@
 //! One engine, one scope: evaluates a cell and returns its outcome or a report of what went wrong.
 //!
 //! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `report`: any error → source line,
-//! caret, chain of calls, help. `suggest`: the nearest names. `modules`: what `import` finds. `stack`: deep scripts end
-//! with an error, not with the process.
+//! caret, chain of calls, help. `suggest`: the nearest names. `names`: what names mean beyond Rhai's rules. `modules`: what
+//! `import` finds. `stack`: deep scripts end with an error, not with the process.
 
 mod modules;
+mod names;
 mod report;
 mod stack;
 mod stdlib;
@@ -19,6 +20,7 @@ use crate::script::scan::{self, outline};
 use crate::script::{self, Host, display};
 use crate::work::Work;
 use modules::{Modules, Sources};
+use names::{Edits, Shared};
 use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, GlobalRuntimeState, OptimizationLevel, ParseErrorType, Position, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -83,6 +85,10 @@ pub struct Session {
     global: GlobalRuntimeState,
     host: Host,
     sources: Sources,
+    /// The variables that functions see.
+    shared: Shared,
+    /// Names of the functions that the engine has.
+    native: BTreeSet<String>,
 }
 
 impl Session {
@@ -107,8 +113,11 @@ impl Session {
         engine.set_module_resolver(Modules::new(options.folder, sources.clone()));
         script::install(&mut engine, host.clone());
         stack::guard(&mut engine, work);
+        let shared = Shared::default();
+        shared.install(&mut engine);
         let global = engine.new_global_runtime_state();
-        Session { engine, scope: Scope::new(), global, host, sources }
+        let native = names::native_functions(&engine);
+        Session { engine, scope: Scope::new(), global, host, sources, shared, native }
     }
 
     /// Evaluates a cell. `name` stands for it in reports: a file's path, or `In[3]`. Variables, functions and imports stay
@@ -126,7 +135,8 @@ impl Session {
     /// As [`Session::eval`].
     pub fn eval_part(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<Outcome, Box<Report>> {
         stack::on_large(|| {
-            let (ast, cell) = self.compile(text, part, name)?;
+            let (ast, cell) = self.parse(text, part, name)?;
+            let ast = self.meant(ast, text, &cell, name)?;
             self.run(&ast, &cell, name)
         })
     }
@@ -137,7 +147,7 @@ impl Session {
     /// A syntax error, or a declaration that cannot be read.
     pub fn declarations(&mut self, text: &str, name: &str) -> Result<Vec<Declaration>, Box<Report>> {
         stack::on_large(|| {
-            let (ast, cell) = self.compile(text, 0..text.len(), name)?;
+            let (ast, cell) = self.parse(text, 0..text.len(), name)?;
             param::declarations(&cell, &ast).map_err(|(error, position)| {
                 let error = script::raise(error, position);
                 Box::new(self.report(*error, name))
@@ -176,7 +186,7 @@ impl Session {
 
     /// Sets a variable of the session.
     pub fn set(&mut self, name: &str, value: Dynamic) {
-        self.scope.set_value(name.to_string(), value);
+        self.shared.set(&mut self.scope, name, value);
     }
 
     /// The value of a variable.
@@ -194,30 +204,51 @@ impl Session {
         &self.host.work
     }
 
-    /// Compiles a part of a text; the cell's own text has the same lines as the whole.
-    fn compile(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
-        self.sources.insert(name, text);
+    /// Parses a part of a text; the cell's own text has the same lines as the whole.
+    fn parse(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
+        self.sources.insert(name, text, Edits::default());
         let lines_above = text.get(..part.start).map_or(0, |above| above.matches('\n').count());
         let cell = readable("\n".repeat(lines_above) + text.get(part).unwrap_or_default())?;
-        let compiled = self.engine.compile_with_scope(&self.scope, &cell).map_err(EvalAltResult::from);
-        match compiled.and_then(|ast| closed(&cell).map(|()| ast)) {
-            Ok(mut ast) => {
-                ast.set_source(name);
-                Ok((ast, cell))
-            }
+        let ast = self.compile(&cell, name)?;
+        match closed(&cell) {
+            Ok(()) => Ok((ast, cell)),
             Err(error) => Err(Box::new(self.report(error, name))),
         }
     }
 
+    /// A cell as it will run, with the meaning that its names have here.
+    fn meant(&mut self, ast: AST, text: &str, cell: &str, name: &str) -> Result<AST, Box<Report>> {
+        let edits = Edits::new(cell, &ast, &self.scope, |name| self.native.contains(name) || self.is_script_function(name));
+        if edits.is_empty() {
+            return Ok(ast);
+        }
+        let edited = edits.apply(cell);
+        self.sources.insert(name, text, edits);
+        self.compile(&edited, name)
+    }
+
+    fn compile(&self, text: &str, name: &str) -> Result<AST, Box<Report>> {
+        match self.engine.compile_with_scope(&self.scope, text) {
+            Ok(mut ast) => {
+                ast.set_source(name);
+                Ok(ast)
+            }
+            Err(error) => Err(Box::new(self.report(error.into(), name))),
+        }
+    }
+
     fn run(&mut self, ast: &AST, cell: &str, name: &str) -> Result<Outcome, Box<Report>> {
+        self.shared.admit(name, ast, &mut self.scope);
         if ast.has_functions() {
             self.global.lib.push(ast.shared_lib().clone());
         }
+        let sharing = self.shared.sharing(ast.statements());
+        let statements = sharing.as_deref().unwrap_or_else(|| ast.statements());
         self.global.source = Some(name.into());
         (self.global.level, self.global.scope_level) = (0, 0);
         // Rhai offers no other call that keeps imports from one evaluation to the next.
         #[allow(deprecated)]
-        let result = self.engine.eval_statements_raw(&mut self.global, &mut Caches::new(), &mut self.scope, ast.statements());
+        let result = self.engine.eval_statements_raw(&mut self.global, &mut Caches::new(), &mut self.scope, statements);
         self.drop_shadowed();
         if let Some(status) = self.host.take_exit() {
             return Ok(Outcome { exit: Some(status), ..Outcome::default() });
@@ -243,6 +274,11 @@ impl Session {
                 self.scope.push_dynamic(name, value);
             }
         }
+    }
+
+    /// Some cell defined a function of this name.
+    fn is_script_function(&self, name: &str) -> bool {
+        self.global.lib.iter().any(|module| module.iter_script_fn_info().any(|(_, _, known, ..)| known == name))
     }
 
     fn report(&self, error: EvalAltResult, name: &str) -> Report {
@@ -325,6 +361,66 @@ mod tests {
     }
 
     #[test]
+    fn functions_see_the_session_and_change_it() {
+        let mut session = session();
+        value(&mut session, "let x = 40; const K = 2; fn g(a) { a * x + K } fn set(v) { x = v; list[1] = v; m.deep.er = v; }");
+        value(&mut session, "let list = [1, 2, 3]; let m = #{deep: #{er: 0}};");
+        assert_eq!(value(&mut session, "g(1)"), "42");
+        assert_eq!(value(&mut session, "set(5); [x, list[1], m.deep.er, g(1)]"), "[5, 5, 5, 7]");
+        // A later rebinding is seen, also one in the same cell as the call; the old value is not kept.
+        assert_eq!(value(&mut session, "let x = 1; let y = g(1); x = 2; [y, g(1)]"), "[3, 4]");
+        // Names are found where they stand: parameters and locals first.
+        assert_eq!(value(&mut session, "fn own(x) { let list = [x]; list[0] += 1; list } own(9)"), "[10]");
+        assert_eq!(value(&mut session, "list"), "[1, 5, 3]");
+        assert!(session.eval("fn k() { K = 3; } k()", "In[2]").unwrap_err().message.contains("constant"));
+        // A loop's variable is no variable of the session, and a module's functions do not see the session.
+        assert!(session.eval("fn h() { i } for i in 0..1 { h() }", "In[3]").is_err());
+    }
+
+    #[test]
+    fn closures_in_variables_are_called_by_their_names() {
+        let mut session = session();
+        value(&mut session, "let f = |x| x + 1; let fs = [f];");
+        assert_eq!(value(&mut session, "f(f(1)) + f (2)"), "6");
+        assert_eq!(value(&mut session, "fn twice(g, x) { g(g(x)) } twice(f, 1) + twice(|x| x * 3, 1)"), "12");
+        assert_eq!(value(&mut session, "fn seen(x) { f(x) } seen(1)"), "2");
+        assert_eq!(value(&mut session, "let n = 10; let add = |x| f(x) + n; [1, 2].map(|x| add(x))"), "[12, 13]");
+        assert_eq!(value(&mut session, "let abs = |x| \"mine\"; abs(-1)"), "\"mine\"");
+        assert_eq!(value(&mut session, "let round = 3; round(2.4)"), "2.0");
+        assert_eq!(value(&mut session, "let none = || 7; none() + none( )"), "14");
+        // The place of a fault is a place in what was written.
+        let report = session.eval("let ok = f(1); f(ok).nothing", "In[9]").unwrap_err();
+        assert_eq!((report.frames[0].text.as_str(), report.frames[0].column), ("let ok = f(1); f(ok).nothing", 22));
+        // A closure's fault lies in the cell that wrote it.
+        value(&mut session, "\n\nlet bad = |x| x.nothing;");
+        let report = session.eval("bad(1)", "In[11]").unwrap_err();
+        let places: Vec<_> = report.frames.iter().map(|f| (f.source.as_str(), f.line, f.column)).collect();
+        assert_eq!(places, [("In[1]", 3, 17), ("In[11]", 1, 1)]);
+    }
+
+    #[test]
+    fn whatever_is_caught_has_a_message_a_kind_and_a_line() {
+        let mut session = session();
+        let caught = "fn t(e) { [e.message != \"\", e.kind, e.line, `${e}` == e.message] }";
+        value(&mut session, caught);
+        let list = |session: &mut Session, text: &str| value(session, &format!("let r = (); {text}; r"));
+        assert_eq!(list(&mut session, "try { nothing } catch (e) { r = t(e); }"), "[true, \"input\", 1, true]");
+        assert_eq!(list(&mut session, "try { [1][7] } catch (err) { r = t(err); }"), "[true, \"input\", 1, true]");
+        assert_eq!(list(&mut session, "try { seed(-1) } catch (e) { r = t(e); }"), "[true, \"input\", 1, true]");
+        assert_eq!(list(&mut session, "try { throw 5 } catch (e) { r = e; }"), "5");
+        assert_eq!(list(&mut session, "try { throw #{a: 1} } catch (e) { r = e.a; }"), "1");
+        assert_eq!(value(&mut session, "fn inside() { try { nothing } catch (e) { e.kind } } inside()"), "");
+    }
+
+    #[test]
+    fn integers_are_taken_where_floats_are_wanted() {
+        let mut session = session();
+        for (text, shown) in [("ln(1)", "0.0"), ("5.floor()", "5"), ("hypot(3, 4)", "5.0"), ("2.is_nan()", "false"), ("atan(0)", "0.0")] {
+            assert_eq!(value(&mut session, text), shown, "{text}");
+        }
+    }
+
+    #[test]
     fn what_was_done_before_an_error_stays_and_what_is_shadowed_goes() {
         let mut session = session();
         assert!(session.eval("let a = 1; let b = a + nothing;", "In[1]").is_err());
@@ -394,9 +490,8 @@ mod tests {
                 "it is called as `assert(condition: bool, [message: string]) -> ()`",
             ),
             ("m + 1", "`+` is not defined between map and integer", ""),
-            ("let f = |x| x; f(1)", "`f` is a variable, not a function", "a closure in a variable is called with `f.call(…)`"),
-            ("fn g() { m } g()", "unknown variable `m`", "a function does not see the variables of the script"),
-            ("const K = 1; fn h() { K } h()", "unknown variable `K`", "in a function the constant is `global::K`"),
+            ("let v = 3; v(1)", "this is called as a function, but it is integer", ""),
+            ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> f64`"),
             ("import \"std/experiment\" as e;", "there is no `std/experiment` in the library", "did you mean `std/experiments`?"),
         ] {
             let report = session.eval(text, "In[2]").unwrap_err();

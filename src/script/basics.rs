@@ -1,10 +1,10 @@
 //! Errors as values, output, and what every script needs whatever its topic.
 
 use crate::entry;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::script::declare::{Call, Entry};
 use crate::script::{ScriptError, display};
-use rhai::Dynamic;
+use rhai::{Dynamic, Engine, Map};
 
 pub(super) fn entries() -> Vec<Entry> {
     vec![
@@ -47,6 +47,15 @@ pub(super) fn entries() -> Vec<Entry> {
             /// try { seed(-1); } catch (e) { assert(e.to_debug().contains("seed")); }
             /// ```
             method to_debug(call, error: ScriptError) -> String { Ok(error.error.to_string()) }
+        },
+        entry! {
+            /// What was caught, with `message`, `kind` and `line`: `catch (e)` calls it on what Rhai itself raises. Any
+            /// other value is given back as it is.
+            ///
+            /// ```rhai
+            /// try { nothing } catch (e) { assert(caught(e).message.contains("nothing")); }
+            /// ```
+            fn caught(call, value: Dynamic) -> Dynamic { Ok(caught(value)) }
         },
         entry! {
             /// Fails with `message` unless `condition` holds.
@@ -137,6 +146,58 @@ pub(super) fn entries() -> Vec<Entry> {
             }
         },
     ]
+}
+
+/// What Rhai makes of its own errors is a map; scripts meet them as they meet ours.
+fn caught(value: Dynamic) -> Dynamic {
+    let error = value.read_lock::<Map>().and_then(|map| {
+        let variant = map.get("error").and_then(|v| v.as_immutable_string_ref().ok().map(|v| v.to_string()))?;
+        let message = map.get("message").and_then(|v| v.as_immutable_string_ref().ok().map(|v| v.to_string()))?;
+        let kind = match variant.as_str() {
+            "ErrorStackOverflow" | "ErrorDataTooLarge" | "ErrorTooManyVariables" | "ErrorTooManyModules" => Kind::Limit,
+            name if name.starts_with("Error") => Kind::Input,
+            _ => return None,
+        };
+        let line = map.get("line").and_then(|v| v.as_int().ok()).and_then(|v| usize::try_from(v).ok());
+        Some(ScriptError { error: Error::new(kind, message), line })
+    });
+    error.map_or(value, Dynamic::from)
+}
+
+/// Rhai's functions of floats, for integers too.
+pub(super) fn install(engine: &mut Engine) {
+    type Unary = fn(f64) -> f64;
+    let unary: [(&str, Unary); 15] = [
+        ("sin", f64::sin),
+        ("cos", f64::cos),
+        ("tan", f64::tan),
+        ("asin", f64::asin),
+        ("acos", f64::acos),
+        ("atan", f64::atan),
+        ("sinh", f64::sinh),
+        ("cosh", f64::cosh),
+        ("asinh", f64::asinh),
+        ("acosh", f64::acosh),
+        ("atanh", f64::atanh),
+        ("ln", f64::ln),
+        ("to_degrees", f64::to_degrees),
+        ("to_radians", f64::to_radians),
+        ("fraction", f64::fract),
+    ];
+    for (name, function) in unary {
+        engine.register_fn(name, move |x: i64| function(x as f64));
+    }
+    for name in ["floor", "ceiling", "round", "int"] {
+        engine.register_fn(name, |x: i64| x);
+    }
+    for (name, answer) in [("is_nan", false), ("is_finite", true), ("is_infinite", false)] {
+        engine.register_fn(name, move |_: i64| answer);
+    }
+    for (name, function) in [("hypot", f64::hypot as fn(f64, f64) -> f64), ("atan", f64::atan2), ("log", f64::log)] {
+        engine.register_fn(name, move |x: i64, y: i64| function(x as f64, y as f64));
+        engine.register_fn(name, move |x: i64, y: f64| function(x as f64, y));
+        engine.register_fn(name, move |x: f64, y: i64| function(x, y as f64));
+    }
 }
 
 fn text(call: &Call<'_>, value: Option<Dynamic>) -> String {

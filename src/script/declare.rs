@@ -14,6 +14,9 @@ use std::any::TypeId;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+/// Behind the type in the name of an index: `Tensor[…]`.
+pub const INDEXED: &str = "[…]";
+
 /// How an entry is written in a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -141,6 +144,14 @@ impl Entry {
         self.namespace.map_or_else(|| self.name.to_string(), |ns| format!("{ns}::{}", self.name))
     }
 
+    /// The name under which messages speak of it: the path, or `Tensor[…]`.
+    fn spoken(&self) -> String {
+        match (self.form, self.params.first()) {
+            (Form::IndexGet | Form::IndexSet, Some(receiver)) => format!("{}{INDEXED}", receiver.kind),
+            _ => self.path(),
+        }
+    }
+
     /// The example in the documentation: the contents of its ```` ```rhai ```` block.
     pub fn example(&self) -> Option<String> {
         let lines = self.doc.lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
@@ -181,7 +192,7 @@ impl Entry {
 
     fn callable(&self) -> RhaiFunc {
         let (body, required) = (Arc::clone(&self.body), self.params.iter().filter(|p| !p.optional).count());
-        let (takes_options, name) = (self.options.is_some(), self.path());
+        let (takes_options, name) = (self.options.is_some(), self.spoken());
         let run = move |context: Option<NativeCallContext>, values: &mut [&mut Dynamic]| {
             let Some(native) = context else {
                 return Err("a native function was called without its context".into());

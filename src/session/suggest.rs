@@ -30,12 +30,9 @@ struct Callable {
 type Explained = (String, Vec<String>);
 
 /// Help for a variable that is not known.
-pub(super) fn variable(known: &Known<'_>, name: &str, in_call: bool) -> Vec<String> {
-    if in_call && known.scope.is_constant(name) == Some(true) {
-        return vec![format!("in a function the constant is `global::{name}`")];
-    }
-    if in_call && known.scope.contains(name) {
-        return vec![format!("a function does not see the variables of the script: pass `{name}` to it as an argument")];
+pub(super) fn variable(known: &Known<'_>, name: &str) -> Vec<String> {
+    if known.scope.contains(name) {
+        return vec![format!("a module's functions do not see the variables of the session: pass `{name}` as an argument")];
     }
     let functions = callables(known);
     if functions.iter().any(|f| f.name == name) {
@@ -83,10 +80,7 @@ pub(super) fn function(known: &Known<'_>, signature: &str, is_method: bool) -> E
         return (message, vec![format!("it is called as {}", alternatives(&same))]);
     }
     if known.scope.contains(name) {
-        return (
-            format!("`{name}` is a variable, not a function"),
-            vec![format!("a closure in a variable is called with `{name}.call(…)`")],
-        );
+        return (format!("`{name}` is a variable, not a function"), Vec::new());
     }
     let names = functions.iter().filter(fits).map(|f| f.name.as_str());
     let Some(near) = nearest(name, names) else {
@@ -205,7 +199,9 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
         |info| {
             let function = info.metadata;
             let first = function.params_info.first().map_or("", |p| p.split(": ").nth(1).unwrap_or(""));
-            plain(&function.name).then(|| Callable {
+            // Without names of its parameters it stands for integers beside one of floats.
+            let named = function.params_info.iter().all(|p| !p.starts_with("_:"));
+            (named && plain(&function.name)).then(|| Callable {
                 name: function.name.to_string(),
                 signature: function.gen_signature(|name| short_type_name(name).into()),
                 first: if first == "Dynamic" || first == "?" { String::new() } else { short_type_name(first) },
