@@ -1,19 +1,27 @@
 //! One engine, one scope: evaluates a cell and returns its outcome or a report of what went wrong.
 //!
-//! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `report`: any error → source line,
+//! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `commands`: lines that are not Rhai;
+//! `explain`, `timing` and `store` answer the longer ones. `report`: any error → source line,
 //! caret, chain of calls, help. `suggest`: the nearest names. `names`: what names mean beyond Rhai's rules. `modules`: what
 //! `import` finds. `stack`: deep scripts end with an error, not with the process.
 
+mod commands;
+mod complete;
+mod explain;
 mod modules;
 mod names;
 mod report;
 mod stack;
 mod stdlib;
+mod store;
 mod suggest;
+mod timing;
 
+pub use commands::{Answer, COMMANDS, Command};
+pub use complete::{Candidate, Completion, KEYWORDS};
 pub use report::{Frame, Report};
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::script::convert::FromScript;
 use crate::script::param::{self, Declaration};
 use crate::script::scan::{self, outline};
@@ -21,10 +29,12 @@ use crate::script::{self, Host, display};
 use crate::work::Work;
 use modules::{Modules, Sources};
 use names::{Edits, Shared};
-use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, GlobalRuntimeState, OptimizationLevel, ParseErrorType, Position, Scope};
+use suggest::Callable;
+use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, GlobalRuntimeState, OptimizationLevel, ParseErrorType, Position};
+use rhai::{Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Exit statuses of the program.
@@ -87,17 +97,33 @@ pub struct Session {
     sources: Sources,
     /// The variables that functions see.
     shared: Shared,
-    /// Names of the functions that the engine has.
-    native: BTreeSet<String>,
+    /// The engine's functions, in the order of their names.
+    native: Vec<Callable>,
+    options: SessionOptions,
+    /// Cells so far.
+    cells: usize,
+    /// Those that succeeded.
+    log: Vec<Input>,
+    /// Sources with functions, the newest last, as `:session save` keeps them.
+    defining: Vec<(String, String)>,
+}
+
+/// An input that succeeded.
+struct Input {
+    cell: usize,
+    text: String,
+    /// It is one expression: its value can be given a name.
+    expression: bool,
 }
 
 impl Session {
     /// A session whose calls run for `work`.
     pub fn new(work: Work, options: SessionOptions) -> Self {
         let mut host = Host::new(work.clone());
-        (host.out_dir, host.parameters) = (Arc::new(options.out_dir), Arc::new(options.parameters));
-        host.script = options.script.map(Into::into);
-        host.width = options.width;
+        let given = options.clone();
+        (host.out_dir, host.parameters) = (Arc::new(given.out_dir), Arc::new(given.parameters));
+        host.script = given.script.map(Into::into);
+        host.width = given.width;
         let mut engine = Engine::new();
         // Positions and side effects stay as written, and declarations can be read from the tree.
         engine.set_optimization_level(OptimizationLevel::None);
@@ -110,14 +136,26 @@ impl Session {
             err.note(&format!("{}: {text}", place.into_iter().flatten().collect::<Vec<_>>().join(":")));
         });
         let sources = Sources::default();
-        engine.set_module_resolver(Modules::new(options.folder, sources.clone()));
+        engine.set_module_resolver(Modules::new(given.folder, sources.clone()));
         script::install(&mut engine, host.clone());
         stack::guard(&mut engine, work);
         let shared = Shared::default();
         shared.install(&mut engine);
         let global = engine.new_global_runtime_state();
-        let native = names::native_functions(&engine);
-        Session { engine, scope: Scope::new(), global, host, sources, shared, native }
+        let native = suggest::rhai_functions(&engine);
+        Session {
+            engine,
+            scope: Scope::new(),
+            global,
+            host,
+            sources,
+            shared,
+            native,
+            options,
+            cells: 0,
+            log: Vec::new(),
+            defining: Vec::new(),
+        }
     }
 
     /// Evaluates a cell. `name` stands for it in reports: a file's path, or `In[3]`. Variables, functions and imports stay
@@ -139,6 +177,87 @@ impl Session {
             let ast = self.meant(ast, text, &cell, name)?;
             self.run(&ast, &cell, name)
         })
+    }
+
+    /// Evaluates the next cell of an interactive session: `In[1]`, `In[2]`, …. Its value stays as `ans` and `Out[n]`.
+    ///
+    /// # Errors
+    /// As [`Session::eval`].
+    pub fn cell(&mut self, text: &str) -> Result<Outcome, Box<Report>> {
+        let name = format!("In[{}]", self.cells + 1);
+        self.cell_part(text, 0..text.len(), &name)
+    }
+
+    /// As [`Session::cell`], of a part of a text whose lines keep their numbers: a cell of a piped script.
+    ///
+    /// # Errors
+    /// As [`Session::eval`].
+    pub fn cell_part(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<Outcome, Box<Report>> {
+        self.cells += 1;
+        if !self.scope.contains("Out") {
+            self.set("Out", Dynamic::from(self.host.outputs.clone()));
+        }
+        let (outcome, expression) = stack::on_large(|| {
+            let (ast, cell) = self.parse(text, part.clone(), name)?;
+            let expression = matches!(ast.statements(), [Stmt::Expr(_) | Stmt::FnCall(..)]) && !ast.has_functions();
+            let ast = self.meant(ast, text, &cell, name)?;
+            self.run(&ast, &cell, name).map(|outcome| (outcome, expression))
+        })?;
+        if let Some(value) = &outcome.value {
+            self.host.outputs.keep(self.cells, value.clone());
+            self.set("ans", value.clone());
+        }
+        let text = text.get(part).unwrap_or_default().trim().to_string();
+        self.log.push(Input { cell: self.cells, text, expression });
+        Ok(outcome)
+    }
+
+    /// The number of the next cell.
+    pub fn next_cell(&self) -> usize {
+        self.cells + 1
+    }
+
+    /// The inputs that succeeded, as a script that runs.
+    fn script(&self) -> String {
+        let asked = |name: &str| {
+            let named = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+            self.log.iter().any(|input| named(&input.text))
+        };
+        let (ans, out) = (asked("ans"), asked("Out"));
+        let mut text = String::new();
+        if ans || out {
+            text += "let ans = ();\n";
+        }
+        if out {
+            text += "let Out = [()];\n";
+        }
+        let mut next = 1;
+        for input in &self.log {
+            let valued = input.expression && (ans || out);
+            while out && next < input.cell {
+                text += "Out.push(());\n";
+                next += 1;
+            }
+            let body = input.text.trim_end_matches(';');
+            text += &if valued { format!("ans = {body};\n") } else { format!("{body}{}\n", if ends_itself(body) { "" } else { ";" }) };
+            if out {
+                text += if valued { "Out.push(ans);\n" } else { "Out.push(());\n" };
+                next += 1;
+            }
+        }
+        text
+    }
+
+    /// Forgets variables, functions, imports and cells.
+    fn reset(&mut self) -> Answer {
+        *self = Session::new(self.host.work.clone(), SessionOptions { width: self.host.width, ..self.options.clone() });
+        Answer::Note("all variables and functions are forgotten".into())
+    }
+
+    fn change_host(&mut self, change: impl FnOnce(&mut Host)) {
+        change(&mut self.host);
+        self.engine.set_default_tag(Dynamic::from(self.host.clone()));
+        self.global.tag = Dynamic::from(self.host.clone());
     }
 
     /// The parameters that a script declares, without running it.
@@ -174,9 +293,7 @@ impl Session {
 
     /// Changes the number of columns in which values are shown.
     pub fn set_width(&mut self, width: usize) {
-        self.host.width = width;
-        self.engine.set_default_tag(Dynamic::from(self.host.clone()));
-        self.global.tag = Dynamic::from(self.host.clone());
+        self.change_host(|host| host.width = width);
     }
 
     /// Columns in which values are shown.
@@ -218,7 +335,7 @@ impl Session {
 
     /// A cell as it will run, with the meaning that its names have here.
     fn meant(&mut self, ast: AST, text: &str, cell: &str, name: &str) -> Result<AST, Box<Report>> {
-        let edits = Edits::new(cell, &ast, &self.scope, |name| self.native.contains(name) || self.is_script_function(name));
+        let edits = Edits::new(cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
         if edits.is_empty() {
             return Ok(ast);
         }
@@ -238,10 +355,7 @@ impl Session {
     }
 
     fn run(&mut self, ast: &AST, cell: &str, name: &str) -> Result<Outcome, Box<Report>> {
-        self.shared.admit(name, ast, &mut self.scope);
-        if ast.has_functions() {
-            self.global.lib.push(ast.shared_lib().clone());
-        }
+        self.admit(ast, cell, name);
         let sharing = self.shared.sharing(ast.statements());
         let statements = sharing.as_deref().unwrap_or_else(|| ast.statements());
         self.global.source = Some(name.into());
@@ -276,6 +390,28 @@ impl Session {
         }
     }
 
+    /// Takes the functions of a text without running it.
+    fn define(&mut self, text: &str, name: &str) -> Result<(), Box<Report>> {
+        let (ast, cell) = self.parse(text, 0..text.len(), name)?;
+        let ast = self.meant(ast, text, &cell, name)?;
+        self.admit(&ast, &cell, name);
+        Ok(())
+    }
+
+    /// Takes a cell's functions and what they mention.
+    fn admit(&mut self, ast: &AST, cell: &str, name: &str) {
+        self.shared.admit(name, ast, &mut self.scope);
+        if ast.has_functions() && !self.global.lib.iter().any(|module| Arc::ptr_eq(module, ast.shared_lib())) {
+            self.global.lib.push(ast.shared_lib().clone());
+            self.defining.retain(|(_, known)| known != cell);
+            self.defining.push((name.to_string(), cell.to_string()));
+        }
+    }
+
+    fn is_native(&self, name: &str) -> bool {
+        self.native.binary_search_by(|function| function.name.as_str().cmp(name)).is_ok()
+    }
+
     /// Some cell defined a function of this name.
     fn is_script_function(&self, name: &str) -> bool {
         self.global.lib.iter().any(|module| module.iter_script_fn_info().any(|(_, _, known, ..)| known == name))
@@ -283,7 +419,7 @@ impl Session {
 
     fn report(&self, error: EvalAltResult, name: &str) -> Report {
         let known =
-            suggest::Known { engine: &self.engine, scope: &self.scope, functions: &self.global.lib, sources: &self.sources };
+            suggest::Known { engine: &self.engine, native: &self.native, scope: &self.scope, functions: &self.global.lib, sources: &self.sources };
         report::of(error, name, &known)
     }
 }
@@ -296,6 +432,26 @@ impl Drop for Session {
     }
 }
 
+/// The text of a script's file.
+///
+/// # Errors
+/// It cannot be read, or is no text.
+pub fn script_text(file: &Path) -> crate::Result<String> {
+    let bytes = std::fs::read(file).map_err(|e| match file.is_dir() {
+        true => Error::new(Kind::Io, "this is a folder, not a script").file(file),
+        false => Error::io(&e, file),
+    })?;
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to() as u64;
+        Error::format("this is no text: a script is UTF-8").file(file).byte(at)
+    })
+}
+
+/// Where a script's results go unless somebody says otherwise: `out/<script name>`.
+pub fn default_out_dir(file: &Path) -> PathBuf {
+    Path::new("out").join(file.file_stem().unwrap_or_default())
+}
+
 /// The text as the parser may read it: a first line `#!…`, which makes a script executable, becomes a comment.
 fn readable(text: String) -> Result<String, Error> {
     if text.len() > TEXT {
@@ -303,6 +459,12 @@ fn readable(text: String) -> Result<String, Error> {
         return Err(Error::limit(message).help("data belong into files: `load_table`, `load_npy`, `load_safetensors` read them"));
     }
     Ok(if text.starts_with("#!") { format!("// {text}") } else { text })
+}
+
+/// A statement at the end of a text that needs no `;`.
+fn ends_itself(text: &str) -> bool {
+    matches!(outline(text).pieces.iter().rev().find(|(kind, _)| *kind != scan::Kind::Comment), Some((scan::Kind::Semicolon, _)) | None)
+        || text.trim_start().starts_with("fn ")
 }
 
 /// Refuses a text that ends inside a block comment, which Rhai lets pass.

@@ -1,13 +1,87 @@
 //! Errors as values, output, and what every script needs whatever its topic.
 
 use crate::entry;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::script::declare::{Call, Entry};
 use crate::script::{ScriptError, display};
 use rhai::{Dynamic, Engine, Map};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The values of a session's cells, by the cell's number from 1. Copies share them.
+#[derive(Clone, Default)]
+pub struct Outputs(Arc<Mutex<BTreeMap<usize, Dynamic>>>);
+
+crate::native!(Outputs, "Outputs");
+
+impl Outputs {
+    /// Keeps the value of a cell.
+    pub fn keep(&self, cell: usize, value: Dynamic) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(cell, value);
+    }
+
+    /// The value of a cell.
+    ///
+    /// # Errors
+    /// The cell gave no value, or there is no such cell.
+    pub fn get(&self, cell: usize) -> Result<Dynamic> {
+        let values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        values.get(&cell).cloned().ok_or_else(|| {
+            let known: Vec<String> = values.keys().map(ToString::to_string).collect();
+            Error::input(format!("Out[{cell}]: the cell gave no value")).help(match known.is_empty() {
+                true => "no cell has given a value yet".into(),
+                false => format!("cells with a value: {}", known.join(", ")),
+            })
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
 
 pub(super) fn entries() -> Vec<Entry> {
     vec![
+        entry! {
+            /// The values of the session's cells; the variable `Out` holds them.
+            ///
+            /// ```rhai
+            /// assert(outputs().len == 0);
+            /// ```
+            fn outputs(call) -> Outputs { Ok(call.host.outputs.clone()) }
+        },
+        entry! {
+            /// The value of cell `n`, from 1: `Out[3]`. Errors: the cell gave no value.
+            ///
+            /// ```rhai
+            /// try { outputs()[3]; } catch (e) { assert(e.message.contains("Out[3]")); }
+            /// ```
+            index_get(call, outputs: Outputs, n: usize) -> Dynamic { outputs.get(n) }
+        },
+        entry! {
+            /// Number of cells that gave a value.
+            ///
+            /// ```rhai
+            /// assert(outputs().len == 0);
+            /// ```
+            get len(call, outputs: Outputs) -> usize { Ok(outputs.len()) }
+        },
+        entry! {
+            /// How many values there are.
+            ///
+            /// ```rhai
+            /// assert(outputs().to_string() == "values of 0 cells");
+            /// ```
+            method to_string(call, outputs: Outputs) -> String { Ok(format!("values of {} cells", outputs.len())) }
+        },
+        entry! {
+            /// How many values there are.
+            ///
+            /// ```rhai
+            /// assert(outputs().to_debug() == "values of 0 cells");
+            /// ```
+            method to_debug(call, outputs: Outputs) -> String { Ok(format!("values of {} cells", outputs.len())) }
+        },
         entry! {
             /// The message of a caught error.
             ///

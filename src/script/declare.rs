@@ -119,7 +119,7 @@ impl Entry {
     }
 
     /// What it gives, in the script's words: `number`, `array`, `Table`.
-    fn gives(&self) -> String {
+    pub fn gives(&self) -> String {
         fn word(kind: &str) -> String {
             if let Some(inner) = kind.strip_prefix("Option<") {
                 return format!("{} or ()", word(inner.trim_end_matches('>')));
@@ -193,6 +193,7 @@ impl Entry {
     fn callable(&self) -> RhaiFunc {
         let (body, required) = (Arc::clone(&self.body), self.params.iter().filter(|p| !p.optional).count());
         let (takes_options, name) = (self.options.is_some(), self.spoken());
+        let makes_handle = matches!(self.returns, "Model" | "Dictionary");
         let run = move |context: Option<NativeCallContext>, values: &mut [&mut Dynamic]| {
             let Some(native) = context else {
                 return Err("a native function was called without its context".into());
@@ -202,9 +203,13 @@ impl Entry {
             let mut arguments = Arguments::new(values, &name, takes_options, required);
             // A panic in native code becomes an error: the session goes on.
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| body(&call, &mut arguments)));
-            outcome
+            let value = outcome
                 .unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref())))
-                .map_err(|e| super::raise(e, native.call_position()))
+                .map_err(|e| super::raise(e, native.call_position()))?;
+            if makes_handle {
+                host.recipes.note(&name, values, &value);
+            }
+            Ok(value)
         };
         // Not folded away when a script is compiled: a call may print, read a file or take minutes.
         let (func, has_context, is_volatile) = (Arc::new(run), true, true);

@@ -1,7 +1,8 @@
 //! What `import` finds: `"std/NAME"` in the library that the program carries, anything else as `NAME.rhai` beside the
 //! script that imports it.
 
-use super::names::{Edits, native_functions};
+use super::names::Edits;
+use super::suggest::rhai_functions;
 use super::{readable, stdlib};
 use crate::error::{Error, nearest};
 use crate::script::raise;
@@ -23,8 +24,15 @@ pub(super) struct Source {
 }
 
 impl Sources {
+    /// Notes a text. Cells of one piped text are compiled one after the other: their edits come together.
     pub(super) fn insert(&self, name: &str, text: &str, edits: Edits) {
-        lock(&self.0).insert(name.to_string(), Source { text: text.into(), edits: edits.into() });
+        let mut sources = lock(&self.0);
+        match sources.get_mut(name) {
+            Some(source) if *source.text == *text => Arc::make_mut(&mut source.edits).merge(edits),
+            _ => {
+                sources.insert(name.to_string(), Source { text: text.into(), edits: edits.into() });
+            }
+        }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Source> {
@@ -106,8 +114,8 @@ impl Modules {
 
     /// Calls of closures and caught errors mean in a module what they mean in a cell.
     fn compile(&self, engine: &Engine, found: &Found, text: &str) -> Result<AST, ParseError> {
-        let (ast, native) = (engine.compile(text)?, native_functions(engine));
-        let edits = Edits::new(text, &ast, &Scope::new(), |name| native.contains(name));
+        let (ast, native) = (engine.compile(text)?, rhai_functions(engine));
+        let edits = Edits::new(text, &ast, &Scope::new(), |name| native.iter().any(|f| f.name == name));
         if edits.is_empty() {
             return Ok(ast);
         }

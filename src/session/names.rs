@@ -99,11 +99,6 @@ impl Shared {
         }
     }
 
-    /// Lets go of the variables that are in the scope no longer.
-    pub(super) fn retain(&self, scope: &Scope) {
-        self.write().values.retain(|name, _| scope.contains(name));
-    }
-
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -133,13 +128,8 @@ fn mentioned(ast: &AST) -> BTreeSet<ImmutableString> {
     names
 }
 
-/// Names of the functions that an engine has.
-pub(super) fn native_functions(engine: &Engine) -> BTreeSet<String> {
-    engine.collect_fn_metadata(None, |info| Some(info.metadata.name.to_string()), true).into_iter().collect()
-}
-
 /// A piece of text put in place of another. It holds no line break.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Edit {
     /// From 1, in the text as written.
     line: usize,
@@ -184,6 +174,13 @@ impl Edits {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Takes in the edits of another part of the same text.
+    pub(super) fn merge(&mut self, other: Edits) {
+        self.0.extend(other.0);
+        self.0.sort_by_key(|edit| (edit.line, edit.column));
+        self.0.dedup();
     }
 
     /// The edited text.

@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// What a session knows when an error is explained.
 pub(super) struct Known<'a> {
     pub(super) engine: &'a Engine,
+    /// The engine's functions.
+    pub(super) native: &'a [Callable],
     pub(super) scope: &'a Scope<'static>,
     /// Functions defined by the cells so far.
     pub(super) functions: &'a [Arc<Module>],
@@ -19,11 +21,23 @@ pub(super) struct Known<'a> {
 }
 
 /// A function that can be called: Rhai's own, ours, or a script's.
-struct Callable {
-    name: String,
-    signature: String,
+#[derive(Clone)]
+pub(super) struct Callable {
+    pub(super) name: String,
+    pub(super) signature: String,
     /// The type of its first argument, empty if it takes any.
-    first: String,
+    pub(super) first: String,
+    /// Its documentation, with the marks of comments.
+    doc: String,
+}
+
+impl Callable {
+    /// Signature and documentation.
+    pub(super) fn page(&self) -> String {
+        let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
+        let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
+        format!("{}\n{doc}", self.signature)
+    }
 }
 
 /// A message and its help.
@@ -184,17 +198,25 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
         name: e.path(),
         signature: e.signature(),
         first: if e.form == Form::Method { e.params.first().map(|p| p.kind.clone()).unwrap_or_default() } else { String::new() },
+        doc: String::new(),
     });
     let scripts = known.functions.iter().flat_map(|module| {
         module.iter_script_fn_info().map(|(_, _, name, count, def)| Callable {
             name: name.to_string(),
             signature: format!("{name}({})", def.params.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             first: if count == 0 { "()".into() } else { String::new() },
+            doc: String::new(),
         })
     });
     let own: Vec<Callable> = ours.chain(scripts).collect();
+    let native: Vec<_> = known.native.iter().filter(|f| !own.iter().any(|o| o.name == f.name)).cloned().collect();
+    own.into_iter().chain(native).collect()
+}
+
+/// Every function of an engine that a script can call by name, ours too, in the order of their names.
+pub(super) fn rhai_functions(engine: &Engine) -> Vec<Callable> {
     let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    let rhai = known.engine.collect_fn_metadata(
+    let mut all = engine.collect_fn_metadata(
         None,
         |info| {
             let function = info.metadata;
@@ -205,11 +227,11 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
                 name: function.name.to_string(),
                 signature: function.gen_signature(|name| short_type_name(name).into()),
                 first: if first == "Dynamic" || first == "?" { String::new() } else { short_type_name(first) },
+                doc: function.comments.iter().map(|comment| comment.as_str()).collect::<Vec<_>>().join("\n"),
             })
         },
         true,
     );
-    let mut all: Vec<Callable> = rhai.into_iter().filter(|f| !own.iter().any(|o| o.name == f.name)).collect();
     all.sort_by(|a, b| (&a.name, &a.signature).cmp(&(&b.name, &b.signature)));
-    own.into_iter().chain(all).collect()
+    all
 }
