@@ -16,7 +16,7 @@ use rustyline::{
     Movement, RepeatCount,
 };
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 use unicode_width::UnicodeWidthStr;
@@ -48,7 +48,7 @@ impl Editor {
             .completion_show_all_if_ambiguous(true)
             .build();
         let mut lines = rustyline::Editor::with_config(config)?;
-        lines.set_helper(Some(Cells { session, colour, history: HistoryHinter::new() }));
+        lines.set_helper(Some(Cells { session, colour, history: HistoryHinter::new(), editing: Cell::new(true) }));
         for (key, towards) in [(KeyCode::Up, Towards::Older), (KeyCode::Down, Towards::Newer)] {
             lines.bind_sequence(KeyEvent(key, Modifiers::NONE), EventHandler::Conditional(Box::new(towards)));
         }
@@ -118,6 +118,8 @@ struct Cells {
     session: Rc<RefCell<Session>>,
     colour: bool,
     history: HistoryHinter,
+    /// The line is being edited: when it is entered, no bracket stays marked.
+    editing: Cell<bool>,
 }
 
 impl Validator for Cells {
@@ -181,7 +183,7 @@ impl Highlighter for Cells {
             return Cow::Borrowed(line);
         }
         let is_command = !line.is_empty() && self.session.borrow().is_command(line);
-        highlight::coloured(line, cursor, is_command).into()
+        highlight::coloured(line, Some(cursor).filter(|_| self.editing.get()), is_command).into()
     }
 
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
@@ -193,7 +195,8 @@ impl Highlighter for Cells {
     }
 
     fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
-        self.colour && kind != CmdKind::ForcedRefresh
+        self.editing.set(kind != CmdKind::ForcedRefresh);
+        self.colour
     }
 }
 

@@ -13,14 +13,14 @@ pub(super) const DIM: &str = "\x1b[90m";
 const COMMAND: &str = "\x1b[33m";
 const BRACKETS: &str = "\x1b[1;7m";
 
-/// The line in colours; `cursor` is a byte of it. Escape sequences are all that is added.
-pub(super) fn coloured(line: &str, cursor: usize, is_command: bool) -> String {
+/// The line in colours, with the brackets at the cursor (a byte of it) marked. Escape sequences are all that is added.
+pub(super) fn coloured(line: &str, cursor: Option<usize>, is_command: bool) -> String {
     if is_command {
         let end = line.find(char::is_whitespace).unwrap_or(line.len());
         return format!("{COMMAND}{}{RESET}{}", &line[..end], &line[end..]);
     }
     let pieces = outline(line).pieces;
-    let matched = matched(line, &pieces, cursor);
+    let matched = cursor.map_or([None, None], |cursor| matched(line, &pieces, cursor));
     let (mut out, mut next) = (String::with_capacity(2 * line.len()), 0);
     for (i, (kind, range)) in pieces.iter().enumerate() {
         out.push_str(&line[next..range.start]);
@@ -128,10 +128,10 @@ mod tests {
     fn only_colours_are_added() {
         for line in ["let x = f(1.5, \"a\\\"(\") // note", "/* a\nb */ x", "`open ${x", "\"open (", "if (a[", "ü + 'c' ] )", "", "#{a: 1}"] {
             for cursor in 0..=line.len() {
-                assert_eq!(plain(&coloured(line, cursor, false)), line);
+                assert_eq!(plain(&coloured(line, Some(cursor), false)), line);
             }
         }
-        assert_eq!(plain(&coloured(":run a.rhai", 3, true)), ":run a.rhai");
+        assert_eq!(plain(&coloured(":run a.rhai", Some(3), true)), ":run a.rhai");
     }
 
     #[test]

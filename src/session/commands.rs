@@ -110,9 +110,11 @@ impl Session {
         }
         let name = line.split_whitespace().next().unwrap_or(line);
         let rest = line[name.len()..].trim();
-        let short = [(":q", ":quit"), (":exit", ":quit"), (":h", ":help")].iter().find(|(short, _)| *short == name);
-        let name = short.map_or(name, |(_, long)| long);
-        match COMMANDS.iter().find(|command| command.name == name) {
+        let name = if name == ":exit" { ":quit" } else { name };
+        // A beginning that only one command has will do.
+        let mut begin = COMMANDS.iter().filter(|command| command.name.starts_with(name) && name.len() > 1);
+        let command = COMMANDS.iter().find(|command| command.name == name).or_else(|| begin.next().filter(|_| begin.next().is_none()));
+        match command {
             Some(command) => (command.run)(self, rest),
             None => Err(unknown(name).into()),
         }

@@ -190,7 +190,9 @@ impl Session {
             names.push((format!("{}(", entry.name), entry.signature()));
         }
         let ours: BTreeSet<&str> = entries().iter().map(|e| e.name).collect();
-        for function in self.native.iter().filter(|f| !ours.contains(f.name.as_str())) {
+        // Rhai's functions of arrays, strings and so on are offered behind a dot.
+        let free = |first: &str| ["", "number", "integer"].contains(&first);
+        for function in self.native.iter().filter(|f| free(&f.first) && !ours.contains(f.name.as_str())) {
             names.push((format!("{}(", function.name), function.signature.clone()));
         }
         names
@@ -343,12 +345,11 @@ fn place(before: &str) -> Place<'_> {
     if word.starts_with(|c: char| c.is_ascii_digit()) {
         return Place::Nowhere;
     }
-    // `1.` is a number, `a..` a range.
     if let Some(receiver) = head.strip_suffix('.')
         && !receiver.ends_with('.')
-        && !last_name(receiver).starts_with(|c: char| c.is_ascii_digit())
     {
-        return Place::Member(receiver, word);
+        let number = last_name(receiver).starts_with(|c: char| c.is_ascii_digit());
+        return if number { Place::Nowhere } else { Place::Member(receiver, word) };
     }
     if let Some(space) = head.strip_suffix("::") {
         return Place::Name(Some(last_name(space)), word);
@@ -422,12 +423,12 @@ fn is_closed(literal: &str) -> bool {
 
 /// The candidates that begin like `word`.
 fn matching(start: usize, word: &str, all: impl IntoIterator<Item = (String, String)>) -> Completion {
-    let candidates: BTreeSet<Candidate> = all
-        .into_iter()
-        .filter(|(text, _)| text.starts_with(word))
-        .map(|(text, shown)| Candidate { text, shown })
-        .collect();
-    Completion { start, candidates: candidates.into_iter().collect() }
+    let fits = all.into_iter().filter(|(text, _)| text.starts_with(word));
+    let mut candidates: Vec<Candidate> = fits.map(|(text, shown)| Candidate { text, shown }).collect();
+    candidates.sort();
+    // Of several signatures one is shown.
+    candidates.dedup_by(|a, b| a.text == b.text);
+    Completion { start, candidates }
 }
 
 /// Files and folders that a path could go on to.

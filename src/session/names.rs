@@ -304,12 +304,12 @@ mod tests {
     fn edits_lead_back_to_what_was_written() {
         let mut engine = Engine::new();
         engine.set_optimization_level(rhai::OptimizationLevel::None);
-        let text = "let f = |x| x;\n  \"ü\" + f(1) + f (f(2)); g(h())\ntry { f() } catch (e) { e }";
+        let text = "let f = |x| x;\n  \"ü\" + f(1) + f (f(2)); g(h());\ntry { f() } catch (e) { e }";
         let edits = Edits::new(text, &engine.compile(text).unwrap(), &Scope::new(), |_| false);
         let edited = edits.apply(text);
         assert_eq!(
             edited,
-            "let f = |x| x;\n  \"ü\" + call(f,1) + call (f,call(f,2)); g(h())\ntry { call(f) } catch (e) {e=caught(e); e }"
+            "let f = |x| x;\n  \"ü\" + call(f,1) + call (f,call(f,2)); g(h());\ntry { call(f) } catch (e) {e=caught(e); e }"
         );
         let column = |text: &str, line: usize, what: &str| {
             let line = text.lines().nth(line - 1).unwrap();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// Runs over which statistics are made.
 const RUNS: usize = 7;
-/// Least time of a run: shorter texts are repeated in it.
+/// About the time of a run: shorter texts are repeated in it.
 const RUN: Duration = Duration::from_millis(100);
 
 /// `:time EXPR`.
@@ -20,25 +20,27 @@ pub(super) fn time(session: &mut Session, text: &str) -> Result<Answer, Box<Repo
 /// `:timeit EXPR`: parsed once, run again and again; what it declares is let go after each run.
 pub(super) fn timeit(session: &mut Session, text: &str) -> Result<Answer, Box<Report>> {
     let text = given(":timeit", text)?;
-    let begun = Instant::now();
     let outcome = session.cell(text)?;
-    let once = begun.elapsed();
-    let loops = usize::try_from(RUN.as_nanos() / once.as_nanos().max(1)).unwrap_or(1).clamp(1, 1_000_000);
     let name = format!("In[{}]", session.cells);
-    let times = stack::on_large(|| {
+    let (times, loops) = stack::on_large(|| {
         let (ast, cell) = session.parse(text, 0..text.len(), &name)?;
         let ast = session.meant(ast, text, &cell, &name)?;
         let variables = session.scope.len();
-        let mut times = Vec::with_capacity(RUNS);
-        for _ in 0..RUNS {
+        let mut run = |loops: usize| {
             let begun = Instant::now();
             for _ in 0..loops {
                 session.run(&ast, &cell, &name)?;
                 session.scope.rewind(variables);
             }
-            times.push(begun.elapsed().as_secs_f64() / loops as f64);
+            Ok::<_, Box<Report>>(begun.elapsed())
+        };
+        let (mut loops, mut took) = (1, run(1)?);
+        while took < RUN / 10 {
+            loops *= 10;
+            took = run(loops)?;
         }
-        Ok::<_, Box<Report>>(times)
+        let times: Result<Vec<_>, _> = (0..RUNS).map(|_| run(loops).map(|took| took.as_secs_f64() / loops as f64)).collect();
+        times.map(|times| (times, loops))
     })?;
     let mean = times.iter().sum::<f64>() / RUNS as f64;
     let variance = times.iter().map(|t| (t - mean).powi(2)).sum::<f64>() / (RUNS - 1) as f64;
