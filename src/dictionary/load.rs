@@ -104,9 +104,6 @@ fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Re
             let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             (Arc::new(Folder::new(folder)?), Some(file))
         }
-        Place::Demo => {
-            return Err(Error::input("the demo has no SAE").help("its neurons are a dictionary too: mlp_neurons(model, layer)"));
-        }
     };
     let list = files.list()?;
     let weights = find_weights(files.as_ref(), &list, path.as_deref(), options.map.is_some())?;
@@ -145,7 +142,9 @@ fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Re
                 let set = safetensors::read(files.open(&sparsity)?, &files.path_of(&sparsity))?;
                 let log10 = set.get("sparsity")?.to_f64();
                 if log10.len() == inner.w_dec.shape()[0] {
-                    inner = inner.with_stat("density", log10.into_iter().map(|v| libm::pow(10.0, v)).collect());
+                    // SAELens adds 1e-10 before the logarithm; what is left of a dead feature is the rounding of f32.
+                    let density = |v: f64| Some(libm::pow(10.0, v) - 1e-10).filter(|density| *density > 1e-12).unwrap_or(0.0);
+                    inner = inner.with_stat("density", log10.into_iter().map(density).collect());
                 } else {
                     inner.warnings.push(format!("sparsity.safetensors has {} values: left out", log10.len()));
                 }
