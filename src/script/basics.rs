@@ -3,10 +3,11 @@
 use crate::entry;
 use crate::error::{Error, Kind, Result};
 use crate::script::declare::{Call, Entry};
-use crate::script::{ScriptError, display};
-use rhai::{Dynamic, Engine, Map};
+use crate::script::{Host, ScriptError, display, raise};
+use rhai::{Dynamic, Engine, EvalAltResult, Map, NativeCallContext};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The values of a session's cells, by the cell's number from 1. Copies share them.
 #[derive(Clone, Default)]
@@ -264,6 +265,9 @@ pub(super) fn install(engine: &mut Engine) {
     for name in ["floor", "ceiling", "round", "int"] {
         engine.register_fn(name, |x: i64| x);
     }
+    // Rhai's own cannot be interrupted.
+    engine.register_fn("sleep", |call: NativeCallContext, seconds: i64| sleep(&call, seconds as f64));
+    engine.register_fn("sleep", |call: NativeCallContext, seconds: f64| sleep(&call, seconds));
     for (name, answer) in [("is_nan", false), ("is_finite", true), ("is_infinite", false)] {
         engine.register_fn(name, move |_: i64| answer);
     }
@@ -272,6 +276,17 @@ pub(super) fn install(engine: &mut Engine) {
         engine.register_fn(name, move |x: i64, y: f64| function(x as f64, y));
         engine.register_fn(name, move |x: f64, y: i64| function(x, y as f64));
     }
+}
+
+fn sleep(call: &NativeCallContext, seconds: f64) -> std::result::Result<(), Box<EvalAltResult>> {
+    let work = Host::of(call)?.work;
+    let end = Duration::try_from_secs_f64(seconds.max(0.0)).ok().and_then(|duration| Instant::now().checked_add(duration));
+    while end.is_none_or(|end| Instant::now() < end) {
+        work.check().map_err(|error| raise(error, call.call_position()))?;
+        let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        std::thread::sleep(left.min(Duration::from_millis(10)));
+    }
+    Ok(())
 }
 
 fn text(call: &Call<'_>, value: Option<Dynamic>) -> String {

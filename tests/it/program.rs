@@ -374,66 +374,18 @@ help: did you mean `shape`?"
     assert!(run("let t = zeros([2]);\nt.sum", &[]).1.contains("help: `sum` is a method: call it with `.sum(…)`"));
 }
 
-/// The prompt, driven through a pseudo-terminal.
-#[cfg(unix)]
-mod prompt {
-    use super::PROGRAM;
-    use rexpect::session::{PtySession, spawn_command};
-    use std::path::Path;
-
-    /// A session at a prompt whose history lies below `state`.
-    fn start(state: &Path) -> PtySession {
-        let mut command = std::process::Command::new(PROGRAM);
-        command.env("XDG_STATE_HOME", state).env("TERM", "xterm").env("NO_COLOR", "1").current_dir(state);
-        let mut session = spawn_command(command, Some(20_000)).unwrap();
-        session.exp_string("In[1]: ").unwrap();
-        session
-    }
-
-    fn enter(session: &mut PtySession, line: &str, expected: &str) {
-        session.send_line(line).unwrap();
-        session.exp_string(expected).unwrap();
-    }
-
-    #[test]
-    fn cells_over_several_lines_interrupts_and_history() {
-        let state = tempfile::tempdir().unwrap();
-        let mut session = start(state.path());
-        session.send_line("fn add(a, b) {").unwrap();
-        session.send_line("a + b").unwrap();
-        enter(&mut session, "}", "In[2]: ");
-        enter(&mut session, "add(40, 2)", "\r\n42\r\n");
-        enter(&mut session, "ans + 1", "\r\n43\r\n");
-        enter(&mut session, "let kept = 7; loop {}", "\r\n");
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        session.send_control('c').unwrap();
-        session.exp_string("interrupted").unwrap();
-        enter(&mut session, "kept * 3", "\r\n21\r\n");
-        // Ctrl-C at the prompt clears the line and the cell keeps its number.
-        session.exp_string("In[6]: ").unwrap();
-        session.send("half a line").unwrap();
-        session.flush().unwrap();
-        session.send_control('c').unwrap();
-        session.exp_string("In[6]: ").unwrap();
-        enter(&mut session, "unknown_name", "error: unknown variable `unknown_name`");
-        session.exp_string("In[6]:1:1").unwrap();
-        session.exp_string("In[7]: ").unwrap();
-        enter(&mut session, "?seed", "seed(seed: integer from 0)");
-        // Up with a beginning finds the entry that begins so.
-        session.send("add").unwrap();
-        session.send("\x1b[A").unwrap();
-        enter(&mut session, "", "\r\n42\r\n");
-        session.send_control('d').unwrap();
-        session.exp_eof().unwrap();
-
-        let history = std::fs::read_to_string(state.path().join("saerepl/history")).unwrap();
-        assert!(history.contains("fn add(a, b) {\\na + b\\n}"), "{history}");
-        let mut again = start(state.path());
-        again.send("fn").unwrap();
-        again.send("\x1b[A").unwrap();
-        enter(&mut again, "", "In[2]: ");
-        enter(&mut again, "add(1, 2)", "\r\n3\r\n");
-        enter(&mut again, "exit(5)", "");
-        again.exp_eof().unwrap();
+#[test]
+fn doc_prints_the_reference_a_page_and_what_is_near() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, error, status) = program(folder.path(), &["doc"], "");
+    assert_eq!((error.as_str(), status), ("", 0));
+    assert!(out.starts_with("# What scripts can call\n") && out.contains("\n### `Tensor.topk("), "{out}");
+    assert!(program(folder.path(), &["doc", "unembed"], "").0.starts_with("unembed(dict: Dictionary"));
+    let (_, error, status) = program(folder.path(), &["doc", "unembedd"], "");
+    assert_eq!(status, 1);
+    assert!(error.contains("did you mean `unembed`?"), "{error}");
+    assert_eq!(program(folder.path(), &["doc", "--out", "made"], "").2, 0);
+    for file in ["reference.md", "saerepl.d.rhai"] {
+        assert!(std::fs::metadata(folder.path().join("made").join(file)).unwrap().len() > 10_000, "{file}");
     }
 }
