@@ -1,13 +1,15 @@
 //! The prompt, and the same for piped input: cells one after the other in one session.
 //!
-//! `editor`: the line editor, its history, keys, completion and hints. `highlight`: colours. `commands`: what the terminal
-//! does for lines that are not Rhai. `pipe`: `saerepl < script`.
+//! `editor`: the line editor, its history, keys, completion and hints. `highlight`: colours. `image`: figures in the
+//! terminal. `commands`: what the terminal does for lines that are not Rhai. `pipe`: `saerepl < script`.
 
 mod commands;
 mod editor;
 mod highlight;
+mod image;
 mod pipe;
 
+use crate::figure::Figure;
 use crate::session::status::{DONE, FAILED, INTERRUPTED};
 use crate::session::{Outcome, Report, Session, SessionOptions, script_text};
 use crate::work::Work;
@@ -87,7 +89,8 @@ fn start_up(session: &mut Session, screen: &Screen) {
         return;
     };
     if file.is_file() {
-        let run = script_text(&file).map_err(Box::<Report>::from).and_then(|text| session.eval(&text, &file.display().to_string()));
+        let run =
+            script_text(&file).map_err(Box::<Report>::from).and_then(|text| session.eval(&text, &file.display().to_string()));
         if let Err(report) = run {
             fail(session.work(), &report, screen);
         }
@@ -95,9 +98,19 @@ fn start_up(session: &mut Session, screen: &Screen) {
 }
 
 /// Shows a cell's value; gives the status if the cell asked for the end.
-fn show(session: &Session, outcome: Outcome, _: &Screen) -> Option<u8> {
+fn show(session: &Session, outcome: Outcome, screen: &Screen) -> Option<u8> {
     if let Some(value) = outcome.value.filter(|_| !outcome.muted) {
-        session.work().print(&session.display(&value));
+        let work = session.work();
+        if let Some(figure) = value.read_lock::<Figure>()
+            && screen.colour
+            && let Some(protocol) = image::protocol(|name| std::env::var(name).ok())
+        {
+            match image::sequence(&figure, protocol, work) {
+                Ok(picture) => work.print(&picture),
+                Err(error) => work.note(&format!("error: {error}")),
+            }
+        }
+        work.print(&session.display(&value));
     }
     outcome.exit
 }

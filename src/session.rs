@@ -29,13 +29,13 @@ use crate::script::{self, Host, display};
 use crate::work::Work;
 use modules::{Modules, Sources};
 use names::{Edits, Shared};
-use suggest::Callable;
 use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, GlobalRuntimeState, OptimizationLevel, ParseErrorType, Position};
 use rhai::{Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use suggest::Callable;
 
 /// Exit statuses of the program.
 pub mod status {
@@ -239,7 +239,11 @@ impl Session {
                 next += 1;
             }
             let body = input.text.trim_end_matches(';');
-            text += &if valued { format!("ans = {body};\n") } else { format!("{body}{}\n", if ends_itself(body) { "" } else { ";" }) };
+            text += &if valued {
+                format!("ans = {body};\n")
+            } else {
+                format!("{body}{}\n", if ends_itself(body) { "" } else { ";" })
+            };
             if out {
                 text += if valued { "Out.push(ans);\n" } else { "Out.push(());\n" };
                 next += 1;
@@ -418,8 +422,13 @@ impl Session {
     }
 
     fn report(&self, error: EvalAltResult, name: &str) -> Report {
-        let known =
-            suggest::Known { engine: &self.engine, native: &self.native, scope: &self.scope, functions: &self.global.lib, sources: &self.sources };
+        let known = suggest::Known {
+            engine: &self.engine,
+            native: &self.native,
+            scope: &self.scope,
+            functions: &self.global.lib,
+            sources: &self.sources,
+        };
         report::of(error, name, &known)
     }
 }
@@ -463,8 +472,10 @@ fn readable(text: String) -> Result<String, Error> {
 
 /// A statement at the end of a text that needs no `;`.
 fn ends_itself(text: &str) -> bool {
-    matches!(outline(text).pieces.iter().rev().find(|(kind, _)| *kind != scan::Kind::Comment), Some((scan::Kind::Semicolon, _)) | None)
-        || text.trim_start().starts_with("fn ")
+    matches!(
+        outline(text).pieces.iter().rev().find(|(kind, _)| *kind != scan::Kind::Comment),
+        Some((scan::Kind::Semicolon, _)) | None
+    ) || text.trim_start().starts_with("fn ")
 }
 
 /// Refuses a text that ends inside a block comment, which Rhai lets pass.
@@ -577,7 +588,9 @@ mod tests {
     #[test]
     fn integers_are_taken_where_floats_are_wanted() {
         let mut session = session();
-        for (text, shown) in [("ln(1)", "0.0"), ("5.floor()", "5"), ("hypot(3, 4)", "5.0"), ("2.is_nan()", "false"), ("atan(0)", "0.0")] {
+        for (text, shown) in
+            [("ln(1)", "0.0"), ("5.floor()", "5"), ("hypot(3, 4)", "5.0"), ("2.is_nan()", "false"), ("atan(0)", "0.0")]
+        {
             assert_eq!(value(&mut session, text), shown, "{text}");
         }
     }

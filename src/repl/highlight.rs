@@ -126,7 +126,16 @@ mod tests {
 
     #[test]
     fn only_colours_are_added() {
-        for line in ["let x = f(1.5, \"a\\\"(\") // note", "/* a\nb */ x", "`open ${x", "\"open (", "if (a[", "ü + 'c' ] )", "", "#{a: 1}"] {
+        for line in [
+            "let x = f(1.5, \"a\\\"(\") // note",
+            "/* a\nb */ x",
+            "`open ${x",
+            "\"open (",
+            "if (a[",
+            "ü + 'c' ] )",
+            "",
+            "#{a: 1}",
+        ] {
             for cursor in 0..=line.len() {
                 assert_eq!(plain(&coloured(line, Some(cursor), false)), line);
             }

@@ -69,7 +69,12 @@ pub const COMMANDS: &[Command] = &[
     },
     Command { name: ":clear", arguments: "", what: "clear the screen", run: |_, _| Ok(Answer::Clear) },
     Command { name: ":reset", arguments: "", what: "forget all variables and functions", run: |session, _| Ok(session.reset()) },
-    Command { name: ":cd", arguments: "[DIR]", what: "change the folder, or say which it is", run: |_, text| change_folder(text) },
+    Command {
+        name: ":cd",
+        arguments: "[DIR]",
+        what: "change the folder, or say which it is",
+        run: |_, text| change_folder(text),
+    },
     Command { name: ":quit", arguments: "", what: "leave; so does Ctrl-D", run: |_, _| Ok(Answer::Quit) },
 ];
 
@@ -113,7 +118,8 @@ impl Session {
         let name = if name == ":exit" { ":quit" } else { name };
         // A beginning that only one command has will do.
         let mut begin = COMMANDS.iter().filter(|command| command.name.starts_with(name) && name.len() > 1);
-        let command = COMMANDS.iter().find(|command| command.name == name).or_else(|| begin.next().filter(|_| begin.next().is_none()));
+        let command =
+            COMMANDS.iter().find(|command| command.name == name).or_else(|| begin.next().filter(|_| begin.next().is_none()));
         match command {
             Some(command) => (command.run)(self, rest),
             None => Err(unknown(name).into()),
@@ -149,7 +155,10 @@ fn overview(width: usize) -> String {
     text.push('\n');
     let commands = COMMANDS.iter().map(|c| (format!("{} {}", c.name, c.arguments), c.what));
     for (form, what) in commands.chain(FORMS.iter().map(|(form, what)| ((*form).to_string(), *what))) {
-        text += &format!("\n  {form:23} {}", help::wrapped(what, width.saturating_sub(26).max(20), "").replace('\n', &format!("\n{}", " ".repeat(26))));
+        text += &format!(
+            "\n  {form:23} {}",
+            help::wrapped(what, width.saturating_sub(26).max(20), "").replace('\n', &format!("\n{}", " ".repeat(26)))
+        );
     }
     format!("{text}\n\nFunctions, methods (T.name) and properties:\n{}", help::index(width))
 }
@@ -185,7 +194,9 @@ fn run_file(session: &mut Session, arguments: &str) -> Result<Answer, Box<Report
     let mut parameters = BTreeMap::new();
     for word in words {
         let Some((key, value)) = word.split_once('=') else {
-            return Err(Error::input(format!(":run: \"{word}\" is no parameter")).help("parameters are given as key=value").into());
+            return Err(Error::input(format!(":run: \"{word}\" is no parameter"))
+                .help("parameters are given as key=value")
+                .into());
         };
         parameters.insert(key.to_string(), value.to_string());
     }

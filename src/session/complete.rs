@@ -150,7 +150,8 @@ impl Session {
         let before_name = &head[..head.len() - name.len()];
         if let Some(receiver) = before_name.strip_suffix('.') {
             let kind = self.known(receiver).map(|known| known.kind());
-            let method = |e: &&Entry| e.form == Form::Method && e.name == name && kind.as_ref().is_none_or(|k| e.params[0].kind == *k);
+            let method =
+                |e: &&Entry| e.form == Form::Method && e.name == name && kind.as_ref().is_none_or(|k| e.params[0].kind == *k);
             return entries().iter().filter(method).map(Entry::signature).collect();
         }
         let path = match before_name.strip_suffix("::") {
@@ -202,10 +203,12 @@ impl Session {
         let ours = entries().iter().filter(|e| e.namespace == Some(space)).map(|e| (format!("{}(", e.name), e.signature()));
         let mut names: Vec<(String, String)> = ours.collect();
         for (_, module) in self.global.iter_imports().filter(|(name, _)| *name == space) {
-            names.extend(module.iter_script_fn_info().filter(|(_, _, name, ..)| !name.contains('$')).map(|(_, _, name, _, f)| {
-                let parameters: Vec<&str> = f.params.iter().map(|p| p.as_str()).collect();
-                (format!("{name}("), format!("{name}({})", parameters.join(", ")))
-            }));
+            names.extend(module.iter_script_fn_info().filter(|(_, _, name, ..)| !name.contains('$')).map(
+                |(_, _, name, _, f)| {
+                    let parameters: Vec<&str> = f.params.iter().map(|p| p.as_str()).collect();
+                    (format!("{name}("), format!("{name}({})", parameters.join(", ")))
+                },
+            ));
         }
         names
     }
@@ -227,7 +230,8 @@ impl Session {
                 _ => {}
             }
         }
-        let natives = self.native.iter().filter(|f| f.first == kind && !names.iter().any(|(n, _)| n.trim_end_matches('(') == f.name));
+        let natives =
+            self.native.iter().filter(|f| f.first == kind && !names.iter().any(|(n, _)| n.trim_end_matches('(') == f.name));
         let natives: Vec<_> = natives.map(|f| (format!("{}(", f.name), f.signature.clone())).collect();
         names.extend(natives);
         names

@@ -44,9 +44,11 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
         parts.extend(session.native.iter().filter(|f| f.name == name).map(Callable::page));
     }
     if parts.is_empty() {
-        return pages::help(name, width).map_err(|error| near(session, name).map_or(error, |near| {
-            Error::input(format!("there is nothing named `{name}`")).help(format!("did you mean `{near}`?"))
-        }));
+        return pages::help(name, width).map_err(|error| {
+            near(session, name).map_or(error, |near| {
+                Error::input(format!("there is nothing named `{name}`")).help(format!("did you mean `{near}`?"))
+            })
+        });
     }
     Ok(parts.join("\n\n"))
 }
@@ -104,9 +106,10 @@ pub(super) fn source(session: &Session, name: &str) -> Result<String> {
 fn definition(text: &str, name: &str) -> Option<String> {
     let outline = outline(text);
     let begins = |range: &std::ops::Range<usize>| text[range.clone()] == *"fn";
-    let at = outline.pieces.windows(2).position(|pair| {
-        pair[0].0 == scan::Kind::Other && begins(&pair[0].1) && text[pair[1].1.clone()] == *name
-    })?;
+    let at = outline
+        .pieces
+        .windows(2)
+        .position(|pair| pair[0].0 == scan::Kind::Other && begins(&pair[0].1) && text[pair[1].1.clone()] == *name)?;
     let (mut depth, mut end) = (0usize, text.len());
     for (kind, range) in &outline.pieces[at..] {
         match kind {

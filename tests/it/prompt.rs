@@ -8,6 +8,9 @@ use std::process::Command;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_saerepl");
 const TAB: &str = "\t";
+/// What the editor sends when it begins to read, and when a line is entered: the echo lies between them.
+const READS: &str = "\x1b[?2004h";
+const ENTERED: &str = "\x1b[?2004l";
 
 /// A prompt in a terminal of so many columns whose history and start-up file lie below `home`.
 fn start(home: &Path, columns: usize, colour: bool) -> PtySession {
@@ -15,10 +18,26 @@ fn start(home: &Path, columns: usize, colour: bool) -> PtySession {
     command.args(["-c", &format!("stty cols {columns} rows 60; exec {PROGRAM}")]).current_dir(home);
     command.env("XDG_STATE_HOME", home).env("XDG_CONFIG_HOME", home).env("HF_HUB_OFFLINE", "1").env_remove("PAGER");
     command.env("TERM", "xterm").env_remove("TERM_PROGRAM").env_remove("KITTY_WINDOW_ID");
-    if colour { command.env_remove("NO_COLOR") } else { command.env("NO_COLOR", "1") };
+    if colour {
+        command.env_remove("NO_COLOR")
+    } else {
+        command.env("NO_COLOR", "1")
+    };
     let mut session = spawn_command(command, Some(60_000)).unwrap();
-    session.exp_string("In[1]: ").unwrap();
+    session.exp_string(READS).unwrap();
     session
+}
+
+fn expect(session: &mut PtySession, what: &str, text: &str) {
+    session.exp_string(text).unwrap_or_else(|error| panic!("{what}: {text:?}\n{error}"));
+}
+
+/// Enters a line, sees the texts, and waits for the next prompt.
+fn enter(session: &mut PtySession, what: &str, line: &str, seen: &[&str]) {
+    session.send_line(line).unwrap();
+    for text in [ENTERED].iter().chain(seen).chain(&[READS]) {
+        expect(session, what, text);
+    }
 }
 
 /// One step: what it shows, what is typed before Enter, and texts seen afterwards, in order.
@@ -30,13 +49,13 @@ const WALK: &[Step] = &[
     ("ans is the last value", "ans + 1", &["\r\n43\r\n"]),
     ("Out[n] is the value of cell n", "Out[1] + Out[2]", &["\r\n85\r\n"]),
     ("a cell without a value is named", "Out[99]", &["Out[99]: the cell gave no value", "cells with a value: 1, 2, 3"]),
-    ("a trailing ; mutes", "\"qu\" + \"iet\"; // note", &["In[6]: "]),
+    ("a trailing ; mutes", "\"qu\" + \"iet\"; // note", &[]),
     ("but the value is there", "ans", &["\"quiet\""]),
     ("print goes to the screen", "print(`${1 + 1} and text`)", &["\r\n2 and text\r\n"]),
     ("integers where floats are wanted", "sqrt(16) + ln(1) + 5.floor()", &["\r\n9.0\r\n"]),
     // Variables, functions, closures.
-    ("a variable", "let x = 40;", &["In["]),
-    ("a function sees it", "fn g(a) { a * x }", &["In["]),
+    ("a variable", "let x = 40;", &[]),
+    ("a function sees it", "fn g(a) { a * x }", &[]),
     ("and is called", "g(2)", &["\r\n80\r\n"]),
     ("a later rebinding is seen", "let x = 5; g(2)", &["\r\n10\r\n"]),
     ("assignment inside a function changes it", "fn set(v) { x = v; } set(7); x", &["\r\n7\r\n"]),
@@ -46,7 +65,7 @@ const WALK: &[Step] = &[
     ("recursion to some depth", "fn deep(n) { if n == 0 { 0 } else { 1 + deep(n - 1) } } deep(900)", &["\r\n900\r\n"]),
     ("and without end", "fn endless(n) { endless(n + 1) } endless(0)", &["calls are nested too deeply"]),
     // Errors.
-    ("an unknown variable", "alhpa", &["error: unknown variable `alhpa`", "In["]),
+    ("an unknown variable", "alhpa", &["error: unknown variable `alhpa`"]),
     ("an unknown function with the nearest", "asert(true)", &["unknown function `asert`", "did you mean `assert`?"]),
     ("an unknown method with its signature", "zeros([2]).topkk(1)", &["Tensor has no method `topkk`", "Tensor.topk("]),
     ("an unknown property", "zeros([2]).shpe", &["Tensor has no property `shpe`", "did you mean `shape`?"]),
@@ -55,18 +74,30 @@ const WALK: &[Step] = &[
     ("wrong arguments name the parameter", "seed(-1)", &["`seed` must be integer from 0, not -1"]),
     ("an index out of range", "zeros([2])[5]", &["index 5 is out of range", "indices run from 0 to 1"]),
     ("an index of a wrong kind", "zeros([2])[\"a\"]", &["Tensor[…]: `index` must be integer"]),
-    ("a caret at what was written, not at what runs", "let ok = f(1); f(ok).nothing", &["1 | let ok = f(1); f(ok).nothing", "^^^^^^^"]),
+    (
+        "a caret at what was written, not at what runs",
+        "let ok = f(1); f(ok).nothing",
+        &["1 | let ok = f(1); f(ok).nothing", "^^^^^^^"],
+    ),
     ("the chain of calls", "fn outer(v) { g(v) + nowhere } outer(1)", &["unknown variable `nowhere`", "in `outer` called here"]),
-    ("a fault in an earlier cell's closure lies there", "let bad = |v| v.nothing;", &["In["]),
+    ("a fault in an earlier cell's closure lies there", "let bad = |v| v.nothing;", &[]),
     ("with its source", "bad(1)", &["integer has no property `nothing`", "in a closure called here"]),
-    ("Rhai's errors are caught like ours", "try { nowhere } catch (e) { print(`${e.kind}, line ${e.line}`) }", &["input, line 1"]),
+    (
+        "Rhai's errors are caught like ours",
+        "try { nowhere } catch (e) { print(`${e.kind}, line ${e.line}`) }",
+        &["input, line 1"],
+    ),
     ("ours too", "try { seed(-1) } catch (e) { print(e.message) }", &["must be integer from 0"]),
     ("an open string is wrong at once", "\"open", &["open string is not terminated"]),
     ("a condition on a tensor", "if zeros([2]) > 0 { 1 }", &["t.any() or t.all()"]),
     ("a variable is no function", "x(1)", &["this is called as a function, but it is integer"]),
     // Display.
     ("a tensor is summarised", "zeros([300, 400])", &["Tensor [300, 400] f32"]),
-    ("a table is aligned, wide characters too", "table(#{a: [\"日本語\", \"b\"], n: [1, 22]})", &["a       n", "日本語   1", "b       22"]),
+    (
+        "a table is aligned, wide characters too",
+        "table(#{a: [\"日本語\", \"b\"], n: [1, 22]})",
+        &["a       n", "日本語   1", "b       22"],
+    ),
     ("a long list is cut", "let l = []; for i in 0..1000 { l.push(i); } l", &["… 970 more"]),
     ("a map", "#{b: 1, a: [1.5]}", &["#{a: [1.5], b: 1}"]),
     ("a model", "let model = load_model(\"demo\"); model", &["Model demo"]),
@@ -86,13 +117,13 @@ const WALK: &[Step] = &[
     ("an unknown command too", ":sesion", &["did you mean `:session`?"]),
     ("!cmd runs a command", "!echo from $((40 + 2))", &["from 42"]),
     (":cd changes the folder", ":cd sub", &["/sub"]),
-    ("and back", ":cd ..", &["In["]),
+    ("and back", ":cd ..", &[]),
     (":run keeps a script's variables", ":run s.rhai n=4", &["the script has 4"]),
     ("for the session", "from_script * 2", &["\r\n8\r\n"]),
     (":run refuses what is not declared", ":run s.rhai k=4", &["declares no parameter `k`"]),
     (":save writes the inputs", ":save walk", &["saved as walk.rhai"]),
     (":session save keeps data and names what is lost", ":session save walk.session", &["saved as walk.session"]),
-    (":reset forgets", ":reset", &["forgotten", "In[1]: "]),
+    (":reset forgets", ":reset", &["forgotten"]),
     ("everything", "x", &["unknown variable `x`"]),
     (":session load brings it back", ":session load walk.session", &["loaded"]),
     ("variables", "x", &["\r\n7\r\n"]),
@@ -115,11 +146,7 @@ fn walk(columns: usize) {
     .unwrap();
     let mut session = start(home.path(), columns, false);
     for (what, typed, seen) in WALK {
-        session.send_line(typed).unwrap();
-        for text in *seen {
-            session.exp_string(text).unwrap_or_else(|error| panic!("{columns} columns, {what}: {typed}\n{error}"));
-        }
-        session.exp_string("In[").unwrap_or_else(|error| panic!("{columns} columns, after {what}: {typed}\n{error}"));
+        enter(&mut session, &format!("{columns} columns, {what}: {typed}"), typed, seen);
     }
     drop(session);
     // What :save wrote runs.
@@ -139,10 +166,6 @@ fn a_walk_at_200_columns() {
     walk(200);
 }
 
-fn expect(session: &mut PtySession, what: &str, text: &str) {
-    session.exp_string(text).unwrap_or_else(|error| panic!("{what}\n{error}"));
-}
-
 /// The start-up file, completion, cells over several lines, typing ahead, interrupts, the history, leaving.
 fn keys(columns: usize) {
     let home = tempfile::tempdir().unwrap();
@@ -156,12 +179,10 @@ fn keys(columns: usize) {
         session.flush().unwrap();
         expect(session, what, completed);
         session.send_control('c').unwrap();
-        expect(session, what, "In[");
+        expect(session, what, READS);
     };
-    session.send_line("started()").unwrap();
-    expect(&mut session, "the start-up file", "\"at the start\"");
-    session.send_line("let alphabet = #{inner: #{deepest: 1}}; let data = zeros([2, 3]);").unwrap();
-    expect(&mut session, "a cell", "In[3]: ");
+    enter(&mut session, "the start-up file", "started()", &["\"at the start\""]);
+    enter(&mut session, "a cell", "let alphabet = #{inner: #{deepest: 1}}; let data = zeros([2, 3]);", &[]);
     complete(&mut session, "variables", "alphab", "alphabet");
     complete(&mut session, "functions, with their bracket", "unembe", "unembed(");
     complete(&mut session, "keys of maps", "alphabet.inner.dee", "deepest");
@@ -175,41 +196,39 @@ fn keys(columns: usize) {
     for line in ["fn add(a, b) {", "  /* a comment", "     over lines */ a + b"] {
         session.send_line(line).unwrap();
     }
-    session.send_line("}").unwrap();
-    expect(&mut session, "a function over several lines", "In[4]: ");
+    enter(&mut session, "a function over several lines", "}", &[]);
     session.send_line("add(40,").unwrap();
-    session.send_line("2)").unwrap();
-    expect(&mut session, "an open bracket", "\r\n42\r\n");
-    session.send_line("sleep(0.3); 1").unwrap();
-    session.send_line("ans + 100").unwrap();
-    session.send_line("ans + 1000").unwrap();
-    expect(&mut session, "what is typed ahead", "\r\n101\r\n");
-    expect(&mut session, "all of it", "\r\n1101\r\n");
+    enter(&mut session, "an open bracket", "2)", &["\r\n42\r\n"]);
+    for line in ["sleep(0.3); 1", "ans + 100", "ans + 1000"] {
+        session.send_line(line).unwrap();
+    }
+    for seen in ["\r\n1\r\n", "\r\n101\r\n", "\r\n1101\r\n", READS] {
+        expect(&mut session, "what is typed ahead", seen);
+    }
     session.send_line("let kept = 7; loop {}").unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(400));
+    expect(&mut session, "a loop without end", ENTERED);
+    std::thread::sleep(std::time::Duration::from_millis(300));
     session.send_control('c').unwrap();
     expect(&mut session, "an interrupt", "interrupted");
-    expect(&mut session, "the prompt comes back", "In[");
-    session.send_line("kept * 3").unwrap();
-    expect(&mut session, "variables stay", "\r\n21\r\n");
+    expect(&mut session, "the prompt comes back", READS);
+    enter(&mut session, "variables stay", "kept * 3", &["\r\n21\r\n"]);
     for _ in 0..3 {
         session.send_control('c').unwrap();
-        expect(&mut session, "Ctrl-C at the prompt does not leave", "In[");
+        expect(&mut session, "Ctrl-C at the prompt does not leave", READS);
     }
     // Up with a beginning finds what begins so, the whole of it.
     session.send("fn a").unwrap();
     session.send("\x1b[A").unwrap();
-    session.send_line("").unwrap();
+    session.flush().unwrap();
     expect(&mut session, "an entry over several lines", "over lines */ a + b");
+    enter(&mut session, "entered again", "", &[]);
     session.send_control('d').unwrap();
     session.exp_eof().unwrap();
     let mut again = start(home.path(), columns, false);
     again.send("fn a").unwrap();
     again.send("\x1b[A").unwrap();
-    again.send_line("").unwrap();
-    expect(&mut again, "the history outlives the session", "In[2]: ");
-    again.send_line("add(1, 2)").unwrap();
-    expect(&mut again, "and runs", "\r\n3\r\n");
+    enter(&mut again, "the history outlives the session", "", &[]);
+    enter(&mut again, "and its entries run", "add(1, 2)", &["\r\n3\r\n"]);
     again.send_line("exit(5)").unwrap();
     again.exp_eof().unwrap();
 }
@@ -233,12 +252,13 @@ fn colours_show_words_hints_and_brackets() {
     expect(&mut session, "a keyword", "\x1b[35mlet\x1b[0m");
     expect(&mut session, "a grey signature", "\x1b[90m   unembed(dict: Dictionary");
     session.send_control('c').unwrap();
-    session.send_line("let long_name = [1, 2];").unwrap();
-    expect(&mut session, "the cell", "In[");
+    expect(&mut session, "the line is cleared", READS);
+    enter(&mut session, "a cell", "let long_name = [1, 2];", &[]);
     session.send("let lo").unwrap();
     session.flush().unwrap();
     expect(&mut session, "the end of an earlier entry", "\x1b[90mng_name = [1, 2];");
     session.send_control('c').unwrap();
+    expect(&mut session, "the line is cleared", READS);
     session.send("f((1)").unwrap();
     session.flush().unwrap();
     expect(&mut session, "the bracket's partner", "\x1b[1;7m(\x1b[0m\x1b[36m1\x1b[0m\x1b[1;7m)\x1b[0m");
