@@ -112,7 +112,7 @@ pub struct Session {
 struct Input {
     cell: usize,
     text: String,
-    /// It is one expression: its value can be given a name.
+    /// It is one expression and has a value, which can be given a name.
     expression: bool,
 }
 
@@ -208,7 +208,7 @@ impl Session {
             self.set("ans", value.clone());
         }
         let text = text.get(part).unwrap_or_default().trim().to_string();
-        self.log.push(Input { cell: self.cells, text, expression });
+        self.log.push(Input { cell: self.cells, text, expression: expression && outcome.value.is_some() });
         Ok(outcome)
     }
 
@@ -233,16 +233,20 @@ impl Session {
         }
         let mut next = 1;
         for input in &self.log {
-            let valued = input.expression && (ans || out);
             while out && next < input.cell {
                 text += "Out.push(());\n";
                 next += 1;
             }
-            let body = input.text.trim_end_matches(';');
-            text += &if valued {
-                format!("ans = {body};\n")
-            } else {
-                format!("{body}{}\n", if ends_itself(body) { "" } else { ";" })
+            let valued = input.expression && (ans || out);
+            if valued {
+                text += "ans = ";
+            }
+            text += &input.text;
+            let outline = outline(&input.text);
+            text += match (outline.last(), outline.pieces.last()) {
+                (Some(scan::Kind::Semicolon), _) => "\n",
+                (_, Some((scan::Kind::Comment, _))) => "\n;\n",
+                _ => ";\n",
             };
             if out {
                 text += if valued { "Out.push(ans);\n" } else { "Out.push(());\n" };
@@ -394,12 +398,12 @@ impl Session {
         }
     }
 
-    /// Takes the functions of a text without running it.
-    fn define(&mut self, text: &str, name: &str) -> Result<(), Box<Report>> {
+    /// Takes the functions of a text without running it; gives the closures that it writes.
+    fn define(&mut self, text: &str, name: &str) -> Result<store::Closures, Box<Report>> {
         let (ast, cell) = self.parse(text, 0..text.len(), name)?;
         let ast = self.meant(ast, text, &cell, name)?;
         self.admit(&ast, &cell, name);
-        Ok(())
+        Ok(names::closures(&ast))
     }
 
     /// Takes a cell's functions and what they mention.
@@ -468,14 +472,6 @@ fn readable(text: String) -> Result<String, Error> {
         return Err(Error::limit(message).help("data belong into files: `load_table`, `load_npy`, `load_safetensors` read them"));
     }
     Ok(if text.starts_with("#!") { format!("// {text}") } else { text })
-}
-
-/// A statement at the end of a text that needs no `;`.
-fn ends_itself(text: &str) -> bool {
-    matches!(
-        outline(text).pieces.iter().rev().find(|(kind, _)| *kind != scan::Kind::Comment),
-        Some((scan::Kind::Semicolon, _)) | None
-    ) || text.trim_start().starts_with("fn ")
 }
 
 /// Refuses a text that ends inside a block comment, which Rhai lets pass.

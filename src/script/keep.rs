@@ -117,6 +117,8 @@ pub struct Reader<'a> {
     pub engine: &'a Engine,
     /// The tensors.
     pub data: &'a TensorSet,
+    /// The closures that the session's cells wrote, by the names that Rhai gave them.
+    pub closures: &'a BTreeMap<String, FnPtr>,
 }
 
 impl Reader<'_> {
@@ -164,7 +166,8 @@ impl Reader<'_> {
                 Dynamic::from_map(map)
             }
             "function" => {
-                let mut function = FnPtr::new(text()?).map_err(|_| broken(whole))?;
+                let written = self.closures.get(text()?).cloned();
+                let mut function = written.map_or_else(|| FnPtr::new(text()?).map_err(|_| broken(whole)), Ok)?;
                 function.set_curry(self.list(whole["curried"].as_array().map_or(&[], Vec::as_slice))?);
                 function.into()
             }

@@ -274,6 +274,20 @@ fn read(ast: &AST) -> Read {
     (calls, catches, declared)
 }
 
+/// The closures that a cell writes, by the names that Rhai gives them.
+pub(super) fn closures(ast: &AST) -> BTreeMap<String, FnPtr> {
+    let mut closures = BTreeMap::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last()
+            && let Some(closure) = value.read_lock::<FnPtr>()
+        {
+            closures.insert(closure.fn_name().to_string(), closure.clone());
+        }
+        true
+    });
+    closures
+}
+
 fn holds_closure(value: &Dynamic) -> bool {
     value.read_lock::<FnPtr>().is_some()
 }

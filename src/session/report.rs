@@ -3,7 +3,7 @@
 use super::stack::{TOO_DEEP, TooDeep};
 use super::suggest::{self, Known};
 use crate::error::{Error, Kind};
-use crate::script::convert::{FromScript, short_type_name, type_name};
+use crate::script::convert::{FromScript, short_type_name};
 use crate::script::declare::INDEXED;
 use crate::script::{ScriptError, display};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
@@ -149,12 +149,12 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     let mut fault = frame(known, &source, position, None);
     // A name that is no property reaches a native type as an index: the fault is the name behind the dot.
     let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
-    let (kind, message, help) = match (property, &fault) {
-        (Some(name), Some(fault)) => {
-            let (message, help) = suggest::property(known, &name, receiver_type(known, fault).as_deref());
+    let (kind, message, help) = match property {
+        Some((name, kind)) => {
+            let (message, help) = suggest::property(known, &name, Some(&kind));
             (Kind::Input, message, help)
         }
-        _ => explain(error, fault.as_ref(), known),
+        None => explain(error, fault.as_ref(), known),
     };
     // Without a place of its own the fault stands where the innermost call does.
     match fault {
@@ -274,22 +274,18 @@ fn unknown_property(text: &str) -> Option<(&str, String)> {
     }
 }
 
-/// The name that was taken for an index, if the fault is at the dot before it; the fault is moved behind the dot.
-fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<String> {
+/// The name that was taken for an index, and the type that refused it, if the fault is at the dot before it; the fault is
+/// moved behind the dot.
+fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String, String)> {
     let EvalAltResult::ErrorRuntime(value, _) = error else { return None };
     let error = ScriptError::from_script(value)?.error;
-    let refused = error.message().split_once(INDEXED).is_some_and(|(kind, _)| kind.chars().all(char::is_alphanumeric));
+    let (kind, _) = error.message().split_once(INDEXED).filter(|(kind, _)| kind.chars().all(char::is_alphanumeric))?;
     let rest: String = fault.text.chars().skip(fault.column - 1).collect();
     let name: String = rest.strip_prefix('.')?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    (refused && !name.is_empty()).then(|| {
+    (!name.is_empty()).then(|| {
         fault.column += 1;
-        name
+        (name, kind.to_string())
     })
-}
-
-/// The type of the variable before the dot of a fault.
-fn receiver_type(known: &Known<'_>, fault: &Frame) -> Option<String> {
-    suggest::receiver(known, fault).map(|value| type_name(&value))
 }
 
 /// The token of the fault stands after a dot.

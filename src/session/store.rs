@@ -7,11 +7,16 @@ use crate::files;
 use crate::formats::{TensorSet, safetensors};
 use crate::script::keep::{Keeper, Reader};
 use crate::tensor::Bytes;
+use rhai::{Dynamic, FnPtr};
 use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The metadata entry that holds everything but the tensors.
 const ENTRY: &str = "saerepl.session";
+
+/// Closures by the names that Rhai gave them.
+pub(super) type Closures = BTreeMap<String, FnPtr>;
 
 /// `:session save|load FILE`.
 pub(super) fn command(session: &mut Session, arguments: &str) -> std::result::Result<Answer, Box<Report>> {
@@ -54,23 +59,38 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
         return Err(Error::format("this file holds no session").file(file).help("`:session save FILE` writes one").into());
     };
     let variables = entry["variables"].as_object().cloned().unwrap_or_default();
-    for (name, variable) in &variables {
-        let value = Reader { engine: &session.engine, data: &data }.read(&variable["value"]);
-        let value = value.context(|| format!("the variable `{name}`")).in_file(file)?;
-        match variable["constant"].as_bool() {
-            Some(true) => {
-                session.scope.push_constant_dynamic(name.as_str(), value);
-            }
-            _ => session.set(name, value),
-        }
-    }
-    session.drop_shadowed();
     let cells = entry["cells"].as_array().cloned().unwrap_or_default();
+    // A closure is known once the cells that wrote it are; they mean by `f(x)` what they did when variables are known.
+    let holds_function = |variable: &Json| variable.to_string().contains("{\"function\":");
+    let (functions, data_only): (Vec<_>, Vec<_>) = variables.iter().partition(|(_, variable)| holds_function(variable));
+    let mut closures = BTreeMap::new();
+    for (name, variable) in data_only {
+        set(session, &data, &closures, name, variable)?;
+    }
+    for (name, _) in &functions {
+        session.set(name, Dynamic::from(FnPtr::new("f").map_err(|e| Error::internal(e.to_string()))?));
+    }
     for cell in &cells {
         if let (Some(name), Some(text)) = (cell[0].as_str(), cell[1].as_str()) {
             // A cell of this session may have the same number.
-            session.define(text, &format!("{}:{name}", file.display()))?;
+            closures.extend(session.define(text, &format!("{}:{name}", file.display()))?);
         }
     }
+    for (name, variable) in functions {
+        set(session, &data, &closures, name, variable)?;
+    }
+    session.drop_shadowed();
     Ok(format!("{} variables and the functions of {} cells loaded", variables.len(), cells.len()))
+}
+
+fn set(session: &mut Session, data: &TensorSet, closures: &Closures, name: &str, variable: &Json) -> Result<()> {
+    let value = Reader { engine: &session.engine, data, closures }.read(&variable["value"]);
+    let value = value.context(|| format!("the variable `{name}`")).in_file(&data.source)?;
+    match variable["constant"].as_bool() {
+        Some(true) => {
+            session.scope.push_constant_dynamic(name, value);
+        }
+        _ => session.set(name, value),
+    }
+    Ok(())
 }

@@ -96,7 +96,7 @@ const WALK: &[Step] = &[
     (
         "a table is aligned, wide characters too",
         "table(#{a: [\"日本語\", \"b\"], n: [1, 22]})",
-        &["a       n", "日本語   1", "b       22"],
+        &["a        n", "日本語   1", "b       22"],
     ),
     ("a long list is cut", "let l = []; for i in 0..1000 { l.push(i); } l", &["… 970 more"]),
     ("a map", "#{b: 1, a: [1.5]}", &["#{a: [1.5], b: 1}"]),
@@ -118,10 +118,10 @@ const WALK: &[Step] = &[
     ("!cmd runs a command", "!echo from $((40 + 2))", &["from 42"]),
     (":cd changes the folder", ":cd sub", &["/sub"]),
     ("and back", ":cd ..", &[]),
+    (":save writes the inputs", ":save walk", &["saved as walk.rhai"]),
     (":run keeps a script's variables", ":run s.rhai n=4", &["the script has 4"]),
     ("for the session", "from_script * 2", &["\r\n8\r\n"]),
     (":run refuses what is not declared", ":run s.rhai k=4", &["declares no parameter `k`"]),
-    (":save writes the inputs", ":save walk", &["saved as walk.rhai"]),
     (":session save keeps data and names what is lost", ":session save walk.session", &["saved as walk.session"]),
     (":reset forgets", ":reset", &["forgotten"]),
     ("everything", "x", &["unknown variable `x`"]),
@@ -151,8 +151,7 @@ fn walk(columns: usize) {
     drop(session);
     // What :save wrote runs.
     let ran = Command::new(PROGRAM).args(["run", "walk.rhai"]).current_dir(home.path()).output().unwrap();
-    let error = String::from_utf8_lossy(&ran.stderr);
-    assert!(!error.contains("syntax") && !error.contains("expecting"), "{error}");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
 #[test]
