@@ -29,8 +29,8 @@ use crate::script::{self, Host, display};
 use crate::work::Work;
 use modules::{Modules, Sources};
 use names::{Edits, Shared};
-use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, GlobalRuntimeState, OptimizationLevel, ParseErrorType, Position};
-use rhai::{Scope, Stmt};
+use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, FnPtr, GlobalRuntimeState, OptimizationLevel, ParseErrorType};
+use rhai::{Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -104,8 +104,16 @@ pub struct Session {
     cells: usize,
     /// Those that succeeded.
     log: Vec<Input>,
-    /// Sources with functions, the newest last, as `:session save` keeps them.
-    defining: Vec<(String, String)>,
+    /// Cells with functions, the newest last, as `:session save` keeps them.
+    defining: Vec<Defining>,
+}
+
+/// A cell with functions.
+struct Defining {
+    name: String,
+    text: String,
+    /// The names that Rhai gave to its closures: another process will give others.
+    closures: Vec<String>,
 }
 
 /// An input that succeeded.
@@ -399,7 +407,7 @@ impl Session {
     }
 
     /// Takes the functions of a text without running it; gives the closures that it writes.
-    fn define(&mut self, text: &str, name: &str) -> Result<store::Closures, Box<Report>> {
+    fn define(&mut self, text: &str, name: &str) -> Result<Vec<FnPtr>, Box<Report>> {
         let (ast, cell) = self.parse(text, 0..text.len(), name)?;
         let ast = self.meant(ast, text, &cell, name)?;
         self.admit(&ast, &cell, name);
@@ -411,8 +419,9 @@ impl Session {
         self.shared.admit(name, ast, &mut self.scope);
         if ast.has_functions() && !self.global.lib.iter().any(|module| Arc::ptr_eq(module, ast.shared_lib())) {
             self.global.lib.push(ast.shared_lib().clone());
-            self.defining.retain(|(_, known)| known != cell);
-            self.defining.push((name.to_string(), cell.to_string()));
+            self.defining.retain(|known| known.text != cell);
+            let closures = names::closures(ast).iter().map(|closure| closure.fn_name().to_string()).collect();
+            self.defining.push(Defining { name: name.into(), text: cell.into(), closures });
         }
     }
 

@@ -117,7 +117,7 @@ pub struct Reader<'a> {
     pub engine: &'a Engine,
     /// The tensors.
     pub data: &'a TensorSet,
-    /// The closures that the session's cells wrote, by the names that Rhai gave them.
+    /// The closures that the session's cells wrote, by the names that they were saved under.
     pub closures: &'a BTreeMap<String, FnPtr>,
 }
 

@@ -274,14 +274,12 @@ fn read(ast: &AST) -> Read {
     (calls, catches, declared)
 }
 
-/// The closures that a cell writes, by the names that Rhai gives them.
-pub(super) fn closures(ast: &AST) -> BTreeMap<String, FnPtr> {
-    let mut closures = BTreeMap::new();
+/// The closures that a cell writes, in the order of its tree.
+pub(super) fn closures(ast: &AST) -> Vec<FnPtr> {
+    let mut closures = Vec::new();
     ast.walk(&mut |path: &[ASTNode]| {
-        if let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last()
-            && let Some(closure) = value.read_lock::<FnPtr>()
-        {
-            closures.insert(closure.fn_name().to_string(), closure.clone());
+        if let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last() {
+            closures.extend(value.read_lock::<FnPtr>().map(|closure| closure.clone()));
         }
         true
     });

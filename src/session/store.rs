@@ -15,8 +15,8 @@ use std::path::Path;
 /// The metadata entry that holds everything but the tensors.
 const ENTRY: &str = "saerepl.session";
 
-/// Closures by the names that Rhai gave them.
-pub(super) type Closures = BTreeMap<String, FnPtr>;
+/// Closures by the names that Rhai gave them when they were saved.
+type Closures = BTreeMap<String, FnPtr>;
 
 /// `:session save|load FILE`.
 pub(super) fn command(session: &mut Session, arguments: &str) -> std::result::Result<Answer, Box<Report>> {
@@ -44,7 +44,7 @@ fn save(session: &Session, file: &Path) -> Result<String> {
         }
     }
     let kept = variables.len();
-    let cells: Vec<Json> = session.defining.iter().map(|(name, text)| json!([name, text])).collect();
+    let cells: Vec<Json> = session.defining.iter().map(|cell| json!([cell.name, cell.text, cell.closures])).collect();
     let entry = json!({"program": env!("CARGO_PKG_VERSION"), "variables": variables, "cells": cells});
     data.metadata.insert(ENTRY.into(), entry.to_string());
     files::write_atomic(file, &safetensors::write(&data)?)?;
@@ -73,7 +73,9 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
     for cell in &cells {
         if let (Some(name), Some(text)) = (cell[0].as_str(), cell[1].as_str()) {
             // A cell of this session may have the same number.
-            closures.extend(session.define(text, &format!("{}:{name}", file.display()))?);
+            let written = session.define(text, &format!("{}:{name}", file.display()))?;
+            let names = cell[2].as_array().into_iter().flatten().filter_map(|name| name.as_str().map(String::from));
+            closures.extend(names.zip(written));
         }
     }
     for (name, variable) in functions {

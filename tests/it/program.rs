@@ -389,3 +389,20 @@ fn doc_prints_the_reference_a_page_and_what_is_near() {
         assert!(std::fs::metadata(folder.path().join("made").join(file)).unwrap().len() > 10_000, "{file}");
     }
 }
+
+#[test]
+fn a_session_comes_back_in_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = "let n = 2; let f = |x| x * n; let fs = [f, |x| f(x) + 1];\nfn g(x) { f(x) + n }\nlet t = tensor([[1.5, 0.0 / 0.0]]); \
+                 let tab = table(#{a: [\"x\", \"y\"], b: [1, 2]});\nlet model = load_model(\"demo\"); \
+                 let basis = token_basis(model, \"embed\").select([3, 5]); let lost = plot::line([1]);\n:session save s.session\n";
+    let (out, error, status) = program(folder.path(), &[], first);
+    assert_eq!(status, 0, "{error}");
+    assert!(out.contains("`lost` is not kept: a Figure cannot be kept"), "{out}");
+    let second = ":session load s.session\n[f(3), fs[0].call(4), fs[1].call(4), g(5)]\nn = 10\ng(5)\n[t.isnan().to_array(), tab[\"a\"]]\n\
+                  basis.W_dec.shape == [2, model.cfg.d_model]\n";
+    let (out, error, status) = program(folder.path(), &[], second);
+    assert_eq!(status, 0, "{error}");
+    let shown: Vec<&str> = out.lines().skip(1).collect();
+    assert_eq!(shown, ["[6, 8, 9, 12]", "20", "[[[false, true]], [\"x\", \"y\"]]", "true"], "{out}");
+}

@@ -29,7 +29,9 @@ fn start(home: &Path, columns: usize, colour: bool) -> PtySession {
 }
 
 fn expect(session: &mut PtySession, what: &str, text: &str) {
-    session.exp_string(text).unwrap_or_else(|error| panic!("{what}: {text:?}\n{error}"));
+    // The library takes each byte for a character.
+    let bytes: String = text.bytes().map(char::from).collect();
+    session.exp_string(&bytes).unwrap_or_else(|error| panic!("{what}: {text:?}\n{error}"));
 }
 
 /// Enters a line, sees the texts, and waits for the next prompt.
