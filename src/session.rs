@@ -23,6 +23,7 @@ pub use report::{Frame, Report};
 
 use crate::error::{Error, Kind};
 use crate::script::convert::FromScript;
+use crate::script::declare::panicked;
 use crate::script::param::{self, Declaration};
 use crate::script::scan::{self, outline};
 use crate::script::{self, Host, display};
@@ -33,6 +34,7 @@ use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, FnPtr, GlobalRuntimeStat
 use rhai::{Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use suggest::Callable;
@@ -376,9 +378,13 @@ impl Session {
         let statements = sharing.as_deref().unwrap_or_else(|| ast.statements());
         self.global.source = Some(name.into());
         (self.global.level, self.global.scope_level) = (0, 0);
+        let (scope, mut caches) = (&mut self.scope, Caches::new());
         // Rhai offers no other call that keeps imports from one evaluation to the next.
         #[allow(deprecated)]
-        let result = self.engine.eval_statements_raw(&mut self.global, &mut Caches::new(), &mut self.scope, statements);
+        let evaluate = || self.engine.eval_statements_raw(&mut self.global, &mut caches, scope, statements);
+        // A panic becomes an error: the session goes on.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(evaluate))
+            .unwrap_or_else(|panic| Err(script::raise(panicked("the evaluator", panic.as_ref()), Position::NONE)));
         self.drop_shadowed();
         if let Some(status) = self.host.take_exit() {
             return Ok(Outcome { exit: Some(status), ..Outcome::default() });

@@ -222,7 +222,8 @@ impl Entry {
     }
 }
 
-fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+/// The error that a panic inside `name` becomes.
+pub(crate) fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
     Error::internal(format!("`{name}` failed inside: {}", text.unwrap_or_else(|| "no message".into())))
         .help("this is a fault of saerepl; your session goes on. Please report it with the call that caused it")

@@ -246,13 +246,10 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
             let help = truth.then(|| "a condition needs one truth value: t.any() or t.all()".to_string());
             input(format!("expected {wanted}, found {given}"), help.into_iter().collect())
         }
-        EvalAltResult::ErrorDataRace(message, _) => {
-            let name = message.split('\'').nth(1).unwrap_or("method");
-            input(
-                format!("`{name}` is called on a variable that the closure given to it uses too"),
-                vec!["copy the variable first, `let copy = x;`, and use the copy in the closure".into()],
-            )
-        }
+        EvalAltResult::ErrorDataRace(..) => input(
+            "the closure uses the variable whose method it is given to".into(),
+            vec!["copy the variable first, `let copy = x;`, and use the copy in the closure".into()],
+        ),
         EvalAltResult::ErrorFor(_) => {
             input("`for` needs something to walk: an array, a range, a map's keys, a tensor, a table".into(), Vec::new())
         }

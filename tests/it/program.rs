@@ -406,3 +406,15 @@ fn a_session_comes_back_in_another_process() {
     let shown: Vec<&str> = out.lines().skip(1).collect();
     assert_eq!(shown, ["[6, 8, 9, 12]", "20", "[[[false, true]], [\"x\", \"y\"]]", "true"], "{out}");
 }
+
+/// The session recorded in the README gives what stands there.
+#[test]
+fn the_session_in_the_readme_is_true() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme.split("```text\n").find(|block| block.starts_with("In[1]: ")).unwrap().split("```").next().unwrap();
+    let (typed, shown): (Vec<&str>, Vec<&str>) = block.lines().partition(|line| line.starts_with("In["));
+    let typed: Vec<&str> = typed.iter().map(|line| line.split_once(": ").unwrap().1).collect();
+    assert!(typed.len() > 5);
+    let (out, error, status) = pipe(&(typed.join("\n") + "\n"));
+    assert_eq!((out.lines().collect::<Vec<_>>(), error.as_str(), status), (shown, "", 0));
+}
