@@ -367,6 +367,16 @@ impl Dictionary {
             ),
             ("decoder norms", format!("{low:.4} to {high:.4}, {dead} of them zero")),
         ];
+        if let Some(density) = self.density() {
+            let dead = density.iter().filter(|density| **density == 0.0).count();
+            let dense = density.iter().filter(|density| **density > 0.1).count();
+            facts.push(("firing", format!("{dead} features never, {dense} at more than a tenth of the tokens")));
+        }
+        let figures = inner.metadata.get("figures").and_then(Json::as_object).into_iter().flatten();
+        let figures: Vec<_> = figures.filter_map(|(name, value)| Some(format!("{name} {:.4}", value.as_f64()?))).collect();
+        if !figures.is_empty() {
+            facts.push(("figures", figures.join(", ")));
+        }
         facts.extend(inner.facts.iter().map(|(what, value)| (what.as_str(), value.clone())));
         facts.extend(inner.rewrites.iter().map(|rewrite| ("rewrite", rewrite.clone())));
         facts.extend(inner.warnings.iter().map(|warning| ("warning", warning.clone())));
