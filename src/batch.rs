@@ -1,9 +1,8 @@
 //! The `run` command: one script from its file, with parameters, to the folder of its results.
 
-use crate::error::{Error, Kind, Result};
 use crate::script::param::{self, Declaration};
 use crate::session::status::{DONE, FAILED, INTERRUPTED, USAGE};
-use crate::session::{Report, Session, SessionOptions};
+use crate::session::{Report, Session, SessionOptions, default_out_dir, script_text};
 use crate::work::Work;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +27,7 @@ impl Batch {
             work.note(&report.render(colour));
             status
         };
-        let text = match read(&self.file) {
+        let text = match script_text(&self.file) {
             Ok(text) => text,
             Err(error) => return fail(&Box::<Report>::from(error), FAILED),
         };
@@ -57,8 +56,8 @@ impl Batch {
 ///
 /// # Errors
 /// A report when the file cannot be read or its declarations cannot.
-pub fn help(file: &Path, work: &Work) -> std::result::Result<String, Box<Report>> {
-    let text = read(file)?;
+pub fn help(file: &Path, work: &Work) -> Result<String, Box<Report>> {
+    let text = script_text(file)?;
     let declared = Session::new(work.clone(), SessionOptions::default()).declarations(&text, &file.display().to_string())?;
     let mut help = head_comment(&text);
     if !help.is_empty() {
@@ -97,21 +96,6 @@ fn head_comment(text: &str) -> String {
     let plain =
         comment.map(|line| line.trim_start_matches(['/', '!']).trim_end()).map(|line| line.strip_prefix(' ').unwrap_or(line));
     plain.collect::<Vec<_>>().join("\n").trim().to_string()
-}
-
-fn default_out_dir(file: &Path) -> PathBuf {
-    Path::new("out").join(file.file_stem().unwrap_or_default())
-}
-
-fn read(file: &Path) -> Result<String> {
-    let bytes = std::fs::read(file).map_err(|e| match file.is_dir() {
-        true => Error::new(Kind::Io, "this is a folder, not a script").file(file),
-        false => Error::io(&e, file),
-    })?;
-    String::from_utf8(bytes).map_err(|e| {
-        let at = e.utf8_error().valid_up_to() as u64;
-        Error::format("this is no text: a script is UTF-8").file(file).byte(at)
-    })
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The command line: arguments, one file a subcommand, and the terminal that receives text and progress.
 
+mod doc;
 mod info;
 mod run;
 mod terminal;
 
-use crate::repl;
+use crate::repl::{self, Screen};
 use crate::session::status;
 use crate::work::Work;
 use clap::{Args, Parser, Subcommand};
@@ -27,6 +28,8 @@ enum Command {
     Run(run::Run),
     /// Say what a model or SAE is
     Info(info::Info),
+    /// Print the reference of what scripts can call, or the page of one name
+    Doc(doc::Doc),
 }
 
 /// What every session can be told.
@@ -58,9 +61,11 @@ pub fn main() -> ExitCode {
         Ok(work) => match cli.command {
             Some(Command::Run(run)) => run.run(&work),
             Some(Command::Info(info)) => info.run(&work),
+            Some(Command::Doc(doc)) => doc.run(&work),
             None => {
                 terminal::interrupt(&work, false);
-                repl::main(&work, terminal::colour(), terminal::width)
+                let screen = Screen { colour: terminal::colour(), width: terminal::width, height: terminal::height };
+                repl::main(&work, &screen)
             }
         },
         Err(error) => {

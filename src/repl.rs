@@ -1,40 +1,55 @@
 //! The prompt, and the same for piped input: cells one after the other in one session.
 //!
-//! `editor`: the line editor, its history and keys. `commands`: lines that are not Rhai. `pipe`: `saerepl < script`.
+//! `editor`: the line editor, its history, keys, completion and hints. `highlight`: colours. `image`: figures in the
+//! terminal. `commands`: what the terminal does for lines that are not Rhai. `pipe`: `saerepl < script`.
 
 mod commands;
 mod editor;
+mod highlight;
+mod image;
 mod pipe;
 
-use crate::session::status::{DONE, FAILED};
-use crate::session::{Outcome, Session, SessionOptions};
+use crate::figure::Figure;
+use crate::session::status::{DONE, FAILED, INTERRUPTED};
+use crate::session::{Outcome, Report, Session, SessionOptions, script_text};
 use crate::work::Work;
 use editor::{Editor, Line};
+use etcetera::BaseStrategy;
 use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::rc::Rc;
 
-/// Runs the prompt until the user leaves, or the piped input to its end or first error; gives the exit status.
-/// `width` gives the columns of the terminal.
-pub fn main(work: &Work, colour: bool, width: fn() -> usize) -> u8 {
-    let session = Session::new(work.clone(), SessionOptions { width: width(), ..SessionOptions::default() });
-    if std::io::stdin().is_terminal() { prompt(session, colour, width) } else { pipe::run(session, colour) }
+/// The terminal as the prompt sees it.
+pub struct Screen {
+    /// Escape sequences are welcome.
+    pub colour: bool,
+    /// Columns.
+    pub width: fn() -> usize,
+    /// Lines; none where nobody pages.
+    pub height: fn() -> Option<usize>,
 }
 
-fn prompt(session: Session, colour: bool, width: fn() -> usize) -> u8 {
+/// Runs the prompt until the user leaves, or the piped input to its end or first error; gives the exit status.
+pub fn main(work: &Work, screen: &Screen) -> u8 {
+    let session = Session::new(work.clone(), SessionOptions { width: (screen.width)(), ..SessionOptions::default() });
+    if std::io::stdin().is_terminal() { prompt(session, screen) } else { pipe::run(session, screen) }
+}
+
+fn prompt(mut session: Session, screen: &Screen) -> u8 {
     let work = session.work().clone();
+    work.print(&format!("saerepl {}   :help for help, ?name for a function, Ctrl-D to leave", env!("CARGO_PKG_VERSION")));
+    start_up(&mut session, screen);
     let session = Rc::new(RefCell::new(session));
-    let mut editor = match Editor::new(Rc::clone(&session), colour) {
+    let mut editor = match Editor::new(Rc::clone(&session), screen.colour) {
         Ok(editor) => editor,
         Err(error) => {
             work.note(&format!("error: {error}"));
             return FAILED;
         }
     };
-    work.print(&format!("saerepl {}   :help for help, ?name for a function, Ctrl-D to leave", env!("CARGO_PKG_VERSION")));
-    let mut cells = 0;
     loop {
-        let line = match editor.read(&format!("In[{}]: ", cells + 1)) {
+        let prompt = format!("In[{}]: ", session.borrow().next_cell());
+        let line = match editor.read(&prompt) {
             Ok(Line::Text(line)) => line,
             Ok(Line::Cleared) => continue,
             Ok(Line::End) => return DONE,
@@ -46,35 +61,66 @@ fn prompt(session: Session, colour: bool, width: fn() -> usize) -> u8 {
         if line.trim().is_empty() {
             continue;
         }
-        if commands::is_command(&line) {
-            match commands::run(&line, &session.borrow()) {
-                commands::Next::Go | commands::Next::Failed => continue,
-                commands::Next::Quit => return DONE,
-            }
-        }
-        cells += 1;
         work.reset_cancel();
         let mut session = session.borrow_mut();
-        session.set_width(width());
-        match session.eval(&line, &format!("In[{cells}]")) {
+        session.set_width((screen.width)());
+        if session.is_command(&line) {
+            match commands::run(&mut session, &line, screen, |text| editor.history(text)) {
+                commands::Next::Leave(status) => return status,
+                commands::Next::Go | commands::Next::Failed(_) => continue,
+            }
+        }
+        match session.cell(&line) {
             Ok(outcome) => {
-                if let Some(status) = show(&mut session, outcome) {
+                if let Some(status) = show(&session, outcome, screen) {
                     return status;
                 }
             }
-            Err(report) if report.is_interrupted() => work.note("interrupted"),
-            Err(report) => work.note(&report.render(colour)),
+            Err(report) => {
+                fail(&work, &report, screen);
+            }
         }
     }
 }
 
-/// Keeps a cell's value in `ans` and shows it; gives the status if the cell asked for the end.
-fn show(session: &mut Session, outcome: Outcome) -> Option<u8> {
-    if let Some(value) = outcome.value {
-        if !outcome.muted {
-            session.work().print(&session.display(&value));
+/// Runs `saerepl/startup.rhai` of the configuration folder, where there is one.
+fn start_up(session: &mut Session, screen: &Screen) {
+    let Some(file) = etcetera::base_strategy::Xdg::new().ok().map(|dirs| dirs.config_dir().join("saerepl/startup.rhai")) else {
+        return;
+    };
+    if file.is_file() {
+        let run =
+            script_text(&file).map_err(Box::<Report>::from).and_then(|text| session.eval(&text, &file.display().to_string()));
+        if let Err(report) = run {
+            fail(session.work(), &report, screen);
         }
-        session.set("ans", value);
+    }
+}
+
+/// Shows a cell's value; gives the status if the cell asked for the end.
+fn show(session: &Session, outcome: Outcome, screen: &Screen) -> Option<u8> {
+    if let Some(value) = outcome.value.filter(|_| !outcome.muted) {
+        let work = session.work();
+        if let Some(figure) = value.read_lock::<Figure>()
+            && screen.colour
+            && let Some(protocol) = image::protocol(|name| std::env::var(name).ok())
+        {
+            match image::sequence(&figure, protocol, work) {
+                Ok(picture) => work.print(&picture),
+                Err(error) => work.note(&format!("error: {error}")),
+            }
+        }
+        work.print(&session.display(&value));
     }
     outcome.exit
+}
+
+/// Says what went wrong; gives the exit status it stands for.
+fn fail(work: &Work, report: &Report, screen: &Screen) -> u8 {
+    if report.is_interrupted() {
+        work.note("interrupted");
+        return INTERRUPTED;
+    }
+    work.note(&report.render(screen.colour));
+    FAILED
 }

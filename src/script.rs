@@ -1,12 +1,15 @@
 //! Rhai bindings and nothing else: a binding checks its arguments, calls a room below, and wraps the result.
 //!
 //! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values. * `display`: how a value is
-//!   shown. * `scan`: the outline of a text without parsing it. * `param`: a script's parameters.
+//!   shown. * `help`: help, reference and definitions from the declarations. * `scan`: the outline of a text without
+//!   parsing it. * `param`: a script's parameters. * `keep`: values that outlive a session.
 //! * one file a topic: what a script can call.
 
 pub mod convert;
 pub mod declare;
 pub mod display;
+pub mod help;
+pub mod keep;
 pub mod param;
 pub mod scan;
 
@@ -21,6 +24,7 @@ mod tables;
 mod tensor;
 mod training;
 
+pub use basics::Outputs;
 pub(crate) use tensor::token_watch;
 
 use crate::error::{Error, Kind};
@@ -46,6 +50,10 @@ pub struct Host {
     pub script: Option<Arc<str>>,
     /// Columns in which values are shown.
     pub width: usize,
+    /// How the session's models and dictionaries were made.
+    pub recipes: keep::Recipes,
+    /// The values of the session's cells.
+    pub outputs: Outputs,
     /// The parameters that the script has read, with their values.
     used: Arc<Mutex<BTreeMap<String, Json>>>,
     /// The status that `exit` asked for.
@@ -61,6 +69,8 @@ impl Host {
             parameters: Arc::default(),
             script: None,
             width: 80,
+            recipes: keep::Recipes::default(),
+            outputs: Outputs::default(),
             used: Arc::default(),
             exit: Arc::default(),
         }
@@ -119,6 +129,7 @@ pub fn entries() -> &'static [Entry] {
 pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
+    basics::install(engine);
     display::install(engine);
     tensor::install(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());

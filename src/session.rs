@@ -1,29 +1,43 @@
 //! One engine, one scope: evaluates a cell and returns its outcome or a report of what went wrong.
 //!
-//! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `report`: any error → source line,
-//! caret, chain of calls, help. `suggest`: the nearest names. `modules`: what `import` finds. `stack`: deep scripts end
-//! with an error, not with the process.
+//! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `commands`: lines that are not Rhai;
+//! `explain`, `timing` and `store` answer the longer ones. `report`: any error → source line,
+//! caret, chain of calls, help. `suggest`: the nearest names. `names`: what names mean beyond Rhai's rules. `modules`: what
+//! `import` finds. `stack`: deep scripts end with an error, not with the process.
 
+mod commands;
+mod complete;
+mod explain;
 mod modules;
+mod names;
 mod report;
 mod stack;
 mod stdlib;
+mod store;
 mod suggest;
+mod timing;
 
+pub use commands::{Answer, COMMANDS, Command};
+pub use complete::{Candidate, Completion, KEYWORDS};
 pub use report::{Frame, Report};
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::script::convert::FromScript;
+use crate::script::declare::panicked;
 use crate::script::param::{self, Declaration};
 use crate::script::scan::{self, outline};
 use crate::script::{self, Host, display};
 use crate::work::Work;
 use modules::{Modules, Sources};
-use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, GlobalRuntimeState, OptimizationLevel, ParseErrorType, Position, Scope};
+use names::{Edits, Shared};
+use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, FnPtr, GlobalRuntimeState, OptimizationLevel, ParseErrorType};
+use rhai::{Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use suggest::Callable;
 
 /// Exit statuses of the program.
 pub mod status {
@@ -83,15 +97,43 @@ pub struct Session {
     global: GlobalRuntimeState,
     host: Host,
     sources: Sources,
+    /// The variables that functions see.
+    shared: Shared,
+    /// The engine's functions, in the order of their names.
+    native: Vec<Callable>,
+    options: SessionOptions,
+    /// Cells so far.
+    cells: usize,
+    /// Those that succeeded.
+    log: Vec<Input>,
+    /// Cells with functions, the newest last, as `:session save` keeps them.
+    defining: Vec<Defining>,
+}
+
+/// A cell with functions.
+struct Defining {
+    name: String,
+    text: String,
+    /// The names that Rhai gave to its closures: another process will give others.
+    closures: Vec<String>,
+}
+
+/// An input that succeeded.
+struct Input {
+    cell: usize,
+    text: String,
+    /// It is one expression and has a value, which can be given a name.
+    expression: bool,
 }
 
 impl Session {
     /// A session whose calls run for `work`.
     pub fn new(work: Work, options: SessionOptions) -> Self {
         let mut host = Host::new(work.clone());
-        (host.out_dir, host.parameters) = (Arc::new(options.out_dir), Arc::new(options.parameters));
-        host.script = options.script.map(Into::into);
-        host.width = options.width;
+        let given = options.clone();
+        (host.out_dir, host.parameters) = (Arc::new(given.out_dir), Arc::new(given.parameters));
+        host.script = given.script.map(Into::into);
+        host.width = given.width;
         let mut engine = Engine::new();
         // Positions and side effects stay as written, and declarations can be read from the tree.
         engine.set_optimization_level(OptimizationLevel::None);
@@ -104,11 +146,26 @@ impl Session {
             err.note(&format!("{}: {text}", place.into_iter().flatten().collect::<Vec<_>>().join(":")));
         });
         let sources = Sources::default();
-        engine.set_module_resolver(Modules::new(options.folder, sources.clone()));
+        engine.set_module_resolver(Modules::new(given.folder, sources.clone()));
         script::install(&mut engine, host.clone());
         stack::guard(&mut engine, work);
+        let shared = Shared::default();
+        shared.install(&mut engine);
         let global = engine.new_global_runtime_state();
-        Session { engine, scope: Scope::new(), global, host, sources }
+        let native = suggest::rhai_functions(&engine);
+        Session {
+            engine,
+            scope: Scope::new(),
+            global,
+            host,
+            sources,
+            shared,
+            native,
+            options,
+            cells: 0,
+            log: Vec::new(),
+            defining: Vec::new(),
+        }
     }
 
     /// Evaluates a cell. `name` stands for it in reports: a file's path, or `In[3]`. Variables, functions and imports stay
@@ -126,9 +183,99 @@ impl Session {
     /// As [`Session::eval`].
     pub fn eval_part(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<Outcome, Box<Report>> {
         stack::on_large(|| {
-            let (ast, cell) = self.compile(text, part, name)?;
+            let (ast, cell) = self.parse(text, part, name)?;
+            let ast = self.meant(ast, text, &cell, name)?;
             self.run(&ast, &cell, name)
         })
+    }
+
+    /// Evaluates the next cell of an interactive session: `In[1]`, `In[2]`, …. Its value stays as `ans` and `Out[n]`.
+    ///
+    /// # Errors
+    /// As [`Session::eval`].
+    pub fn cell(&mut self, text: &str) -> Result<Outcome, Box<Report>> {
+        let name = format!("In[{}]", self.cells + 1);
+        self.cell_part(text, 0..text.len(), &name)
+    }
+
+    /// As [`Session::cell`], of a part of a text whose lines keep their numbers: a cell of a piped script.
+    ///
+    /// # Errors
+    /// As [`Session::eval`].
+    pub fn cell_part(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<Outcome, Box<Report>> {
+        self.cells += 1;
+        if !self.scope.contains("Out") {
+            self.set("Out", Dynamic::from(self.host.outputs.clone()));
+        }
+        let (outcome, expression) = stack::on_large(|| {
+            let (ast, cell) = self.parse(text, part.clone(), name)?;
+            let expression = matches!(ast.statements(), [Stmt::Expr(_) | Stmt::FnCall(..)]) && !ast.has_functions();
+            let ast = self.meant(ast, text, &cell, name)?;
+            self.run(&ast, &cell, name).map(|outcome| (outcome, expression))
+        })?;
+        if let Some(value) = &outcome.value {
+            self.host.outputs.keep(self.cells, value.clone());
+            self.set("ans", value.clone());
+        }
+        let text = text.get(part).unwrap_or_default().trim().to_string();
+        self.log.push(Input { cell: self.cells, text, expression: expression && outcome.value.is_some() });
+        Ok(outcome)
+    }
+
+    /// The number of the next cell.
+    pub fn next_cell(&self) -> usize {
+        self.cells + 1
+    }
+
+    /// The inputs that succeeded, as a script that runs.
+    fn script(&self) -> String {
+        let asked = |name: &str| {
+            let named = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+            self.log.iter().any(|input| named(&input.text))
+        };
+        let (ans, out) = (asked("ans"), asked("Out"));
+        let mut text = String::new();
+        if ans || out {
+            text += "let ans = ();\n";
+        }
+        if out {
+            text += "let Out = [()];\n";
+        }
+        let mut next = 1;
+        for input in &self.log {
+            while out && next < input.cell {
+                text += "Out.push(());\n";
+                next += 1;
+            }
+            let valued = input.expression && (ans || out);
+            if valued {
+                text += "ans = ";
+            }
+            text += &input.text;
+            let outline = outline(&input.text);
+            text += match (outline.last(), outline.pieces.last()) {
+                (Some(scan::Kind::Semicolon), _) => "\n",
+                (_, Some((scan::Kind::Comment, _))) => "\n;\n",
+                _ => ";\n",
+            };
+            if out {
+                text += if valued { "Out.push(ans);\n" } else { "Out.push(());\n" };
+                next += 1;
+            }
+        }
+        text
+    }
+
+    /// Forgets variables, functions, imports and cells.
+    fn reset(&mut self) -> Answer {
+        *self = Session::new(self.host.work.clone(), SessionOptions { width: self.host.width, ..self.options.clone() });
+        Answer::Note("all variables and functions are forgotten".into())
+    }
+
+    fn change_host(&mut self, change: impl FnOnce(&mut Host)) {
+        change(&mut self.host);
+        self.engine.set_default_tag(Dynamic::from(self.host.clone()));
+        self.global.tag = Dynamic::from(self.host.clone());
     }
 
     /// The parameters that a script declares, without running it.
@@ -137,7 +284,7 @@ impl Session {
     /// A syntax error, or a declaration that cannot be read.
     pub fn declarations(&mut self, text: &str, name: &str) -> Result<Vec<Declaration>, Box<Report>> {
         stack::on_large(|| {
-            let (ast, cell) = self.compile(text, 0..text.len(), name)?;
+            let (ast, cell) = self.parse(text, 0..text.len(), name)?;
             param::declarations(&cell, &ast).map_err(|(error, position)| {
                 let error = script::raise(error, position);
                 Box::new(self.report(*error, name))
@@ -164,9 +311,7 @@ impl Session {
 
     /// Changes the number of columns in which values are shown.
     pub fn set_width(&mut self, width: usize) {
-        self.host.width = width;
-        self.engine.set_default_tag(Dynamic::from(self.host.clone()));
-        self.global.tag = Dynamic::from(self.host.clone());
+        self.change_host(|host| host.width = width);
     }
 
     /// Columns in which values are shown.
@@ -176,7 +321,7 @@ impl Session {
 
     /// Sets a variable of the session.
     pub fn set(&mut self, name: &str, value: Dynamic) {
-        self.scope.set_value(name.to_string(), value);
+        self.shared.set(&mut self.scope, name, value);
     }
 
     /// The value of a variable.
@@ -194,30 +339,52 @@ impl Session {
         &self.host.work
     }
 
-    /// Compiles a part of a text; the cell's own text has the same lines as the whole.
-    fn compile(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
-        self.sources.insert(name, text);
+    /// Parses a part of a text; the cell's own text has the same lines as the whole.
+    fn parse(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
+        self.sources.insert(name, text, Edits::default());
         let lines_above = text.get(..part.start).map_or(0, |above| above.matches('\n').count());
         let cell = readable("\n".repeat(lines_above) + text.get(part).unwrap_or_default())?;
-        let compiled = self.engine.compile_with_scope(&self.scope, &cell).map_err(EvalAltResult::from);
-        match compiled.and_then(|ast| closed(&cell).map(|()| ast)) {
-            Ok(mut ast) => {
-                ast.set_source(name);
-                Ok((ast, cell))
-            }
+        let ast = self.compile(&cell, name)?;
+        match closed(&cell) {
+            Ok(()) => Ok((ast, cell)),
             Err(error) => Err(Box::new(self.report(error, name))),
         }
     }
 
-    fn run(&mut self, ast: &AST, cell: &str, name: &str) -> Result<Outcome, Box<Report>> {
-        if ast.has_functions() {
-            self.global.lib.push(ast.shared_lib().clone());
+    /// A cell as it will run, with the meaning that its names have here.
+    fn meant(&mut self, ast: AST, text: &str, cell: &str, name: &str) -> Result<AST, Box<Report>> {
+        let edits = Edits::new(cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
+        if edits.is_empty() {
+            return Ok(ast);
         }
+        let edited = edits.apply(cell);
+        self.sources.insert(name, text, edits);
+        self.compile(&edited, name)
+    }
+
+    fn compile(&self, text: &str, name: &str) -> Result<AST, Box<Report>> {
+        match self.engine.compile_with_scope(&self.scope, text) {
+            Ok(mut ast) => {
+                ast.set_source(name);
+                Ok(ast)
+            }
+            Err(error) => Err(Box::new(self.report(error.into(), name))),
+        }
+    }
+
+    fn run(&mut self, ast: &AST, cell: &str, name: &str) -> Result<Outcome, Box<Report>> {
+        self.admit(ast, cell, name);
+        let sharing = self.shared.sharing(ast.statements());
+        let statements = sharing.as_deref().unwrap_or_else(|| ast.statements());
         self.global.source = Some(name.into());
         (self.global.level, self.global.scope_level) = (0, 0);
+        let (scope, mut caches) = (&mut self.scope, Caches::new());
         // Rhai offers no other call that keeps imports from one evaluation to the next.
         #[allow(deprecated)]
-        let result = self.engine.eval_statements_raw(&mut self.global, &mut Caches::new(), &mut self.scope, ast.statements());
+        let evaluate = || self.engine.eval_statements_raw(&mut self.global, &mut caches, scope, statements);
+        // A panic becomes an error: the session goes on.
+        let result = std::panic::catch_unwind(AssertUnwindSafe(evaluate))
+            .unwrap_or_else(|panic| Err(script::raise(panicked("the evaluator", panic.as_ref()), Position::NONE)));
         self.drop_shadowed();
         if let Some(status) = self.host.take_exit() {
             return Ok(Outcome { exit: Some(status), ..Outcome::default() });
@@ -245,9 +412,42 @@ impl Session {
         }
     }
 
+    /// Takes the functions of a text without running it; gives the closures that it writes.
+    fn define(&mut self, text: &str, name: &str) -> Result<Vec<FnPtr>, Box<Report>> {
+        let (ast, cell) = self.parse(text, 0..text.len(), name)?;
+        let ast = self.meant(ast, text, &cell, name)?;
+        self.admit(&ast, &cell, name);
+        Ok(names::closures(&ast))
+    }
+
+    /// Takes a cell's functions and what they mention.
+    fn admit(&mut self, ast: &AST, cell: &str, name: &str) {
+        self.shared.admit(name, ast, &mut self.scope);
+        if ast.has_functions() && !self.global.lib.iter().any(|module| Arc::ptr_eq(module, ast.shared_lib())) {
+            self.global.lib.push(ast.shared_lib().clone());
+            self.defining.retain(|known| known.text != cell);
+            let closures = names::closures(ast).iter().map(|closure| closure.fn_name().to_string()).collect();
+            self.defining.push(Defining { name: name.into(), text: cell.into(), closures });
+        }
+    }
+
+    fn is_native(&self, name: &str) -> bool {
+        self.native.binary_search_by(|function| function.name.as_str().cmp(name)).is_ok()
+    }
+
+    /// Some cell defined a function of this name.
+    fn is_script_function(&self, name: &str) -> bool {
+        self.global.lib.iter().any(|module| module.iter_script_fn_info().any(|(_, _, known, ..)| known == name))
+    }
+
     fn report(&self, error: EvalAltResult, name: &str) -> Report {
-        let known =
-            suggest::Known { engine: &self.engine, scope: &self.scope, functions: &self.global.lib, sources: &self.sources };
+        let known = suggest::Known {
+            engine: &self.engine,
+            native: &self.native,
+            scope: &self.scope,
+            functions: &self.global.lib,
+            sources: &self.sources,
+        };
         report::of(error, name, &known)
     }
 }
@@ -258,6 +458,26 @@ impl Drop for Session {
         let (scope, lib) = (std::mem::take(&mut self.scope), std::mem::take(&mut self.global.lib));
         stack::on_large(|| drop((scope, lib)));
     }
+}
+
+/// The text of a script's file.
+///
+/// # Errors
+/// It cannot be read, or is no text.
+pub fn script_text(file: &Path) -> crate::Result<String> {
+    let bytes = std::fs::read(file).map_err(|e| match file.is_dir() {
+        true => Error::new(Kind::Io, "this is a folder, not a script").file(file),
+        false => Error::io(&e, file),
+    })?;
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to() as u64;
+        Error::format("this is no text: a script is UTF-8").file(file).byte(at)
+    })
+}
+
+/// Where a script's results go unless somebody says otherwise: `out/<script name>`.
+pub fn default_out_dir(file: &Path) -> PathBuf {
+    Path::new("out").join(file.file_stem().unwrap_or_default())
 }
 
 /// The text as the parser may read it: a first line `#!…`, which makes a script executable, becomes a comment.
@@ -322,6 +542,68 @@ mod tests {
         value(&mut session, "fn f(a) { a * 10 }");
         assert_eq!(value(&mut session, "f(x)"), "20");
         assert_eq!(value(&mut session, "exp::indices(1, 3, \"layer\")"), "[1]");
+    }
+
+    #[test]
+    fn functions_see_the_session_and_change_it() {
+        let mut session = session();
+        value(&mut session, "let x = 40; const K = 2; fn g(a) { a * x + K } fn set(v) { x = v; list[1] = v; m.deep.er = v; }");
+        value(&mut session, "let list = [1, 2, 3]; let m = #{deep: #{er: 0}};");
+        assert_eq!(value(&mut session, "g(1)"), "42");
+        assert_eq!(value(&mut session, "set(5); [x, list[1], m.deep.er, g(1)]"), "[5, 5, 5, 7]");
+        // A later rebinding is seen, also one in the same cell as the call; the old value is not kept.
+        assert_eq!(value(&mut session, "let x = 1; let y = g(1); x = 2; [y, g(1)]"), "[3, 4]");
+        // Names are found where they stand: parameters and locals first.
+        assert_eq!(value(&mut session, "fn own(x) { let list = [x]; list[0] += 1; list } own(9)"), "[10]");
+        assert_eq!(value(&mut session, "list"), "[1, 5, 3]");
+        assert!(session.eval("fn k() { K = 3; } k()", "In[2]").unwrap_err().message.contains("constant"));
+        // A loop's variable is no variable of the session, and a module's functions do not see the session.
+        assert!(session.eval("fn h() { i } for i in 0..1 { h() }", "In[3]").is_err());
+    }
+
+    #[test]
+    fn closures_in_variables_are_called_by_their_names() {
+        let mut session = session();
+        value(&mut session, "let f = |x| x + 1; let fs = [f];");
+        assert_eq!(value(&mut session, "f(f(1)) + f (2)"), "6");
+        assert_eq!(value(&mut session, "fn twice(g, x) { g(g(x)) } twice(f, 1) + twice(|x| x * 3, 1)"), "12");
+        assert_eq!(value(&mut session, "fn seen(x) { f(x) } seen(1)"), "2");
+        assert_eq!(value(&mut session, "let n = 10; let add = |x| f(x) + n; [1, 2].map(|x| add(x))"), "[12, 13]");
+        assert_eq!(value(&mut session, "let abs = |x| \"mine\"; abs(-1)"), "\"mine\"");
+        assert_eq!(value(&mut session, "let round = 3; round(2.4)"), "2.0");
+        assert_eq!(value(&mut session, "let none = || 7; none() + none( )"), "14");
+        // The place of a fault is a place in what was written.
+        let report = session.eval("let ok = f(1); f(ok).nothing", "In[9]").unwrap_err();
+        assert_eq!((report.frames[0].text.as_str(), report.frames[0].column), ("let ok = f(1); f(ok).nothing", 22));
+        // A closure's fault lies in the cell that wrote it.
+        value(&mut session, "\n\nlet bad = |x| x.nothing;");
+        let report = session.eval("bad(1)", "In[11]").unwrap_err();
+        let places: Vec<_> = report.frames.iter().map(|f| (f.source.as_str(), f.line, f.column)).collect();
+        assert_eq!(places, [("In[1]", 3, 17), ("In[11]", 1, 1)]);
+    }
+
+    #[test]
+    fn whatever_is_caught_has_a_message_a_kind_and_a_line() {
+        let mut session = session();
+        let caught = "fn t(e) { [e.message != \"\", e.kind, e.line, `${e}` == e.message] }";
+        value(&mut session, caught);
+        let list = |session: &mut Session, text: &str| value(session, &format!("let r = (); {text}; r"));
+        assert_eq!(list(&mut session, "try { nothing } catch (e) { r = t(e); }"), "[true, \"input\", 1, true]");
+        assert_eq!(list(&mut session, "try { [1][7] } catch (err) { r = t(err); }"), "[true, \"input\", 1, true]");
+        assert_eq!(list(&mut session, "try { seed(-1) } catch (e) { r = t(e); }"), "[true, \"input\", 1, true]");
+        assert_eq!(list(&mut session, "try { throw 5 } catch (e) { r = e; }"), "5");
+        assert_eq!(list(&mut session, "try { throw #{a: 1} } catch (e) { r = e.a; }"), "1");
+        assert_eq!(value(&mut session, "fn inside() { try { nothing } catch (e) { e.kind } } inside()"), "");
+    }
+
+    #[test]
+    fn integers_are_taken_where_floats_are_wanted() {
+        let mut session = session();
+        for (text, shown) in
+            [("ln(1)", "0.0"), ("5.floor()", "5"), ("hypot(3, 4)", "5.0"), ("2.is_nan()", "false"), ("atan(0)", "0.0")]
+        {
+            assert_eq!(value(&mut session, text), shown, "{text}");
+        }
     }
 
     #[test]
@@ -394,9 +676,8 @@ mod tests {
                 "it is called as `assert(condition: bool, [message: string]) -> ()`",
             ),
             ("m + 1", "`+` is not defined between map and integer", ""),
-            ("let f = |x| x; f(1)", "`f` is a variable, not a function", "a closure in a variable is called with `f.call(…)`"),
-            ("fn g() { m } g()", "unknown variable `m`", "a function does not see the variables of the script"),
-            ("const K = 1; fn h() { K } h()", "unknown variable `K`", "in a function the constant is `global::K`"),
+            ("let v = 3; v(1)", "this is called as a function, but it is integer", ""),
+            ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> f64`"),
             ("import \"std/experiment\" as e;", "there is no `std/experiment` in the library", "did you mean `std/experiments`?"),
         ] {
             let report = session.eval(text, "In[2]").unwrap_err();

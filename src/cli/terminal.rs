@@ -105,3 +105,9 @@ pub(super) fn width() -> usize {
     let terminal = std::io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
     terminal.map_or(100, |(width, _)| width.0.into())
 }
+
+/// Lines of the terminal; none where there is none.
+pub(super) fn height() -> Option<usize> {
+    let terminal = std::io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();
+    terminal.map(|(_, height)| height.0.into())
+}

@@ -33,7 +33,7 @@ pub fn harmless(text: &str) -> String {
 }
 
 /// Text cut with an ellipsis to a width in terminal columns.
-fn cut(text: &str, room: usize) -> String {
+pub fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {
         return text.to_string();
     }

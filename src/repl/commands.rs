@@ -1,143 +1,76 @@
-//! Lines that are not Rhai: `:help`, `:quit`, `?name`.
+//! What the terminal does with the answers to lines that are not Rhai.
 
-use crate::error::nearest;
-use crate::script::declare::Entry;
-use crate::script::entries;
-use crate::session::Session;
-use unicode_width::UnicodeWidthStr;
-
-/// Each command with what it does: help and did-you-mean read this list.
-const COMMANDS: &[(&str, &str)] = &[
-    (":help", "this page"),
-    (":quit", "leave; so does Ctrl-D"),
-    ("?name", "help on a function, method or property; also name?"),
-];
+use super::{Screen, show};
+use crate::session::{Answer, Session};
+use crate::work::Work;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 /// What the prompt does after a command.
 pub(super) enum Next {
     Go,
-    Quit,
-    /// There is no such command, or nothing to help with.
-    Failed,
+    Leave(u8),
+    /// There is no such command, or it failed.
+    Failed(u8),
 }
 
-/// Whether a line is a command and no script.
-pub(super) fn is_command(line: &str) -> bool {
-    let line = line.trim();
-    line.starts_with([':', '?']) || asked(line).is_some()
-}
-
-/// The name in `name?`.
-fn asked(line: &str) -> Option<&str> {
-    let name = line.strip_suffix('?')?;
-    (!name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_:.".contains(c))).then_some(name)
-}
-
-pub(super) fn run(line: &str, session: &Session) -> Next {
-    let (line, work) = (line.trim(), session.work());
-    if let Some(name) = line.strip_prefix('?').or_else(|| asked(line)) {
-        return match help(name.trim(), session.width()) {
-            Ok(page) => {
-                work.print(&page);
-                Next::Go
+/// Runs a line that is no Rhai. `history` gives the entries that hold a text.
+pub(super) fn run(session: &mut Session, line: &str, screen: &Screen, history: impl Fn(&str) -> String) -> Next {
+    let work = session.work().clone();
+    let answer = match session.command(line) {
+        Ok(answer) => answer,
+        Err(report) => return Next::Failed(super::fail(&work, &report, screen)),
+    };
+    match answer {
+        Answer::Done => {}
+        Answer::Note(text) => work.print(&text),
+        Answer::Page(text) => page(&work, &text, screen),
+        Answer::Value(note, outcome) => {
+            if !note.is_empty() {
+                work.print(&note);
             }
-            Err(error) => {
-                work.note(&error);
-                Next::Failed
+            if let Some(status) = show(session, outcome, screen) {
+                return Next::Leave(status);
             }
-        };
-    }
-    match line {
-        ":quit" | ":q" | ":exit" => return Next::Quit,
-        ":help" | ":h" => work.print(&overview(session.width())),
-        _ => {
-            let word = line.split_whitespace().next().unwrap_or(line);
-            let near = nearest(word, COMMANDS.iter().map(|(name, _)| *name));
-            let hint = near.map_or_else(|| "`:help` lists the commands".into(), |near| format!("did you mean `{near}`?"));
-            work.note(&format!("error: unknown command `{word}`\nhelp: {hint}"));
-            return Next::Failed;
         }
+        Answer::History(text) => page(&work, &history(&text), screen),
+        Answer::Clear => {
+            if screen.colour {
+                work.print("\x1b[2J\x1b[H");
+            }
+        }
+        Answer::Quit => return Next::Leave(crate::session::status::DONE),
+        Answer::Shell(command) => shell(&work, &command),
     }
     Next::Go
 }
 
-fn overview(width: usize) -> String {
-    let mut text = String::from(
-        "Type Rhai; a cell goes on while brackets, strings or comments are open. Up recalls what begins like the line.\n",
-    );
-    text += "`ans` is the last value, a `;` at the end mutes it, Ctrl-C stops a cell and keeps the variables.\n\n";
-    for (name, what) in COMMANDS {
-        text += &format!("  {name:8} {what}\n");
-    }
-    let mut names: Vec<String> = entries().iter().filter(|e| !["to_string", "to_debug"].contains(&e.name)).map(name_of).collect();
-    names.sort_unstable();
-    names.dedup();
-    text += "\nFunctions, methods (T.name) and properties:\n";
-    text += &wrapped(&names.join(" "), width, "  ");
-    text
-}
-
-/// The name under which help finds an entry: `save`, `Tensor.topk`, `plot::line`; operators and indexing as written.
-fn name_of(entry: &Entry) -> String {
-    use crate::script::declare::Form::{Getter, Method, Setter};
-    match (entry.form, entry.params.first()) {
-        (Method | Getter | Setter, Some(receiver)) => format!("{}.{}", receiver.kind, entry.name),
-        _ => entry.path(),
+/// Prints a text, through `$PAGER` where it is longer than the screen.
+fn page(work: &Work, text: &str, screen: &Screen) {
+    let fits = (screen.height)().is_none_or(|height| text.lines().count() < height);
+    let pager = std::env::var("PAGER").ok().filter(|pager| !pager.is_empty() && !fits);
+    let shown = pager.and_then(|pager| {
+        let mut child = system(&pager).stdin(Stdio::piped()).spawn().ok()?;
+        // A reader who leaves early closes the pipe.
+        let _ = child.stdin.take()?.write_all(text.as_bytes());
+        child.wait().ok().filter(|status| status.success())
+    });
+    if shown.is_none() {
+        work.print(text.trim_end());
     }
 }
 
-/// Signature, options with defaults and documentation of everything of a name.
-fn help(name: &str, width: usize) -> Result<String, String> {
-    let found: Vec<&Entry> = entries().iter().filter(|e| e.path() == name || name_of(e) == name).collect();
-    if found.is_empty() {
-        let names: Vec<String> = entries().iter().map(Entry::path).collect();
-        let hint = nearest(name, names.iter().map(String::as_str));
-        let hint = hint.map_or_else(|| "`:help` lists everything".into(), |near| format!("did you mean `{near}`?"));
-        return Err(format!("error: there is nothing named `{name}`\nhelp: {hint}"));
+fn shell(work: &Work, command: &str) {
+    match system(command).status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => work.note(&format!("note: {status}")),
+        Err(error) => work.note(&format!("error: {command}: {error}")),
     }
-    Ok(found.iter().map(|entry| page(entry, width)).collect::<Vec<_>>().join("\n\n"))
 }
 
-fn page(entry: &Entry, width: usize) -> String {
-    let mut text = entry.signature();
-    let (mut code, mut begins, mut prose) = (false, false, String::new());
-    for line in entry.doc.lines().map(str::trim_end).chain([""]) {
-        let plain = line.strip_prefix(' ').unwrap_or(line);
-        match (plain.starts_with("```"), code || plain.is_empty()) {
-            (true, _) => (code, begins) = (!code, true),
-            (false, false) => prose = format!("{prose} {plain}"),
-            (false, true) => {
-                if !prose.is_empty() {
-                    text += &format!("\n\n{}", wrapped(&std::mem::take(&mut prose), width, "    "));
-                }
-                if code {
-                    text += if std::mem::take(&mut begins) { "\n\n" } else { "\n" };
-                    text += &format!("      {plain}");
-                }
-            }
-        }
-    }
-    if let Some(options) = entry.options {
-        text += "\n\n    options:";
-        for key in options() {
-            let default = if key.default.is_null() { "()".into() } else { key.default.to_string() };
-            text += &format!("\n      {} = {default}   ({})\n{}", key.name, key.kind, wrapped(key.doc, width, "          "));
-        }
-    }
-    text
-}
-
-/// A paragraph in lines of at most `width` columns, each behind `indent`.
-fn wrapped(paragraph: &str, width: usize, indent: &str) -> String {
-    let mut lines = vec![String::new()];
-    for word in paragraph.split_whitespace() {
-        let Some(line) = lines.last_mut() else { continue };
-        if !line.is_empty() && indent.len() + line.width() + 1 + word.width() > width {
-            lines.push(word.into());
-        } else {
-            *line += if line.is_empty() { "" } else { " " };
-            *line += word;
-        }
-    }
-    lines.iter().map(|line| format!("{indent}{line}")).collect::<Vec<_>>().join("\n")
+fn system(command: &str) -> Command {
+    let (shell, flag) = if cfg!(windows) { ("cmd", "/C") } else { ("sh", "-c") };
+    let mut system = Command::new(shell);
+    system.arg(flag).arg(command);
+    system
 }

@@ -1,20 +1,25 @@
-//! The line editor: cells over several lines, history with prefix search, a history file in the state directory.
+//! The line editor: cells over several lines, history with prefix search, a history file in the state directory,
+//! completion, hints and colours.
 
-use crate::session::Session;
+use super::highlight;
+use crate::render::text::cut;
+use crate::session::{Candidate, Session};
 use etcetera::BaseStrategy;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
-use rustyline::highlight::Highlighter;
-use rustyline::hint::Hinter;
-use rustyline::history::FileHistory;
+use rustyline::highlight::{CmdKind, Highlighter};
+use rustyline::hint::{Hinter, HistoryHinter};
+use rustyline::history::{FileHistory, History, SearchDirection};
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{
-    Cmd, ColorMode, ConditionalEventHandler, Config, Event, EventContext, EventHandler, Helper, KeyCode, KeyEvent, Modifiers,
-    Movement, RepeatCount,
+    Cmd, ColorMode, CompletionType, ConditionalEventHandler, Config, Context, Event, EventContext, EventHandler, Helper, KeyCode,
+    KeyEvent, Modifiers, Movement, RepeatCount,
 };
-use std::cell::RefCell;
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
+use unicode_width::UnicodeWidthStr;
 
 /// What the user did at the prompt.
 pub(super) enum Line {
@@ -39,9 +44,11 @@ impl Editor {
             .max_history_size(10_000)?
             .history_ignore_dups(true)?
             .auto_add_history(true)
+            .completion_type(CompletionType::List)
+            .completion_show_all_if_ambiguous(true)
             .build();
         let mut lines = rustyline::Editor::with_config(config)?;
-        lines.set_helper(Some(Cells { session }));
+        lines.set_helper(Some(Cells { session, colour, history: HistoryHinter::new(), editing: Cell::new(true) }));
         for (key, towards) in [(KeyCode::Up, Towards::Older), (KeyCode::Down, Towards::Newer)] {
             lines.bind_sequence(KeyEvent(key, Modifiers::NONE), EventHandler::Conditional(Box::new(towards)));
         }
@@ -51,6 +58,14 @@ impl Editor {
             let _ = lines.load_history(file);
         }
         Ok(Editor { lines, history })
+    }
+
+    /// Entries of the history that hold a text, the oldest first, those of several lines indented after the first.
+    pub(super) fn history(&self, text: &str) -> String {
+        let history = self.lines.history();
+        let entries = (0..history.len()).filter_map(|i| history.get(i, SearchDirection::Forward).ok().flatten());
+        let held: Vec<String> = entries.map(|e| e.entry.into_owned()).filter(|entry| entry.contains(text)).collect();
+        held.iter().map(|entry| format!("  {}\n", entry.replace('\n', "\n    "))).collect()
     }
 
     pub(super) fn read(&mut self, prompt: &str) -> rustyline::Result<Line> {
@@ -98,27 +113,91 @@ impl ConditionalEventHandler for Towards {
     }
 }
 
-/// Knows where a cell ends.
+/// Knows where a cell ends, what could stand at the cursor, and what it looks like.
 struct Cells {
     session: Rc<RefCell<Session>>,
+    colour: bool,
+    history: HistoryHinter,
+    /// The line is being edited: when it is entered, no bracket stays marked.
+    editing: Cell<bool>,
 }
 
 impl Validator for Cells {
     fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        let text = context.input();
-        let goes_on = !super::commands::is_command(text) && self.session.borrow().is_incomplete(text);
+        let (text, session) = (context.input(), self.session.borrow());
+        let goes_on = !session.is_command(text) && session.is_incomplete(text);
         Ok(if goes_on { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }
 
-impl Completer for Cells {
-    type Candidate = String;
+/// A candidate as the editor lists it.
+struct Offered {
+    text: String,
+    shown: String,
 }
 
+impl rustyline::completion::Candidate for Offered {
+    fn display(&self) -> &str {
+        &self.shown
+    }
+    fn replacement(&self) -> &str {
+        &self.text
+    }
+}
+
+impl Completer for Cells {
+    type Candidate = Offered;
+
+    fn complete(&self, line: &str, cursor: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Offered>)> {
+        let session = self.session.borrow();
+        let found = session.complete(line, cursor);
+        let room = session.width().saturating_sub(3);
+        let offered = |c: Candidate| Offered { shown: cut(&c.shown, room), text: c.text };
+        Ok((found.start, found.candidates.into_iter().map(offered).collect()))
+    }
+}
+
+/// Grey text behind the cursor: the end of an earlier entry, which the right arrow takes, or the signature of the call.
 impl Hinter for Cells {
     type Hint = String;
+
+    fn hint(&self, line: &str, cursor: usize, context: &Context<'_>) -> Option<String> {
+        // Without colours it could not be told from what was typed.
+        if !self.colour || cursor < line.len() || line.is_empty() || line.contains('\n') {
+            return None;
+        }
+        if let Some(rest) = self.history.hint(line, cursor, context).filter(|rest| !rest.contains('\n')) {
+            return Some(rest);
+        }
+        let session = self.session.borrow();
+        let signature = session.signatures(line, cursor).into_iter().next()?;
+        // The prompt takes part of the line.
+        let room = session.width().saturating_sub(line.width() + 16);
+        (room > 20).then(|| format!("   {}", cut(&signature, room)))
+    }
 }
 
-impl Highlighter for Cells {}
+impl Highlighter for Cells {
+    fn highlight<'l>(&self, line: &'l str, cursor: usize) -> Cow<'l, str> {
+        if !self.colour {
+            return Cow::Borrowed(line);
+        }
+        let is_command = !line.is_empty() && self.session.borrow().is_command(line);
+        highlight::coloured(line, Some(cursor).filter(|_| self.editing.get()), is_command).into()
+    }
+
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        if self.colour { format!("{}{prompt}\x1b[0m", highlight::DIM).into() } else { Cow::Borrowed(prompt) }
+    }
+
+    fn highlight_hint<'h>(&self, hint: &'h str) -> Cow<'h, str> {
+        format!("{}{hint}\x1b[0m", highlight::DIM).into()
+    }
+
+    fn highlight_char(&self, _: &str, _: usize, kind: CmdKind) -> bool {
+        self.editing.set(kind != CmdKind::ForcedRefresh);
+        self.colour
+    }
+}
 
 impl Helper for Cells {}

@@ -1,15 +1,15 @@
 //! Piped input: the cells that one would have typed, each shown as at the prompt, up to the first error.
 
-use super::{commands, show};
+use super::{Screen, commands, fail, show};
 use crate::session::Session;
-use crate::session::status::{DONE, FAILED, INTERRUPTED};
+use crate::session::status::{DONE, FAILED};
 use std::io::Read;
 use std::ops::Range;
 
 /// What reports call the input.
 const NAME: &str = "<stdin>";
 
-pub(super) fn run(mut session: Session, colour: bool) -> u8 {
+pub(super) fn run(mut session: Session, screen: &Screen) -> u8 {
     let work = session.work().clone();
     let mut text = String::new();
     if let Err(error) = std::io::stdin().read_to_string(&mut text) {
@@ -17,32 +17,28 @@ pub(super) fn run(mut session: Session, colour: bool) -> u8 {
         return FAILED;
     }
     let mut next = 0;
-    while let Some(cell) = cell(&text, next, |cell| session.is_incomplete(cell)) {
+    while let Some(cell) = cell(&text, next, &session) {
         next = cell.end;
-        if commands::is_command(&text[cell.clone()]) {
-            match commands::run(&text[cell], &session) {
+        if session.is_command(&text[cell.clone()]) {
+            match commands::run(&mut session, &text[cell], screen, |_| String::new()) {
                 commands::Next::Go => continue,
-                commands::Next::Quit => return DONE,
-                commands::Next::Failed => return FAILED,
+                commands::Next::Leave(status) | commands::Next::Failed(status) => return status,
             }
         }
-        match session.eval_part(&text, cell, NAME) {
+        match session.cell_part(&text, cell, NAME) {
             Ok(outcome) => {
-                if let Some(status) = show(&mut session, outcome) {
+                if let Some(status) = show(&session, outcome, screen) {
                     return status;
                 }
             }
-            Err(report) => {
-                work.note(&report.render(colour));
-                return if report.is_interrupted() { INTERRUPTED } else { FAILED };
-            }
+            Err(report) => return fail(&work, &report, screen),
         }
     }
     DONE
 }
 
 /// The lines of the next cell: up to where the text is complete and the line after it does not carry it on.
-fn cell(text: &str, start: usize, is_incomplete: impl Fn(&str) -> bool) -> Option<Range<usize>> {
+fn cell(text: &str, start: usize, session: &Session) -> Option<Range<usize>> {
     let rest = &text[start..];
     if rest.trim().is_empty() {
         return None;
@@ -54,13 +50,13 @@ fn cell(text: &str, start: usize, is_incomplete: impl Fn(&str) -> bool) -> Optio
         if cell.trim().is_empty() {
             continue;
         }
-        if commands::is_command(cell) {
+        if session.is_command(cell) {
             break;
         }
         let after = rest[end..].trim_start();
         let goes_on =
             ["else", "catch", "while", "until"].iter().any(|word| cell.trim_end().ends_with('}') && is_word(after, word));
-        if !goes_on && !after.starts_with('.') && !after.starts_with("?.") && !is_incomplete(cell) {
+        if !goes_on && !after.starts_with('.') && !after.starts_with("?.") && !session.is_incomplete(cell) {
             break;
         }
     }

@@ -1,13 +1,88 @@
 //! Errors as values, output, and what every script needs whatever its topic.
 
 use crate::entry;
-use crate::error::Error;
+use crate::error::{Error, Kind, Result};
 use crate::script::declare::{Call, Entry};
-use crate::script::{ScriptError, display};
-use rhai::Dynamic;
+use crate::script::{Host, ScriptError, display, raise};
+use rhai::{Dynamic, Engine, EvalAltResult, Map, NativeCallContext};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The values of a session's cells, by the cell's number from 1. Copies share them.
+#[derive(Clone, Default)]
+pub struct Outputs(Arc<Mutex<BTreeMap<usize, Dynamic>>>);
+
+crate::native!(Outputs, "Outputs");
+
+impl Outputs {
+    /// Keeps the value of a cell.
+    pub fn keep(&self, cell: usize, value: Dynamic) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(cell, value);
+    }
+
+    /// The value of a cell.
+    ///
+    /// # Errors
+    /// The cell gave no value, or there is no such cell.
+    pub fn get(&self, cell: usize) -> Result<Dynamic> {
+        let values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        values.get(&cell).cloned().ok_or_else(|| {
+            let known: Vec<String> = values.keys().map(ToString::to_string).collect();
+            Error::input(format!("Out[{cell}]: the cell gave no value")).help(match known.is_empty() {
+                true => "no cell has given a value yet".into(),
+                false => format!("cells with a value: {}", known.join(", ")),
+            })
+        })
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
 
 pub(super) fn entries() -> Vec<Entry> {
     vec![
+        entry! {
+            /// The values of the session's cells; the variable `Out` holds them.
+            ///
+            /// ```rhai
+            /// assert(outputs().len == 0);
+            /// ```
+            fn outputs(call) -> Outputs { Ok(call.host.outputs.clone()) }
+        },
+        entry! {
+            /// The value of cell `n`, from 1: `Out[3]`. Errors: the cell gave no value.
+            ///
+            /// ```rhai
+            /// try { outputs()[3]; } catch (e) { assert(e.message.contains("Out[3]")); }
+            /// ```
+            index_get(call, outputs: Outputs, n: usize) -> Dynamic { outputs.get(n) }
+        },
+        entry! {
+            /// Number of cells that gave a value.
+            ///
+            /// ```rhai
+            /// assert(outputs().len == 0);
+            /// ```
+            get len(call, outputs: Outputs) -> usize { Ok(outputs.len()) }
+        },
+        entry! {
+            /// How many values there are.
+            ///
+            /// ```rhai
+            /// assert(outputs().to_string() == "values of 0 cells");
+            /// ```
+            method to_string(call, outputs: Outputs) -> String { Ok(format!("values of {} cells", outputs.len())) }
+        },
+        entry! {
+            /// How many values there are.
+            ///
+            /// ```rhai
+            /// assert(outputs().to_debug() == "values of 0 cells");
+            /// ```
+            method to_debug(call, outputs: Outputs) -> String { Ok(format!("values of {} cells", outputs.len())) }
+        },
         entry! {
             /// The message of a caught error.
             ///
@@ -47,6 +122,15 @@ pub(super) fn entries() -> Vec<Entry> {
             /// try { seed(-1); } catch (e) { assert(e.to_debug().contains("seed")); }
             /// ```
             method to_debug(call, error: ScriptError) -> String { Ok(error.error.to_string()) }
+        },
+        entry! {
+            /// What was caught, with `message`, `kind` and `line`: `catch (e)` calls it on what Rhai itself raises. Any
+            /// other value is given back as it is.
+            ///
+            /// ```rhai
+            /// try { nothing } catch (e) { assert(caught(e).message.contains("nothing")); }
+            /// ```
+            fn caught(call, value: Dynamic) -> Dynamic { Ok(caught(value)) }
         },
         entry! {
             /// Fails with `message` unless `condition` holds.
@@ -137,6 +221,72 @@ pub(super) fn entries() -> Vec<Entry> {
             }
         },
     ]
+}
+
+/// What Rhai makes of its own errors is a map; scripts meet them as they meet ours.
+fn caught(value: Dynamic) -> Dynamic {
+    let error = value.read_lock::<Map>().and_then(|map| {
+        let variant = map.get("error").and_then(|v| v.as_immutable_string_ref().ok().map(|v| v.to_string()))?;
+        let message = map.get("message").and_then(|v| v.as_immutable_string_ref().ok().map(|v| v.to_string()))?;
+        let kind = match variant.as_str() {
+            "ErrorStackOverflow" | "ErrorDataTooLarge" | "ErrorTooManyVariables" | "ErrorTooManyModules" => Kind::Limit,
+            name if name.starts_with("Error") => Kind::Input,
+            _ => return None,
+        };
+        let line = map.get("line").and_then(|v| v.as_int().ok()).and_then(|v| usize::try_from(v).ok());
+        Some(ScriptError { error: Error::new(kind, message), line })
+    });
+    error.map_or(value, Dynamic::from)
+}
+
+/// Rhai's functions of floats, for integers too.
+pub(super) fn install(engine: &mut Engine) {
+    type Unary = fn(f64) -> f64;
+    let unary: [(&str, Unary); 15] = [
+        ("sin", f64::sin),
+        ("cos", f64::cos),
+        ("tan", f64::tan),
+        ("asin", f64::asin),
+        ("acos", f64::acos),
+        ("atan", f64::atan),
+        ("sinh", f64::sinh),
+        ("cosh", f64::cosh),
+        ("asinh", f64::asinh),
+        ("acosh", f64::acosh),
+        ("atanh", f64::atanh),
+        ("ln", f64::ln),
+        ("to_degrees", f64::to_degrees),
+        ("to_radians", f64::to_radians),
+        ("fraction", f64::fract),
+    ];
+    for (name, function) in unary {
+        engine.register_fn(name, move |x: i64| function(x as f64));
+    }
+    for name in ["floor", "ceiling", "round", "int"] {
+        engine.register_fn(name, |x: i64| x);
+    }
+    // Rhai's own cannot be interrupted.
+    engine.register_fn("sleep", |call: NativeCallContext, seconds: i64| sleep(&call, seconds as f64));
+    engine.register_fn("sleep", |call: NativeCallContext, seconds: f64| sleep(&call, seconds));
+    for (name, answer) in [("is_nan", false), ("is_finite", true), ("is_infinite", false)] {
+        engine.register_fn(name, move |_: i64| answer);
+    }
+    for (name, function) in [("hypot", f64::hypot as fn(f64, f64) -> f64), ("atan", f64::atan2), ("log", f64::log)] {
+        engine.register_fn(name, move |x: i64, y: i64| function(x as f64, y as f64));
+        engine.register_fn(name, move |x: i64, y: f64| function(x as f64, y));
+        engine.register_fn(name, move |x: f64, y: i64| function(x, y as f64));
+    }
+}
+
+fn sleep(call: &NativeCallContext, seconds: f64) -> std::result::Result<(), Box<EvalAltResult>> {
+    let work = Host::of(call)?.work;
+    let end = Duration::try_from_secs_f64(seconds.max(0.0)).ok().and_then(|duration| Instant::now().checked_add(duration));
+    while end.is_none_or(|end| Instant::now() < end) {
+        work.check().map_err(|error| raise(error, call.call_position()))?;
+        let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        std::thread::sleep(left.min(Duration::from_millis(10)));
+    }
+    Ok(())
 }
 
 fn text(call: &Call<'_>, value: Option<Dynamic>) -> String {

@@ -322,7 +322,11 @@ pub fn short_type_name(name: &str) -> String {
     if name.contains("ImmutableString") {
         return "string".into();
     }
-    let outer = name.trim_start_matches("&mut ").trim_start_matches('&').split('<').next().unwrap_or(name);
+    let name = name.trim_start_matches("&mut ").trim_start_matches('&');
+    if let Some(given) = name.strip_prefix("Result<").or_else(|| name.strip_prefix("RhaiResultOf<")) {
+        return short_type_name(given.split([',', '>']).next().unwrap_or(given));
+    }
+    let outer = name.split('<').next().unwrap_or(name);
     let short = match outer.rsplit("::").next().unwrap_or(outer) {
         "i64" | "INT" => "integer",
         "f64" | "FLOAT" => "number",

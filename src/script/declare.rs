@@ -14,6 +14,9 @@ use std::any::TypeId;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+/// Behind the type in the name of an index: `Tensor[…]`.
+pub const INDEXED: &str = "[…]";
+
 /// How an entry is written in a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -116,7 +119,7 @@ impl Entry {
     }
 
     /// What it gives, in the script's words: `number`, `array`, `Table`.
-    fn gives(&self) -> String {
+    pub fn gives(&self) -> String {
         fn word(kind: &str) -> String {
             if let Some(inner) = kind.strip_prefix("Option<") {
                 return format!("{} or ()", word(inner.trim_end_matches('>')));
@@ -139,6 +142,14 @@ impl Entry {
     /// The name with its namespace.
     pub fn path(&self) -> String {
         self.namespace.map_or_else(|| self.name.to_string(), |ns| format!("{ns}::{}", self.name))
+    }
+
+    /// The name under which messages speak of it: the path, or `Tensor[…]`.
+    fn spoken(&self) -> String {
+        match (self.form, self.params.first()) {
+            (Form::IndexGet | Form::IndexSet, Some(receiver)) => format!("{}{INDEXED}", receiver.kind),
+            _ => self.path(),
+        }
     }
 
     /// The example in the documentation: the contents of its ```` ```rhai ```` block.
@@ -181,7 +192,8 @@ impl Entry {
 
     fn callable(&self) -> RhaiFunc {
         let (body, required) = (Arc::clone(&self.body), self.params.iter().filter(|p| !p.optional).count());
-        let (takes_options, name) = (self.options.is_some(), self.path());
+        let (takes_options, name) = (self.options.is_some(), self.spoken());
+        let makes_handle = matches!(self.returns, "Model" | "Dictionary");
         let run = move |context: Option<NativeCallContext>, values: &mut [&mut Dynamic]| {
             let Some(native) = context else {
                 return Err("a native function was called without its context".into());
@@ -191,9 +203,13 @@ impl Entry {
             let mut arguments = Arguments::new(values, &name, takes_options, required);
             // A panic in native code becomes an error: the session goes on.
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| body(&call, &mut arguments)));
-            outcome
+            let value = outcome
                 .unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref())))
-                .map_err(|e| super::raise(e, native.call_position()))
+                .map_err(|e| super::raise(e, native.call_position()))?;
+            if makes_handle {
+                host.recipes.note(&name, values, &value);
+            }
+            Ok(value)
         };
         // Not folded away when a script is compiled: a call may print, read a file or take minutes.
         let (func, has_context, is_volatile) = (Arc::new(run), true, true);
@@ -206,7 +222,8 @@ impl Entry {
     }
 }
 
-fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
+/// The error that a panic inside `name` becomes.
+pub(crate) fn panicked(name: &str, panic: &(dyn std::any::Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
     Error::internal(format!("`{name}` failed inside: {}", text.unwrap_or_else(|| "no message".into())))
         .help("this is a fault of saerepl; your session goes on. Please report it with the call that caused it")

@@ -56,6 +56,8 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
     if let Some(function) = value.read_lock::<FnPtr>() {
         return if function.is_anonymous() { "closure".into() } else { format!("function {}", function.fn_name()) };
     }
+    // What functions and closures share is shown as what it is.
+    let value = &value.flatten_clone();
     if value.is_unit() || value.is_bool() || value.is_int() || value.is_string() || value.is_char() {
         return format!("{value:?}");
     }

@@ -1,10 +1,12 @@
 //! What `import` finds: `"std/NAME"` in the library that the program carries, anything else as `NAME.rhai` beside the
 //! script that imports it.
 
+use super::names::Edits;
+use super::suggest::rhai_functions;
 use super::{readable, stdlib};
 use crate::error::{Error, nearest};
 use crate::script::raise;
-use rhai::{Engine, EvalAltResult, Module, ModuleResolver, Position, Scope};
+use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, ParseError, Position, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,14 +14,28 @@ use std::time::SystemTime;
 
 /// Texts of everything that was compiled, by the name that errors give: to show the line of a fault. Copies share them.
 #[derive(Clone, Default)]
-pub(super) struct Sources(Arc<Mutex<BTreeMap<String, Arc<str>>>>);
+pub(super) struct Sources(Arc<Mutex<BTreeMap<String, Source>>>);
+
+/// A text as written, and what was edited in it before it was compiled.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) text: Arc<str>,
+    pub(super) edits: Arc<Edits>,
+}
 
 impl Sources {
-    pub(super) fn insert(&self, name: &str, text: &str) {
-        lock(&self.0).insert(name.to_string(), text.into());
+    /// Notes a text. Cells of one piped text are compiled one after the other: their edits come together.
+    pub(super) fn insert(&self, name: &str, text: &str, edits: Edits) {
+        let mut sources = lock(&self.0);
+        match sources.get_mut(name) {
+            Some(source) if *source.text == *text => Arc::make_mut(&mut source.edits).merge(edits),
+            _ => {
+                sources.insert(name.to_string(), Source { text: text.into(), edits: edits.into() });
+            }
+        }
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<Arc<str>> {
+    pub(super) fn get(&self, name: &str) -> Option<Source> {
         lock(&self.0).get(name).cloned()
     }
 }
@@ -82,18 +98,30 @@ impl Modules {
     }
 
     fn load(&self, engine: &Engine, found: &Found, path: &str, position: Position) -> Result<Arc<Module>, Box<EvalAltResult>> {
-        self.sources.insert(&found.name, &found.text);
+        self.sources.insert(&found.name, &found.text, Edits::default());
         let inside = |error| Box::new(EvalAltResult::ErrorInModule(found.name.clone(), error, position));
         if !lock(&self.loading).insert(found.name.clone()) {
             return Err(raise(Error::input(format!("`{path}` imports itself")), position));
         }
         let text = readable(found.text.clone()).map_err(|e| raise(e, position))?;
-        let module = engine.compile(text).map_err(|e| inside(e.into())).and_then(|mut ast| {
+        let module = self.compile(engine, found, &text).map_err(|e| inside(e.into())).and_then(|mut ast| {
             ast.set_source(found.name.as_str());
             Module::eval_ast_as_new(Scope::new(), &ast, engine).map_err(inside)
         });
         lock(&self.loading).remove(&found.name);
         module.map(|module| module.into())
+    }
+
+    /// Calls of closures and caught errors mean in a module what they mean in a cell.
+    fn compile(&self, engine: &Engine, found: &Found, text: &str) -> Result<AST, ParseError> {
+        let (ast, native) = (engine.compile(text)?, rhai_functions(engine));
+        let edits = Edits::new(text, &ast, &Scope::new(), |name| native.iter().any(|f| f.name == name));
+        if edits.is_empty() {
+            return Ok(ast);
+        }
+        let edited = edits.apply(text);
+        self.sources.insert(&found.name, &found.text, edits);
+        engine.compile(edited)
     }
 }
 

@@ -3,12 +3,14 @@
 use super::stack::{TOO_DEEP, TooDeep};
 use super::suggest::{self, Known};
 use crate::error::{Error, Kind};
-use crate::script::convert::{FromScript, short_type_name, type_name};
+use crate::script::convert::{FromScript, short_type_name};
+use crate::script::declare::INDEXED;
 use crate::script::{ScriptError, display};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
-use rhai::{EvalAltResult, LexError, ParseErrorType, Position};
+use rhai::{EvalAltResult, LexError, Module, ParseErrorType, Position};
 use std::fmt;
+use std::sync::Arc;
 
 /// Frames of a long chain of calls that are shown, at either end.
 const FRAMES: usize = 5;
@@ -122,13 +124,12 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     loop {
         error = match error {
             EvalAltResult::ErrorInFunctionCall(function, inside, inner, position) => {
-                let note = if function.starts_with("anon$") {
-                    "in a closure called here".into()
-                } else {
-                    format!("in `{function}` called here")
-                };
+                let closure = function.starts_with("anon$");
+                let note = if closure { "in a closure called here".into() } else { format!("in `{function}` called here") };
                 frames.extend(frame(known, &source, position, Some(note)));
-                if !inside.is_empty() {
+                // Rhai takes a closure for a part of whoever calls it.
+                let home = if closure { home(known, &function) } else { None };
+                if let Some(inside) = home.or(Some(inside).filter(|inside| !inside.is_empty())) {
                     source = inside;
                 }
                 *inner
@@ -148,12 +149,12 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     let mut fault = frame(known, &source, position, None);
     // A name that is no property reaches a native type as an index: the fault is the name behind the dot.
     let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
-    let (kind, message, help) = match (property, &fault) {
-        (Some(name), Some(fault)) => {
-            let (message, help) = suggest::property(known, &name, receiver_type(known, fault).as_deref());
+    let (kind, message, help) = match property {
+        Some((name, kind)) => {
+            let (message, help) = suggest::property(known, &name, Some(&kind));
             (Kind::Input, message, help)
         }
-        _ => explain(error, fault.as_ref(), !frames.is_empty(), known),
+        None => explain(error, fault.as_ref(), known),
     };
     // Without a place of its own the fault stands where the innermost call does.
     match fault {
@@ -176,10 +177,17 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     Report { kind, message, frames, help }
 }
 
+/// The cell that wrote a closure.
+fn home(known: &Known<'_>, closure: &str) -> Option<String> {
+    let wrote = |module: &&Arc<Module>| module.iter_script_fn_info().any(|(_, _, name, ..)| name == closure);
+    known.functions.iter().rev().find(wrote).and_then(|module| module.id()).map(String::from)
+}
+
 fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<String>) -> Option<Frame> {
-    let (line, column) = (position.line()?, position.position().unwrap_or(1));
     let whole = known.sources.get(source)?;
-    let lines: Vec<&str> = whole.trim_end().lines().collect();
+    let line = position.line()?;
+    let column = whole.edits.written(line, position.position().unwrap_or(1));
+    let lines: Vec<&str> = whole.text.trim_end().lines().collect();
     // What is missing at the end is missing behind the last line that says something.
     let (line, column) = if line > lines.len() { (lines.len().max(1), usize::MAX) } else { (line, column) };
     let text = lines.get(line - 1).copied().unwrap_or_default().to_string();
@@ -188,7 +196,7 @@ fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<Strin
 }
 
 /// Kind, message and help of an error whose position was taken off.
-fn explain(error: EvalAltResult, fault: Option<&Frame>, in_call: bool, known: &Known<'_>) -> (Kind, String, Vec<String>) {
+fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (Kind, String, Vec<String>) {
     let input = |message: String, help: Vec<String>| (Kind::Input, message, help);
     match error {
         EvalAltResult::ErrorRuntime(value, _) => match ScriptError::from_script(&value) {
@@ -204,7 +212,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, in_call: bool, known: &K
         }
         EvalAltResult::ErrorParsing(what, _) => input(first_lower(&what.to_string()), Vec::new()),
         EvalAltResult::ErrorVariableNotFound(name, _) => {
-            let help = suggest::variable(known, &name, in_call);
+            let help = suggest::variable(known, &name);
             input(format!("unknown variable `{name}`"), help)
         }
         EvalAltResult::ErrorModuleNotFound(name, _) => input(format!("unknown module `{name}`"), suggest::module(known, &name)),
@@ -227,6 +235,9 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, in_call: bool, known: &K
             let kind = short_type_name(types.split([' ', '[']).next().unwrap_or(&types));
             input(format!("a value of type {kind} cannot be indexed like this"), suggest::indexing(&kind))
         }
+        EvalAltResult::ErrorMismatchDataType(wanted, given, _) if wanted == "Fn" => {
+            input(format!("this is called as a function, but it is {}", short_type_name(&given)), Vec::new())
+        }
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) | EvalAltResult::ErrorMismatchOutputType(wanted, given, _)
             if !wanted.is_empty() && !given.is_empty() =>
         {
@@ -235,6 +246,10 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, in_call: bool, known: &K
             let help = truth.then(|| "a condition needs one truth value: t.any() or t.all()".to_string());
             input(format!("expected {wanted}, found {given}"), help.into_iter().collect())
         }
+        EvalAltResult::ErrorDataRace(..) => input(
+            "the closure uses the variable whose method it is given to".into(),
+            vec!["copy the variable first, `let copy = x;`, and use the copy in the closure".into()],
+        ),
         EvalAltResult::ErrorFor(_) => {
             input("`for` needs something to walk: an array, a range, a map's keys, a tensor, a table".into(), Vec::new())
         }
@@ -256,21 +271,18 @@ fn unknown_property(text: &str) -> Option<(&str, String)> {
     }
 }
 
-/// The name that was taken for an index, if the fault is at the dot before it; the fault is moved behind the dot.
-fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<String> {
+/// The name that was taken for an index, and the type that refused it, if the fault is at the dot before it; the fault is
+/// moved behind the dot.
+fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String, String)> {
     let EvalAltResult::ErrorRuntime(value, _) = error else { return None };
-    let refused = ScriptError::from_script(value)?.error.message().starts_with("[]: ");
+    let error = ScriptError::from_script(value)?.error;
+    let (kind, _) = error.message().split_once(INDEXED).filter(|(kind, _)| kind.chars().all(char::is_alphanumeric))?;
     let rest: String = fault.text.chars().skip(fault.column - 1).collect();
     let name: String = rest.strip_prefix('.')?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-    (refused && !name.is_empty()).then(|| {
+    (!name.is_empty()).then(|| {
         fault.column += 1;
-        name
+        (name, kind.to_string())
     })
-}
-
-/// The type of the variable before the dot of a fault.
-fn receiver_type(known: &Known<'_>, fault: &Frame) -> Option<String> {
-    suggest::receiver(known, fault).map(|value| type_name(&value))
 }
 
 /// The token of the fault stands after a dot.

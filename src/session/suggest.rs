@@ -12,6 +12,8 @@ use std::sync::Arc;
 /// What a session knows when an error is explained.
 pub(super) struct Known<'a> {
     pub(super) engine: &'a Engine,
+    /// The engine's functions.
+    pub(super) native: &'a [Callable],
     pub(super) scope: &'a Scope<'static>,
     /// Functions defined by the cells so far.
     pub(super) functions: &'a [Arc<Module>],
@@ -19,23 +21,32 @@ pub(super) struct Known<'a> {
 }
 
 /// A function that can be called: Rhai's own, ours, or a script's.
-struct Callable {
-    name: String,
-    signature: String,
+#[derive(Clone)]
+pub(super) struct Callable {
+    pub(super) name: String,
+    pub(super) signature: String,
     /// The type of its first argument, empty if it takes any.
-    first: String,
+    pub(super) first: String,
+    /// Its documentation, with the marks of comments.
+    doc: String,
+}
+
+impl Callable {
+    /// Signature and documentation.
+    pub(super) fn page(&self) -> String {
+        let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
+        let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
+        format!("{}\n{doc}", self.signature)
+    }
 }
 
 /// A message and its help.
 type Explained = (String, Vec<String>);
 
 /// Help for a variable that is not known.
-pub(super) fn variable(known: &Known<'_>, name: &str, in_call: bool) -> Vec<String> {
-    if in_call && known.scope.is_constant(name) == Some(true) {
-        return vec![format!("in a function the constant is `global::{name}`")];
-    }
-    if in_call && known.scope.contains(name) {
-        return vec![format!("a function does not see the variables of the script: pass `{name}` to it as an argument")];
+pub(super) fn variable(known: &Known<'_>, name: &str) -> Vec<String> {
+    if known.scope.contains(name) {
+        return vec![format!("a module's functions do not see the variables of the session: pass `{name}` as an argument")];
     }
     let functions = callables(known);
     if functions.iter().any(|f| f.name == name) {
@@ -83,10 +94,7 @@ pub(super) fn function(known: &Known<'_>, signature: &str, is_method: bool) -> E
         return (message, vec![format!("it is called as {}", alternatives(&same))]);
     }
     if known.scope.contains(name) {
-        return (
-            format!("`{name}` is a variable, not a function"),
-            vec![format!("a closure in a variable is called with `{name}.call(…)`")],
-        );
+        return (format!("`{name}` is a variable, not a function"), Vec::new());
     }
     let names = functions.iter().filter(fits).map(|f| f.name.as_str());
     let Some(near) = nearest(name, names) else {
@@ -190,30 +198,40 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
         name: e.path(),
         signature: e.signature(),
         first: if e.form == Form::Method { e.params.first().map(|p| p.kind.clone()).unwrap_or_default() } else { String::new() },
+        doc: String::new(),
     });
     let scripts = known.functions.iter().flat_map(|module| {
         module.iter_script_fn_info().map(|(_, _, name, count, def)| Callable {
             name: name.to_string(),
             signature: format!("{name}({})", def.params.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
             first: if count == 0 { "()".into() } else { String::new() },
+            doc: String::new(),
         })
     });
     let own: Vec<Callable> = ours.chain(scripts).collect();
+    let native: Vec<_> = known.native.iter().filter(|f| !own.iter().any(|o| o.name == f.name)).cloned().collect();
+    own.into_iter().chain(native).collect()
+}
+
+/// Every function of an engine that a script can call by name, ours too, in the order of their names.
+pub(super) fn rhai_functions(engine: &Engine) -> Vec<Callable> {
     let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    let rhai = known.engine.collect_fn_metadata(
+    let mut all = engine.collect_fn_metadata(
         None,
         |info| {
             let function = info.metadata;
             let first = function.params_info.first().map_or("", |p| p.split(": ").nth(1).unwrap_or(""));
-            plain(&function.name).then(|| Callable {
+            // Without names of its parameters it stands for integers beside one of floats.
+            let named = function.params_info.iter().all(|p| !p.starts_with("_:"));
+            (named && plain(&function.name)).then(|| Callable {
                 name: function.name.to_string(),
                 signature: function.gen_signature(|name| short_type_name(name).into()),
                 first: if first == "Dynamic" || first == "?" { String::new() } else { short_type_name(first) },
+                doc: function.comments.iter().map(|comment| comment.as_str()).collect::<Vec<_>>().join("\n"),
             })
         },
         true,
     );
-    let mut all: Vec<Callable> = rhai.into_iter().filter(|f| !own.iter().any(|o| o.name == f.name)).collect();
     all.sort_by(|a, b| (&a.name, &a.signature).cmp(&(&b.name, &b.signature)));
-    own.into_iter().chain(all).collect()
+    all
 }

@@ -374,66 +374,47 @@ help: did you mean `shape`?"
     assert!(run("let t = zeros([2]);\nt.sum", &[]).1.contains("help: `sum` is a method: call it with `.sum(…)`"));
 }
 
-/// The prompt, driven through a pseudo-terminal.
-#[cfg(unix)]
-mod prompt {
-    use super::PROGRAM;
-    use rexpect::session::{PtySession, spawn_command};
-    use std::path::Path;
-
-    /// A session at a prompt whose history lies below `state`.
-    fn start(state: &Path) -> PtySession {
-        let mut command = std::process::Command::new(PROGRAM);
-        command.env("XDG_STATE_HOME", state).env("TERM", "xterm").env("NO_COLOR", "1").current_dir(state);
-        let mut session = spawn_command(command, Some(20_000)).unwrap();
-        session.exp_string("In[1]: ").unwrap();
-        session
+#[test]
+fn doc_prints_the_reference_a_page_and_what_is_near() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, error, status) = program(folder.path(), &["doc"], "");
+    assert_eq!((error.as_str(), status), ("", 0));
+    assert!(out.starts_with("# What scripts can call\n") && out.contains("\n### `Tensor.topk("), "{out}");
+    assert!(program(folder.path(), &["doc", "unembed"], "").0.starts_with("unembed(dict: Dictionary"));
+    let (_, error, status) = program(folder.path(), &["doc", "unembedd"], "");
+    assert_eq!(status, 1);
+    assert!(error.contains("did you mean `unembed`?"), "{error}");
+    assert_eq!(program(folder.path(), &["doc", "--out", "made"], "").2, 0);
+    for file in ["reference.md", "saerepl.d.rhai"] {
+        assert!(std::fs::metadata(folder.path().join("made").join(file)).unwrap().len() > 10_000, "{file}");
     }
+}
 
-    fn enter(session: &mut PtySession, line: &str, expected: &str) {
-        session.send_line(line).unwrap();
-        session.exp_string(expected).unwrap();
-    }
+#[test]
+fn a_session_comes_back_in_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = "let n = 2; let f = |x| x * n; let fs = [f, |x| f(x) + 1];\nfn g(x) { f(x) + n }\nlet t = tensor([[1.5, 0.0 / 0.0]]); \
+                 let tab = table(#{a: [\"x\", \"y\"], b: [1, 2]});\nlet model = load_model(\"demo\"); \
+                 let basis = token_basis(model, \"embed\").select([3, 5]); let lost = plot::line([1]);\n:session save s.session\n";
+    let (out, error, status) = program(folder.path(), &[], first);
+    assert_eq!(status, 0, "{error}");
+    assert!(out.contains("`lost` is not kept: a Figure cannot be kept"), "{out}");
+    let second = ":session load s.session\n[f(3), fs[0].call(4), fs[1].call(4), g(5)]\nn = 10\ng(5)\n[t.isnan().to_array(), tab[\"a\"]]\n\
+                  basis.W_dec.shape == [2, model.cfg.d_model]\n";
+    let (out, error, status) = program(folder.path(), &[], second);
+    assert_eq!(status, 0, "{error}");
+    let shown: Vec<&str> = out.lines().skip(1).collect();
+    assert_eq!(shown, ["[6, 8, 9, 12]", "20", "[[[false, true]], [\"x\", \"y\"]]", "true"], "{out}");
+}
 
-    #[test]
-    fn cells_over_several_lines_interrupts_and_history() {
-        let state = tempfile::tempdir().unwrap();
-        let mut session = start(state.path());
-        session.send_line("fn add(a, b) {").unwrap();
-        session.send_line("a + b").unwrap();
-        enter(&mut session, "}", "In[2]: ");
-        enter(&mut session, "add(40, 2)", "\r\n42\r\n");
-        enter(&mut session, "ans + 1", "\r\n43\r\n");
-        enter(&mut session, "let kept = 7; loop {}", "\r\n");
-        std::thread::sleep(std::time::Duration::from_millis(300));
-        session.send_control('c').unwrap();
-        session.exp_string("interrupted").unwrap();
-        enter(&mut session, "kept * 3", "\r\n21\r\n");
-        // Ctrl-C at the prompt clears the line and the cell keeps its number.
-        session.exp_string("In[6]: ").unwrap();
-        session.send("half a line").unwrap();
-        session.flush().unwrap();
-        session.send_control('c').unwrap();
-        session.exp_string("In[6]: ").unwrap();
-        enter(&mut session, "unknown_name", "error: unknown variable `unknown_name`");
-        session.exp_string("In[6]:1:1").unwrap();
-        session.exp_string("In[7]: ").unwrap();
-        enter(&mut session, "?seed", "seed(seed: integer from 0)");
-        // Up with a beginning finds the entry that begins so.
-        session.send("add").unwrap();
-        session.send("\x1b[A").unwrap();
-        enter(&mut session, "", "\r\n42\r\n");
-        session.send_control('d').unwrap();
-        session.exp_eof().unwrap();
-
-        let history = std::fs::read_to_string(state.path().join("saerepl/history")).unwrap();
-        assert!(history.contains("fn add(a, b) {\\na + b\\n}"), "{history}");
-        let mut again = start(state.path());
-        again.send("fn").unwrap();
-        again.send("\x1b[A").unwrap();
-        enter(&mut again, "", "In[2]: ");
-        enter(&mut again, "add(1, 2)", "\r\n3\r\n");
-        enter(&mut again, "exit(5)", "");
-        again.exp_eof().unwrap();
-    }
+/// The session recorded in the README gives what stands there.
+#[test]
+fn the_session_in_the_readme_is_true() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let block = readme.split("```text\n").find(|block| block.starts_with("In[1]: ")).unwrap().split("```").next().unwrap();
+    let (typed, shown): (Vec<&str>, Vec<&str>) = block.lines().partition(|line| line.starts_with("In["));
+    let typed: Vec<&str> = typed.iter().map(|line| line.split_once(": ").unwrap().1).collect();
+    assert!(typed.len() > 5);
+    let (out, error, status) = pipe(&(typed.join("\n") + "\n"));
+    assert_eq!((out.lines().collect::<Vec<_>>(), error.as_str(), status), (shown, "", 0));
 }

@@ -1,0 +1,193 @@
+//! Script values that outlive a session: data as they are, models and dictionaries by the calls that made them.
+
+use crate::dictionary::Dictionary;
+use crate::error::{Error, Result};
+use crate::formats::TensorSet;
+use crate::model::Model;
+use crate::script::convert::type_name;
+use crate::script::lower;
+use crate::table::Table;
+use crate::tensor::Tensor;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rhai::{Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext, Position};
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+use std::ops::{Range, RangeInclusive};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How the models and dictionaries of a session were made: a call and its arguments, by what identifies the value.
+#[derive(Clone, Default)]
+pub struct Recipes(Arc<Mutex<BTreeMap<String, Json>>>);
+
+impl Recipes {
+    /// Notes the call that gave `value`, if it is a model or a dictionary that such a call makes again.
+    pub(super) fn note(&self, function: &str, arguments: &[&mut Dynamic], value: &Dynamic) {
+        let Some(id) = identity(value) else { return };
+        let arguments: Option<Vec<Json>> = arguments.iter().map(|argument| self.plain(argument)).collect();
+        let mut recipes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match arguments {
+            Some(arguments) => recipes.insert(id, json!({"call": function, "arguments": arguments})),
+            // What was made of a tensor that has changed since must not be taken for this one.
+            None => recipes.remove(&id),
+        };
+    }
+
+    fn plain(&self, value: &Dynamic) -> Option<Json> {
+        Keeper { recipes: self, data: None }.write(value).ok()
+    }
+
+    fn of(&self, value: &Dynamic) -> Option<Json> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&identity(value)?).cloned()
+    }
+}
+
+/// What tells a model or a dictionary from others.
+fn identity(value: &Dynamic) -> Option<String> {
+    let id = value.read_lock::<Model>().map(|model| model.id());
+    id.or_else(|| value.read_lock::<Dictionary>().map(|dictionary| dictionary.id())).map(|id| id.to_string())
+}
+
+/// Writes values as JSON, tensors and tables beside it.
+pub struct Keeper<'a> {
+    /// How models and dictionaries were made.
+    pub recipes: &'a Recipes,
+    /// Where tensors and tables go; none where only plain values can be kept.
+    pub data: Option<&'a mut TensorSet>,
+}
+
+impl Keeper<'_> {
+    /// A value as JSON.
+    ///
+    /// # Errors
+    /// It cannot be kept; the message says what it is.
+    pub fn write(&mut self, value: &Dynamic) -> Result<Json> {
+        if let Some(items) = value.read_lock::<rhai::Array>() {
+            return items.iter().map(|item| self.write(item)).collect::<Result<_>>().map(Json::Array);
+        }
+        if let Some(map) = value.read_lock::<Map>() {
+            let entries = map.iter().map(|(key, value)| Ok((key.to_string(), self.write(value)?)));
+            return Ok(json!({"map": entries.collect::<Result<serde_json::Map<_, _>>>()?}));
+        }
+        if let Some(text) = value.read_lock::<ImmutableString>() {
+            return Ok(json!(text.as_str()));
+        }
+        if let Some(range) = value.read_lock::<Range<i64>>() {
+            return Ok(json!({"range": [range.start, range.end]}));
+        }
+        if let Some(range) = value.read_lock::<RangeInclusive<i64>>() {
+            return Ok(json!({"inclusive": [range.start(), range.end()]}));
+        }
+        if let Some(function) = value.read_lock::<FnPtr>() {
+            let curried = function.curry().iter().map(|value| self.write(value)).collect::<Result<Vec<_>>>()?;
+            return Ok(json!({"function": function.fn_name(), "curried": curried}));
+        }
+        match value {
+            v if v.is_unit() => Ok(Json::Null),
+            v if v.is_bool() => Ok(json!(v.as_bool().unwrap_or_default())),
+            v if v.is_int() => Ok(json!(v.as_int().unwrap_or_default())),
+            // As text: JSON has neither NaN nor infinity.
+            v if v.is_float() => Ok(json!({"float": v.as_float().unwrap_or_default().to_string()})),
+            v if v.is_char() => Ok(json!({"char": v.as_char().unwrap_or_default()})),
+            v => self.native(v),
+        }
+    }
+
+    fn native(&mut self, value: &Dynamic) -> Result<Json> {
+        if let Some(recipe) = self.recipes.of(value) {
+            return Ok(json!({"made": recipe}));
+        }
+        if let Some(data) = self.data.as_deref_mut() {
+            if let Some(tensor) = value.read_lock::<Tensor>() {
+                let name = data.len().to_string();
+                data.insert(name.as_str(), tensor.clone());
+                return Ok(json!({"tensor": name}));
+            }
+            if let Some(table) = value.read_lock::<Table>() {
+                return Ok(json!({"table": STANDARD.encode(table.to_parquet()?)}));
+            }
+        }
+        Err(Error::input(format!("a {} cannot be kept", type_name(value))))
+    }
+}
+
+/// Reads back what a [`Keeper`] wrote.
+pub struct Reader<'a> {
+    /// Makes models and dictionaries again.
+    pub engine: &'a Engine,
+    /// The tensors.
+    pub data: &'a TensorSet,
+    /// The closures that the session's cells wrote, by the names that they were saved under.
+    pub closures: &'a BTreeMap<String, FnPtr>,
+}
+
+impl Reader<'_> {
+    /// The value that was written as `json`.
+    ///
+    /// # Errors
+    /// No [`Keeper`] wrote it, or a model or dictionary cannot be made again.
+    pub fn read(&self, json: &Json) -> Result<Dynamic> {
+        Ok(match json {
+            Json::Null => Dynamic::UNIT,
+            Json::Bool(v) => (*v).into(),
+            Json::Number(n) => n.as_i64().ok_or_else(|| broken(json))?.into(),
+            Json::String(text) => text.into(),
+            Json::Array(items) => Dynamic::from_array(self.list(items)?),
+            Json::Object(object) => match object.iter().next() {
+                Some((kind, inner)) => self.object(kind, inner, json)?,
+                None => return Err(broken(json)),
+            },
+        })
+    }
+
+    fn list(&self, items: &[Json]) -> Result<Vec<Dynamic>> {
+        items.iter().map(|item| self.read(item)).collect()
+    }
+
+    fn object(&self, kind: &str, inner: &Json, whole: &Json) -> Result<Dynamic> {
+        let text = || inner.as_str().ok_or_else(|| broken(whole));
+        let ends = || match inner.as_array().map(Vec::as_slice) {
+            Some([a, b]) => a.as_i64().zip(b.as_i64()).ok_or_else(|| broken(whole)),
+            _ => Err(broken(whole)),
+        };
+        Ok(match kind {
+            "float" => text()?.parse::<f64>().map_err(|_| broken(whole))?.into(),
+            "char" => text()?.chars().next().ok_or_else(|| broken(whole))?.into(),
+            "range" => ends().map(|(a, b)| Dynamic::from(a..b))?,
+            "inclusive" => ends().map(|(a, b)| Dynamic::from(a..=b))?,
+            "tensor" => Dynamic::from(self.data.get(text()?)?.clone()),
+            "table" => {
+                let bytes = STANDARD.decode(text()?).map_err(|_| broken(whole))?;
+                Dynamic::from(Table::from_parquet(bytes, &self.data.source)?)
+            }
+            "map" => {
+                let entries = inner.as_object().ok_or_else(|| broken(whole))?;
+                let map = entries.iter().map(|(key, value)| Ok((key.into(), self.read(value)?))).collect::<Result<Map>>()?;
+                Dynamic::from_map(map)
+            }
+            "function" => {
+                let written = self.closures.get(text()?).cloned();
+                let mut function = written.map_or_else(|| FnPtr::new(text()?).map_err(|_| broken(whole)), Ok)?;
+                function.set_curry(self.list(whole["curried"].as_array().map_or(&[], Vec::as_slice))?);
+                function.into()
+            }
+            "made" => self.made(inner)?,
+            _ => return Err(broken(whole)),
+        })
+    }
+
+    /// Calls what made a value again.
+    fn made(&self, recipe: &Json) -> Result<Dynamic> {
+        let name = recipe["call"].as_str().ok_or_else(|| broken(recipe))?;
+        let mut arguments = self.list(recipe["arguments"].as_array().map_or(&[], Vec::as_slice))?;
+        let mut arguments: Vec<&mut Dynamic> = arguments.iter_mut().collect();
+        let global = self.engine.new_global_runtime_state();
+        let call = NativeCallContext::new_with_all_fields(self.engine, name, None, &global, Position::NONE);
+        call.call_native_fn_raw(name, false, &mut arguments).map_err(|error| lower(&error))
+    }
+}
+
+fn broken(json: &Json) -> Error {
+    let shown: String = json.to_string().chars().take(60).collect();
+    Error::format(format!("this is no value of a session: {shown}"))
+}

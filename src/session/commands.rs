@@ -1,0 +1,242 @@
+//! Lines that are not Rhai: `?name`, `:vars`, `:timeit`, `!cmd`. Each way in shows the answers in its own manner.
+
+use super::{Outcome, Report, Session, default_out_dir, explain, script_text, store, timing};
+use crate::error::{Error, nearest};
+use crate::render::text::cut;
+use crate::script::convert::type_name;
+use crate::script::{help, param};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use unicode_width::UnicodeWidthStr;
+
+/// What a line that is not Rhai comes to.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is done; nothing to show.
+    Done,
+    /// A line or a few.
+    Note(String),
+    /// A text that may be longer than the screen.
+    Page(String),
+    /// A value to show, under a line about how it was reached.
+    Value(String, Outcome),
+    /// The history's entries that hold this text.
+    History(String),
+    /// Clear the screen.
+    Clear,
+    /// Leave.
+    Quit,
+    /// Run a command of the system.
+    Shell(String),
+}
+
+/// One command.
+pub struct Command {
+    /// With its colon.
+    pub name: &'static str,
+    /// What follows it, in words.
+    pub arguments: &'static str,
+    /// What it does.
+    pub what: &'static str,
+    run: fn(&mut Session, &str) -> Result<Answer, Box<Report>>,
+}
+
+/// Every command: help, completion and did-you-mean read this list.
+pub const COMMANDS: &[Command] = &[
+    Command { name: ":help", arguments: "", what: "this page", run: |session, _| Ok(Answer::Page(overview(session.width()))) },
+    Command { name: ":vars", arguments: "", what: "the variables, with what they hold", run: |session, _| Ok(vars(session)) },
+    Command { name: ":time", arguments: "EXPR", what: "the value, and how long it took", run: timing::time },
+    Command {
+        name: ":timeit",
+        arguments: "EXPR",
+        what: "the value, and how long it takes on average over many runs",
+        run: timing::timeit,
+    },
+    Command { name: ":run", arguments: "FILE [key=value]", what: "run a script in this session", run: run_file },
+    Command { name: ":save", arguments: "FILE.rhai", what: "write the inputs that succeeded, as a script", run: save },
+    Command {
+        name: ":session",
+        arguments: "save|load FILE",
+        what: "write or read variables and functions; models and dictionaries are loaded again",
+        run: store::command,
+    },
+    Command {
+        name: ":history",
+        arguments: "[TEXT]",
+        what: "earlier inputs, those that hold TEXT",
+        run: |_, text| Ok(Answer::History(text.into())),
+    },
+    Command { name: ":clear", arguments: "", what: "clear the screen", run: |_, _| Ok(Answer::Clear) },
+    Command { name: ":reset", arguments: "", what: "forget all variables and functions", run: |session, _| Ok(session.reset()) },
+    Command {
+        name: ":cd",
+        arguments: "[DIR]",
+        what: "change the folder, or say which it is",
+        run: |_, text| change_folder(text),
+    },
+    Command { name: ":quit", arguments: "", what: "leave; so does Ctrl-D", run: |_, _| Ok(Answer::Quit) },
+];
+
+/// Forms that no colon begins.
+const FORMS: &[(&str, &str)] = &[
+    ("?name, name?", "help on a function, method, type, variable or command"),
+    ("??name", "the source of a function"),
+    ("!cmd", "run a command of the system"),
+    ("ans, Out[n]", "the last value, the value of cell n"),
+];
+
+impl Session {
+    /// Whether a line is no Rhai: `:command`, `?name`, `name?`, `!cmd`.
+    pub fn is_command(&self, line: &str) -> bool {
+        let line = line.trim();
+        if line.contains('\n') {
+            return false;
+        }
+        // `!ready` and `!(a && b)` are Rhai.
+        let shell = |rest: &str| !rest.starts_with('(') && !self.variables().any(|name| name == word(rest));
+        line.starts_with([':', '?']) || asked(line).is_some() || line.strip_prefix('!').is_some_and(shell)
+    }
+
+    /// Does what a line that is no Rhai asks for.
+    ///
+    /// # Errors
+    /// There is no such command or name, or what it ran failed.
+    pub fn command(&mut self, line: &str) -> Result<Answer, Box<Report>> {
+        let line = line.trim();
+        if let Some(name) = line.strip_prefix("??") {
+            return Ok(Answer::Page(explain::source(self, name.trim())?));
+        }
+        if let Some(name) = line.strip_prefix('?').or_else(|| asked(line)) {
+            return Ok(Answer::Page(explain::help(self, name.trim())?));
+        }
+        if let Some(command) = line.strip_prefix('!') {
+            return Ok(Answer::Shell(command.trim().into()));
+        }
+        let name = line.split_whitespace().next().unwrap_or(line);
+        let rest = line[name.len()..].trim();
+        let name = if name == ":exit" { ":quit" } else { name };
+        // A beginning that only one command has will do.
+        let mut begin = COMMANDS.iter().filter(|command| command.name.starts_with(name) && name.len() > 1);
+        let command =
+            COMMANDS.iter().find(|command| command.name == name).or_else(|| begin.next().filter(|_| begin.next().is_none()));
+        match command {
+            Some(command) => (command.run)(self, rest),
+            None => Err(unknown(name).into()),
+        }
+    }
+}
+
+fn unknown(name: &str) -> Error {
+    let error = Error::input(format!("unknown command `{name}`"));
+    match nearest(name, COMMANDS.iter().map(|command| command.name)) {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None => error.help("`:help` lists the commands"),
+    }
+}
+
+/// The name in `name?`.
+fn asked(line: &str) -> Option<&str> {
+    let name = line.strip_suffix('?')?;
+    (!name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_:.".contains(c))).then_some(name)
+}
+
+fn word(text: &str) -> &str {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(text)
+}
+
+fn overview(width: usize) -> String {
+    let mut text = help::wrapped(
+        "Type Rhai; a cell goes on while brackets, strings or comments are open. Up recalls what begins like the line, Tab completes. \
+         A `;` at the end mutes the value, Ctrl-C stops a cell and keeps the variables.",
+        width,
+        "",
+    );
+    text.push('\n');
+    let commands = COMMANDS.iter().map(|c| (format!("{} {}", c.name, c.arguments), c.what));
+    for (form, what) in commands.chain(FORMS.iter().map(|(form, what)| ((*form).to_string(), *what))) {
+        text += &format!(
+            "\n  {form:23} {}",
+            help::wrapped(what, width.saturating_sub(26).max(20), "").replace('\n', &format!("\n{}", " ".repeat(26)))
+        );
+    }
+    format!("{text}\n\nFunctions, methods (T.name) and properties:\n{}", help::index(width))
+}
+
+fn vars(session: &Session) -> Answer {
+    let mut rows: Vec<(String, String, String)> = Vec::new();
+    for name in session.variables().filter(|name| *name != "Out") {
+        let Some(value) = session.scope.get(name) else { continue };
+        let shown = session.display(value);
+        let line = shown.lines().next().unwrap_or_default();
+        rows.push((name.into(), type_name(value), line.into()));
+    }
+    if rows.is_empty() {
+        return Answer::Note("no variables".into());
+    }
+    rows.sort();
+    let column = |of: fn(&(String, String, String)) -> &String| rows.iter().map(|row| of(row).width()).max().unwrap_or(0);
+    let (names, kinds) = (column(|row| &row.0), column(|row| &row.1));
+    let room = session.width().saturating_sub(names + kinds + 4).max(10);
+    let padded = |text: &str, width: usize| format!("{text}{}", " ".repeat(width - text.width()));
+    let line = |(name, kind, value): &(String, String, String)| {
+        format!("{}  {}  {}", padded(name, names), padded(kind, kinds), cut(value, room)).trim_end().to_string()
+    };
+    Answer::Page(rows.iter().map(line).collect::<Vec<_>>().join("\n"))
+}
+
+/// `:run FILE key=value …`: the script's variables and functions stay.
+fn run_file(session: &mut Session, arguments: &str) -> Result<Answer, Box<Report>> {
+    let mut words = arguments.split_whitespace();
+    let Some(file) = words.next() else {
+        return Err(Error::input(":run needs a file").help("`:run FILE.rhai key=value`").into());
+    };
+    let mut parameters = BTreeMap::new();
+    for word in words {
+        let Some((key, value)) = word.split_once('=') else {
+            return Err(Error::input(format!(":run: \"{word}\" is no parameter"))
+                .help("parameters are given as key=value")
+                .into());
+        };
+        parameters.insert(key.to_string(), value.to_string());
+    }
+    let text = script_text(Path::new(file))?;
+    let declared = session.declarations(&text, file)?;
+    param::check(parameters.keys().map(String::as_str), &declared).map_err(|error| error.file(file))?;
+    let before = session.host.clone();
+    session.change_host(|host| {
+        host.parameters = Arc::new(parameters);
+        host.out_dir = Arc::new(default_out_dir(Path::new(file)));
+        host.script = Some(file.into());
+    });
+    let result = session.eval(&text, file);
+    session.change_host(|host| *host = before);
+    result.map(|outcome| Answer::Value(String::new(), Outcome { exit: None, ..outcome }))
+}
+
+/// `:save FILE`: the inputs that succeeded. Values of cells that later inputs ask for are named.
+fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
+    if file.is_empty() {
+        return Err(Error::input(":save needs a file").help("`:save FILE.rhai`").into());
+    }
+    let mut file = PathBuf::from(file);
+    if file.extension().is_none() {
+        file.set_extension("rhai");
+    }
+    crate::files::write_atomic(&file, session.script().as_bytes())?;
+    Ok(Answer::Note(format!("{} inputs saved as {}", session.log.len(), file.display())))
+}
+
+fn change_folder(folder: &str) -> Result<Answer, Box<Report>> {
+    let home = || std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let target = match folder.trim_matches('"') {
+        "" => None,
+        "~" => Some(home()),
+        folder => Some(folder.strip_prefix("~/").map_or_else(|| folder.into(), |rest| home().join(rest))),
+    };
+    if let Some(target) = target {
+        std::env::set_current_dir(&target).map_err(|e| Error::io(&e, &target))?;
+    }
+    let here = std::env::current_dir().map_err(|e| Error::io(&e, Path::new(".")))?;
+    Ok(Answer::Note(here.display().to_string()))
+}

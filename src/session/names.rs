@@ -1,0 +1,336 @@
+//! What the names in a cell mean beyond Rhai's own rules: functions see the session's variables, `f(x)` calls the closure
+//! that the variable `f` holds, and whatever `catch (e)` catches has a message, a kind and a line.
+//!
+//! Only variables that some function mentions are shared with functions; all others run at the engine's own speed. The
+//! other two are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
+//! text back to what the user wrote.
+
+use rhai::{AST, ASTNode, Dynamic, Engine, EvalContext, Expr, FnCallExpr, FnPtr, Ident, ImmutableString, Position, Scope, Stmt};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Before the name in a statement that shares a variable; no script can write such a name.
+const SHARE: &str = "share$";
+
+/// The session's variables that functions see. Copies share them.
+#[derive(Clone, Default)]
+pub(super) struct Shared(Arc<RwLock<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    values: BTreeMap<ImmutableString, Dynamic>,
+    /// Names that some function mentions.
+    mentioned: BTreeSet<ImmutableString>,
+    /// Sources whose functions belong to the session: those of imported modules do not.
+    cells: BTreeSet<String>,
+}
+
+impl Shared {
+    /// Answers an engine's variables from the shared ones.
+    pub(super) fn install(&self, engine: &mut Engine) {
+        let shared = self.clone();
+        // Marked so because Rhai may change it, not because it will go.
+        #[allow(deprecated)]
+        engine.on_var(move |name, index, context| Ok(if index > 0 { None } else { shared.answer(name, context) }));
+    }
+
+    /// The value of a name that has no place in the scope of the running function.
+    fn answer(&self, name: &str, mut context: EvalContext) -> Option<Dynamic> {
+        if let Some(name) = name.strip_prefix(SHARE) {
+            self.share(context.scope_mut(), name);
+            return Some(Dynamic::UNIT);
+        }
+        if context.scope().contains(name) {
+            return None;
+        }
+        let inner = self.read();
+        let value = inner.values.get(name)?;
+        context.source().is_some_and(|source| inner.cells.contains(source)).then(|| value.clone())
+    }
+
+    /// Makes a variable seen by functions. A constant is copied: it stays what it is.
+    fn share(&self, scope: &mut Scope, name: &str) {
+        if scope.is_constant(name) == Some(false)
+            && let Some(value) = scope.get_mut(name)
+            && !value.is_shared()
+        {
+            *value = std::mem::take(value).into_shared();
+        }
+        if let Some(value) = scope.get(name) {
+            self.write().values.insert(name.into(), value.clone());
+        }
+    }
+
+    /// Makes a cell one whose functions see the session: what they mention is shared from now on.
+    pub(super) fn admit(&self, cell: &str, ast: &AST, scope: &mut Scope) {
+        let mentioned = mentioned(ast);
+        let new: Vec<_> = mentioned.difference(&self.read().mentioned).cloned().collect();
+        for name in &new {
+            self.share(scope, name);
+        }
+        let mut inner = self.write();
+        inner.cells.insert(cell.into());
+        inner.mentioned.extend(new);
+    }
+
+    /// A cell's statements with each declaration of a mentioned variable followed by its sharing; none if there is none.
+    pub(super) fn sharing(&self, statements: &[Stmt]) -> Option<Vec<Stmt>> {
+        let inner = self.read();
+        let declared = |statement: &Stmt| match statement {
+            Stmt::Var(declaration, ..) if inner.mentioned.contains(&declaration.0.name) => Some(declaration.0.clone()),
+            _ => None,
+        };
+        if !statements.iter().any(|statement| declared(statement).is_some()) {
+            return None;
+        }
+        let share = |ident: Ident| {
+            let name = format!("{SHARE}{}", ident.name).into();
+            Stmt::Share(Box::new([(Ident { name, pos: ident.pos }, None)].into_iter().collect()))
+        };
+        Some(statements.iter().flat_map(|s| std::iter::once(s.clone()).chain(declared(s).map(share))).collect())
+    }
+
+    /// Sets a variable, also for the functions that mention it.
+    pub(super) fn set(&self, scope: &mut Scope<'static>, name: &str, value: Dynamic) {
+        scope.set_value(name, value);
+        let mentioned = self.read().mentioned.contains(name);
+        if mentioned {
+            self.share(scope, name);
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Inner> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names that a cell's functions take from outside: the parser gave them no place in the function's own scope.
+fn mentioned(ast: &AST) -> BTreeSet<ImmutableString> {
+    let mut names = BTreeSet::new();
+    if ast.has_functions() {
+        ast.clone_functions_only().walk(&mut |path: &[ASTNode]| {
+            match path.last() {
+                Some(ASTNode::Expr(Expr::Variable(variable, None, _))) if variable.0.is_none() && variable.2.is_empty() => {
+                    names.insert(variable.1.clone());
+                }
+                Some(ASTNode::Stmt(Stmt::Share(captured))) => {
+                    names.extend(captured.iter().filter(|(_, index)| index.is_none()).map(|(ident, _)| ident.name.clone()));
+                }
+                _ => {}
+            }
+            true
+        });
+    }
+    names
+}
+
+/// A piece of text put in place of another. It holds no line break.
+#[derive(Clone, Debug, PartialEq)]
+struct Edit {
+    /// From 1, in the text as written.
+    line: usize,
+    column: usize,
+    /// Characters that are replaced.
+    old: usize,
+    new: String,
+    /// The column as written that the new text stands for.
+    stands_for: usize,
+}
+
+/// The edits that give a cell its meaning, in the order of the text.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Edits(Vec<Edit>);
+
+impl Edits {
+    /// What a parsed cell needs. `is_function` knows the names of functions outside the cell.
+    pub(super) fn new(text: &str, ast: &AST, scope: &Scope, is_function: impl Fn(&str) -> bool) -> Self {
+        let lines: Vec<&str> = text.split('\n').collect();
+        let (calls, catches, declared) = read(ast);
+        let functions: BTreeSet<&str> = ast.iter_functions().map(|f| f.name).collect();
+        let parameters: BTreeSet<&str> = ast.iter_functions().flat_map(|f| f.params).collect();
+        let mut edits = Vec::new();
+        for (call, position) in calls {
+            let name = call.name.as_str();
+            // A variable of the session that holds a closure goes before any function of its name.
+            let closure = declared.get(name).copied().unwrap_or_else(|| scope.get(name).is_some_and(holds_closure));
+            let variable = declared.contains_key(name) || scope.contains(name) || parameters.contains(name);
+            if closure || (variable && !functions.contains(name) && !is_function(name)) {
+                edits.extend(called(&lines, name, position, call.args.is_empty()).into_iter().flatten());
+            }
+        }
+        for (name, position) in catches {
+            if let (Some(line), Some(column)) = (position.line(), position.position()) {
+                let new = format!("{name}=caught({name});");
+                edits.push(Edit { line, column: column + 1, old: 0, new, stands_for: column });
+            }
+        }
+        edits.sort_by_key(|edit| (edit.line, edit.column));
+        Edits(edits)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes in the edits of another part of the same text.
+    pub(super) fn merge(&mut self, other: Edits) {
+        self.0.extend(other.0);
+        self.0.sort_by_key(|edit| (edit.line, edit.column));
+        self.0.dedup();
+    }
+
+    /// The edited text.
+    pub(super) fn apply(&self, text: &str) -> String {
+        let (mut edited, mut edits) = (String::with_capacity(text.len() + 16 * self.0.len()), self.0.iter().peekable());
+        for (number, line) in text.split('\n').enumerate() {
+            if number > 0 {
+                edited.push('\n');
+            }
+            let (mut rest, mut column) = (line, 1);
+            while let Some(edit) = edits.next_if(|edit| edit.line == number + 1) {
+                let (before, after) = split_at_char(rest, edit.column.saturating_sub(column));
+                edited.push_str(before);
+                edited.push_str(&edit.new);
+                rest = split_at_char(after, edit.old).1;
+                column = edit.column + edit.old;
+            }
+            edited.push_str(rest);
+        }
+        edited
+    }
+
+    /// The column as written of a place in the edited text.
+    pub(super) fn written(&self, line: usize, column: usize) -> usize {
+        let first = self.0.partition_point(|edit| edit.line < line);
+        // Characters by which the edited text is ahead of the written one.
+        let (mut added, mut removed) = (0, 0);
+        for edit in self.0[first..].iter().take_while(|edit| edit.line == line) {
+            let start = edit.column + added - removed;
+            if column < start {
+                break;
+            }
+            let length = edit.new.chars().count();
+            if column < start + length {
+                return edit.stands_for;
+            }
+            (added, removed) = (added + length, removed + edit.old);
+        }
+        (column + removed).saturating_sub(added)
+    }
+}
+
+/// `f(x)` as `call(f,x)`; none if the bracket does not follow the name.
+fn called(lines: &[&str], name: &str, position: Position, empty: bool) -> Option<[Edit; 2]> {
+    let (line, column) = (position.line()?, position.position()?);
+    let (_, rest) = split_at_char(lines.get(line - 1)?, column - 1);
+    let after = rest.strip_prefix(name)?;
+    let gap = after.len() - after.trim_start().len();
+    after[gap..].starts_with('(').then(|| {
+        let length = name.chars().count();
+        let inside = column + length + after[..gap].chars().count() + 1;
+        let new = format!("{name}{}", if empty { "" } else { "," });
+        [
+            Edit { line, column, old: length, new: "call".into(), stands_for: column },
+            Edit { line, column: inside, old: 0, new, stands_for: column },
+        ]
+    })
+}
+
+type Read = (Vec<(FnCallExpr, Position)>, Vec<(ImmutableString, Position)>, BTreeMap<ImmutableString, bool>);
+
+/// Calls by name; the names that catch errors, with the places of their blocks; declared variables, and whether they hold
+/// a closure that the whole cell sees.
+fn read(ast: &AST) -> Read {
+    let (mut calls, mut catches, mut declared) = (Vec::new(), Vec::new(), BTreeMap::new());
+    ast.walk(&mut |path: &[ASTNode]| {
+        match path.last() {
+            Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)))
+                if call.namespace.is_empty() && call.op_token.is_none() && !call.capture_parent_scope =>
+            {
+                calls.push((FnCallExpr::clone(call), *position));
+            }
+            Some(ASTNode::Stmt(Stmt::TryCatch(flow, _))) => {
+                if let Expr::Variable(name, ..) = &flow.expr {
+                    catches.push((name.1.clone(), flow.branch.position()));
+                }
+            }
+            Some(ASTNode::Stmt(Stmt::Var(declaration, ..))) => {
+                let closure = path.len() == 1 && is_closure(&declaration.1);
+                *declared.entry(declaration.0.name.clone()).or_insert(false) |= closure;
+            }
+            Some(ASTNode::Stmt(Stmt::For(flow, _))) => {
+                for ident in flow.1.iter().chain([&flow.0]) {
+                    declared.entry(ident.name.clone()).or_insert(false);
+                }
+            }
+            _ => {}
+        }
+        true
+    });
+    (calls, catches, declared)
+}
+
+/// The closures that a cell writes, in the order of its tree.
+pub(super) fn closures(ast: &AST) -> Vec<FnPtr> {
+    let mut closures = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last() {
+            closures.extend(value.read_lock::<FnPtr>().map(|closure| closure.clone()));
+        }
+        true
+    });
+    closures
+}
+
+fn holds_closure(value: &Dynamic) -> bool {
+    value.read_lock::<FnPtr>().is_some()
+}
+
+/// A closure as written: a constant, or with the variables that it captures put in first.
+fn is_closure(expression: &Expr) -> bool {
+    match expression {
+        Expr::DynamicConstant(value, _) => holds_closure(value),
+        Expr::FnCall(call, _) => call.name == "curry",
+        Expr::Stmt(block) => match block.statements().last() {
+            Some(Stmt::Expr(last)) => is_closure(last),
+            Some(Stmt::FnCall(call, _)) => call.name == "curry",
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn split_at_char(text: &str, n: usize) -> (&str, &str) {
+    text.split_at(text.char_indices().nth(n).map_or(text.len(), |(byte, _)| byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edits_lead_back_to_what_was_written() {
+        let mut engine = Engine::new();
+        engine.set_optimization_level(rhai::OptimizationLevel::None);
+        let text = "let f = |x| x;\n  \"ü\" + f(1) + f (f(2)); g(h());\ntry { f() } catch (e) { e }";
+        let edits = Edits::new(text, &engine.compile(text).unwrap(), &Scope::new(), |_| false);
+        let edited = edits.apply(text);
+        assert_eq!(
+            edited,
+            "let f = |x| x;\n  \"ü\" + call(f,1) + call (f,call(f,2)); g(h());\ntry { call(f) } catch (e) {e=caught(e); e }"
+        );
+        let column = |text: &str, line: usize, what: &str| {
+            let line = text.lines().nth(line - 1).unwrap();
+            line[..line.find(what).unwrap()].chars().count() + 1
+        };
+        for (line, what) in [(2, "ü"), (2, "1"), (2, "+"), (2, "2"), (2, "g"), (2, "h"), (3, "catch"), (3, " e }")] {
+            assert_eq!(edits.written(line, column(&edited, line, what)), column(text, line, what), "{what}");
+        }
+        assert_eq!(edits.written(2, column(&edited, 2, "call")), column(text, 2, "f(1"));
+        assert_eq!(edits.written(2, column(&edited, 2, "f,1")), column(text, 2, "f(1"));
+    }
+}

@@ -1,0 +1,278 @@
+//! A walk through the prompt on a pseudo-terminal, as a user would take it, at 80 and at 200 columns. Each step is what is
+//! typed, what must be seen, and what it shows.
+#![cfg(unix)]
+
+use rexpect::session::{PtySession, spawn_command};
+use std::path::Path;
+use std::process::Command;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_saerepl");
+const TAB: &str = "\t";
+/// What the editor sends when it begins to read, and when a line is entered: the echo lies between them.
+const READS: &str = "\x1b[?2004h";
+const ENTERED: &str = "\x1b[?2004l";
+
+/// A prompt in a terminal of so many columns whose history and start-up file lie below `home`.
+fn start(home: &Path, columns: usize, colour: bool) -> PtySession {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("stty cols {columns} rows 60; exec {PROGRAM}")]).current_dir(home);
+    command.env("XDG_STATE_HOME", home).env("XDG_CONFIG_HOME", home).env("HF_HUB_OFFLINE", "1").env_remove("PAGER");
+    command.env("TERM", "xterm").env_remove("TERM_PROGRAM").env_remove("KITTY_WINDOW_ID");
+    if colour {
+        command.env_remove("NO_COLOR")
+    } else {
+        command.env("NO_COLOR", "1")
+    };
+    let mut session = spawn_command(command, Some(60_000)).unwrap();
+    session.exp_string(READS).unwrap();
+    session
+}
+
+fn expect(session: &mut PtySession, what: &str, text: &str) {
+    // The library takes each byte for a character.
+    let bytes: String = text.bytes().map(char::from).collect();
+    session.exp_string(&bytes).unwrap_or_else(|error| panic!("{what}: {text:?}\n{error}"));
+}
+
+/// Enters a line, sees the texts, and waits for the next prompt.
+fn enter(session: &mut PtySession, what: &str, line: &str, seen: &[&str]) {
+    session.send_line(line).unwrap();
+    for text in [ENTERED].iter().chain(seen).chain(&[READS]) {
+        expect(session, what, text);
+    }
+}
+
+/// One step: what it shows, what is typed before Enter, and texts seen afterwards, in order.
+type Step = (&'static str, &'static str, &'static [&'static str]);
+
+const WALK: &[Step] = &[
+    // Values.
+    ("a value is shown", "40 + 2", &["\r\n42\r\n"]),
+    ("ans is the last value", "ans + 1", &["\r\n43\r\n"]),
+    ("Out[n] is the value of cell n", "Out[1] + Out[2]", &["\r\n85\r\n"]),
+    ("a cell without a value is named", "Out[99]", &["Out[99]: the cell gave no value", "cells with a value: 1, 2, 3"]),
+    ("a trailing ; mutes", "\"qu\" + \"iet\"; // note", &[]),
+    ("but the value is there", "ans", &["\"quiet\""]),
+    ("print goes to the screen", "print(`${1 + 1} and text`)", &["\r\n2 and text\r\n"]),
+    ("integers where floats are wanted", "sqrt(16) + ln(1) + 5.floor()", &["\r\n9.0\r\n"]),
+    // Variables, functions, closures.
+    ("a variable", "let x = 40;", &[]),
+    ("a function sees it", "fn g(a) { a * x }", &[]),
+    ("and is called", "g(2)", &["\r\n80\r\n"]),
+    ("a later rebinding is seen", "let x = 5; g(2)", &["\r\n10\r\n"]),
+    ("assignment inside a function changes it", "fn set(v) { x = v; } set(7); x", &["\r\n7\r\n"]),
+    ("a closure in a variable is called by its name", "let f = |v| v + x; f(f(1))", &["\r\n15\r\n"]),
+    ("inside functions too", "fn twice(h, v) { h(h(v)) } twice(f, 0)", &["\r\n14\r\n"]),
+    ("constants are seen in functions", "const K = 3; fn k() { K } k()", &["\r\n3\r\n"]),
+    ("recursion to some depth", "fn deep(n) { if n == 0 { 0 } else { 1 + deep(n - 1) } } deep(900)", &["\r\n900\r\n"]),
+    ("and without end", "fn endless(n) { endless(n + 1) } endless(0)", &["calls are nested too deeply"]),
+    // Errors.
+    ("an unknown variable", "alhpa", &["error: unknown variable `alhpa`"]),
+    ("an unknown function with the nearest", "asert(true)", &["unknown function `asert`", "did you mean `assert`?"]),
+    ("an unknown method with its signature", "zeros([2]).topkk(1)", &["Tensor has no method `topkk`", "Tensor.topk("]),
+    ("an unknown property", "zeros([2]).shpe", &["Tensor has no property `shpe`", "did you mean `shape`?"]),
+    ("an unknown map key", "let m = #{alpha: [1, 2]}; m.alhpa", &["the map has no key `alhpa`", "did you mean `alpha`?"]),
+    ("an unknown option", "zeros([2]).std(#{ddoff: 0})", &["unknown option `ddoff`", "did you mean `ddof`?"]),
+    ("wrong arguments name the parameter", "seed(-1)", &["`seed` must be integer from 0, not -1"]),
+    ("an index out of range", "zeros([2])[5]", &["index 5 is out of range", "indices run from 0 to 1"]),
+    ("an index of a wrong kind", "zeros([2])[\"a\"]", &["Tensor[…]: `index` must be integer"]),
+    (
+        "a caret at what was written, not at what runs",
+        "let ok = f(1); f(ok).nothing",
+        &["1 | let ok = f(1); f(ok).nothing", "^^^^^^^"],
+    ),
+    ("the chain of calls", "fn outer(v) { g(v) + nowhere } outer(1)", &["unknown variable `nowhere`", "in `outer` called here"]),
+    ("a fault in an earlier cell's closure lies there", "let bad = |v| v.nothing;", &[]),
+    ("with its source", "bad(1)", &["integer has no property `nothing`", "in a closure called here"]),
+    (
+        "Rhai's errors are caught like ours",
+        "try { nowhere } catch (e) { print(`${e.kind}, line ${e.line}`) }",
+        &["input, line 1"],
+    ),
+    ("ours too", "try { seed(-1) } catch (e) { print(e.message) }", &["must be integer from 0"]),
+    ("an open string is wrong at once", "\"open", &["open string is not terminated"]),
+    ("a condition on a tensor", "if zeros([2]) > 0 { 1 }", &["t.any() or t.all()"]),
+    ("a variable is no function", "x(1)", &["this is called as a function, but it is integer"]),
+    // Display.
+    ("a tensor is summarised", "zeros([300, 400])", &["Tensor [300, 400] f32"]),
+    (
+        "a table is aligned, wide characters too",
+        "table(#{a: [\"日本語\", \"b\"], n: [1, 22]})",
+        &["a        n", "日本語   1", "b       22"],
+    ),
+    ("a long list is cut", "let l = []; for i in 0..1000 { l.push(i); } l", &["… 970 more"]),
+    ("a map", "#{b: 1, a: [1.5]}", &["#{a: [1.5], b: 1}"]),
+    ("a model", "let model = load_model(\"demo\"); model", &["Model demo"]),
+    ("a dictionary", "let neurons = mlp_neurons(model, 1).select([0, 2]); neurons", &["Dictionary ", "2 features"]),
+    ("a figure is not its bytes", "plot::line([1, 4, 9])", &["plot::line"]),
+    // Commands.
+    (":help lists commands and functions", ":help", &[":session save|load FILE", "Tensor.topk"]),
+    (":vars shows names, types, values", ":vars", &["f ", "function", "closure", "x ", "integer", "7"]),
+    (":time shows the time and the value", ":time 6 * 7", &["s\r\n42\r\n"]),
+    (":timeit shows statistics", ":timeit x + 1", &[" ± ", "mean ± standard deviation of 7 runs", "8\r\n"]),
+    ("?name shows a page", "?unembed", &["unembed(dict: Dictionary, model: Model", "options:", "fold_norm = true"]),
+    ("name? does too", "Tensor.topk?", &["Tensor.topk("]),
+    ("?variable shows its type and methods", "?model", &["model: Model", "properties:", "W_E"]),
+    ("?function of the session", "?g", &["fn g(a)", "defined in In["]),
+    ("??function shows its source", "??g", &["fn g(a) { a * x }"]),
+    ("?nothing is answered with the nearest", "?unembedd", &["did you mean `unembed`?"]),
+    ("an unknown command too", ":sesion", &["did you mean `:session`?"]),
+    ("!cmd runs a command", "!echo from $((40 + 2))", &["from 42"]),
+    (":cd changes the folder", ":cd sub", &["/sub"]),
+    ("and back", ":cd ..", &[]),
+    (":save writes the inputs", ":save walk", &["saved as walk.rhai"]),
+    (":run keeps a script's variables", ":run s.rhai n=4", &["the script has 4"]),
+    ("for the session", "from_script * 2", &["\r\n8\r\n"]),
+    (":run refuses what is not declared", ":run s.rhai k=4", &["declares no parameter `k`"]),
+    (":session save keeps data and names what is lost", ":session save walk.session", &["saved as walk.session"]),
+    (":reset forgets", ":reset", &["forgotten"]),
+    ("everything", "x", &["unknown variable `x`"]),
+    (":session load brings it back", ":session load walk.session", &["loaded"]),
+    ("variables", "x", &["\r\n7\r\n"]),
+    ("functions that see them", "g(3)", &["\r\n21\r\n"]),
+    ("closures", "f(1)", &["\r\n8\r\n"]),
+    ("dictionaries, loaded again", "neurons", &["2 features"]),
+    ("and a function that takes all of it", "twice(f, K)", &["\r\n17\r\n"]),
+    ("the history outlives :reset", ":history twice(f, 0)", &["fn twice(h, v) { h(h(v)) } twice(f, 0)"]),
+];
+
+fn walk(columns: usize) {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(home.path().join("sub")).unwrap();
+    std::fs::create_dir_all(home.path().join("saerepl")).unwrap();
+    std::fs::write(home.path().join("saerepl/startup.rhai"), "fn started() { \"at the start\" }\n").unwrap();
+    std::fs::write(
+        home.path().join("s.rhai"),
+        "let from_script = param(\"n\", 1, \"how many\");\nprint(`the script has ${from_script}`);\n",
+    )
+    .unwrap();
+    let mut session = start(home.path(), columns, false);
+    for (what, typed, seen) in WALK {
+        enter(&mut session, &format!("{columns} columns, {what}: {typed}"), typed, seen);
+    }
+    drop(session);
+    // What :save wrote runs.
+    let ran = Command::new(PROGRAM).args(["run", "walk.rhai"]).current_dir(home.path()).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+#[test]
+fn a_walk_at_80_columns() {
+    assert!(WALK.len() >= 60);
+    walk(80);
+}
+
+#[test]
+fn a_walk_at_200_columns() {
+    walk(200);
+}
+
+/// The start-up file, completion, cells over several lines, typing ahead, interrupts, the history, leaving.
+fn keys(columns: usize) {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(home.path().join("saerepl")).unwrap();
+    std::fs::write(home.path().join("saerepl/startup.rhai"), "fn started() { \"at the start\" }\n").unwrap();
+    std::fs::write(home.path().join("numbers.npy"), b"").unwrap();
+    let mut session = start(home.path(), columns, false);
+    let complete = |session: &mut PtySession, what: &str, typed: &str, completed: &str| {
+        session.send(typed).unwrap();
+        session.send(TAB).unwrap();
+        session.flush().unwrap();
+        expect(session, what, completed);
+        session.send_control('c').unwrap();
+        expect(session, what, READS);
+    };
+    enter(&mut session, "the start-up file", "started()", &["\"at the start\""]);
+    enter(&mut session, "a cell", "let alphabet = #{inner: #{deepest: 1}}; let data = zeros([2, 3]);", &[]);
+    complete(&mut session, "variables", "alphab", "alphabet");
+    complete(&mut session, "functions, with their bracket", "unembe", "unembed(");
+    complete(&mut session, "keys of maps", "alphabet.inner.dee", "deepest");
+    complete(&mut session, "methods of the value's type", "data.argma", "argmax(");
+    complete(&mut session, "properties", "data.sha", "shape");
+    complete(&mut session, "option keys", "unembed(d, m, #{fold", "fold_norm: ");
+    complete(&mut session, "file names in strings", "load_npy(\"numb", "numbers.npy");
+    complete(&mut session, "commands", ":hist", ":history");
+    complete(&mut session, "namespaces", "plot::hist", "histogram(");
+    complete(&mut session, "signatures in the list", "data.arg", "Tensor.argmin([dim: integer])");
+    for line in ["fn add(a, b) {", "  /* a comment", "     over lines */ a + b"] {
+        session.send_line(line).unwrap();
+    }
+    enter(&mut session, "a function over several lines", "}", &[]);
+    session.send_line("add(40,").unwrap();
+    enter(&mut session, "an open bracket", "2)", &["\r\n42\r\n"]);
+    for line in ["sleep(0.3); 1", "ans + 100", "ans + 1000"] {
+        session.send_line(line).unwrap();
+    }
+    for seen in ["\r\n1\r\n", "\r\n101\r\n", "\r\n1101\r\n", READS] {
+        expect(&mut session, "what is typed ahead", seen);
+    }
+    session.send_line("let kept = 7; loop {}").unwrap();
+    expect(&mut session, "a loop without end", ENTERED);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    session.send_control('c').unwrap();
+    expect(&mut session, "an interrupt", "interrupted");
+    expect(&mut session, "the prompt comes back", READS);
+    enter(&mut session, "variables stay", "kept * 3", &["\r\n21\r\n"]);
+    for _ in 0..3 {
+        session.send_control('c').unwrap();
+        expect(&mut session, "Ctrl-C at the prompt does not leave", READS);
+    }
+    // Up with a beginning finds what begins so, the whole of it.
+    session.send("fn a").unwrap();
+    session.send("\x1b[A").unwrap();
+    session.flush().unwrap();
+    expect(&mut session, "an entry over several lines", "over lines */ a + b");
+    enter(&mut session, "entered again", "", &[]);
+    session.send_control('d').unwrap();
+    session.exp_eof().unwrap();
+    let mut again = start(home.path(), columns, false);
+    again.send("fn a").unwrap();
+    again.send("\x1b[A").unwrap();
+    enter(&mut again, "the history outlives the session", "", &[]);
+    enter(&mut again, "and its entries run", "add(1, 2)", &["\r\n3\r\n"]);
+    again.send_line("exit(5)").unwrap();
+    again.exp_eof().unwrap();
+}
+
+#[test]
+fn keys_at_80_columns() {
+    keys(80);
+}
+
+#[test]
+fn keys_at_200_columns() {
+    keys(200);
+}
+
+#[test]
+fn colours_show_words_hints_and_brackets() {
+    let home = tempfile::tempdir().unwrap();
+    let mut session = start(home.path(), 100, true);
+    session.send("let long_name = unembed(").unwrap();
+    session.flush().unwrap();
+    expect(&mut session, "a keyword", "\x1b[35mlet\x1b[0m");
+    expect(&mut session, "a grey signature", "\x1b[90m   unembed(dict: Dictionary");
+    session.send_control('c').unwrap();
+    expect(&mut session, "the line is cleared", READS);
+    enter(&mut session, "a cell", "let long_name = [1, 2];", &[]);
+    session.send("let lo").unwrap();
+    session.flush().unwrap();
+    expect(&mut session, "the end of an earlier entry", "\x1b[90mng_name = [1, 2];");
+    session.send_control('c').unwrap();
+    expect(&mut session, "the line is cleared", READS);
+    session.send("f((1)").unwrap();
+    session.flush().unwrap();
+    expect(&mut session, "the bracket's partner", "\x1b[1;7m(\x1b[0m\x1b[36m1\x1b[0m\x1b[1;7m)\x1b[0m");
+}
+
+#[test]
+fn a_dumb_terminal_gets_no_escape_sequences() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.current_dir(home.path()).env("XDG_STATE_HOME", home.path()).env("XDG_CONFIG_HOME", home.path()).env("TERM", "dumb");
+    command.env_remove("NO_COLOR");
+    let mut session = spawn_command(command, Some(20_000)).unwrap();
+    session.send_line("40 + 2; nowhere").unwrap();
+    let seen = session.exp_string("In[2]: ").unwrap();
+    assert!(seen.contains("unknown variable `nowhere`") && !seen.contains('\x1b'), "{seen:?}");
+}
