@@ -74,17 +74,17 @@ impl Dictionary {
     /// It does not fit the model, or the user's interruption.
     pub fn write(&self, model: &Model, work: &Work) -> Result<Directions> {
         self.check_fits(model)?;
-        let gain = |norm: &str| -> Result<Option<Vec<f32>>> {
-            Ok(model.find_gain(&format!("blocks.{}.{norm}", self.layer_needed()?))?.map(|gain| gain.to_f32()))
-        };
+        let layer = || self.needed(self.written().1);
+        let gain = |norm| gain(model, layer()?, norm);
         match &self.0.write {
             Route::Direct { gain } => Ok(Directions { rows: self.w_dec(), gain: gain.clone() }),
+            Route::Norm(norm) => Ok(Directions { rows: self.w_dec(), gain: gain(norm)? }),
             Route::Heads => {
-                let w_o = model.w_o_all(self.layer_needed()?)?;
+                let w_o = model.w_o_all(layer()?)?;
                 Ok(Directions { rows: compute::matmul(&self.0.w_dec, &w_o, work)?, gain: gain("ln1_post")? })
             }
             Route::Neurons => {
-                let w_out = model.w_out(self.layer_needed()?)?;
+                let w_out = model.w_out(layer()?)?;
                 Ok(Directions { rows: compute::matmul(&self.0.w_dec, &w_out, work)?, gain: gain("ln2_post")? })
             }
             Route::Unavailable => Err(Error::input(format!("{} has no write direction in the residual stream", self.name()))),
@@ -102,6 +102,9 @@ impl Dictionary {
         let missing = Error::input(format!("{name} ({site}) has no read direction in the residual stream"));
         match (&self.0.read, &self.0.w_enc) {
             (Route::Direct { gain }, Some(w_enc)) => Ok(Directions { rows: w_enc.t(), gain: gain.clone() }),
+            (Route::Norm(norm), Some(w_enc)) => {
+                Ok(Directions { rows: w_enc.t(), gain: gain(model, self.needed(self.0.layer)?, norm)? })
+            }
             (Route::Heads, Some(_)) => Err(Error::input(format!("{name} lies in z, which reads by one head at a time"))
                 .help("name the head: read(model, #{head: 0})")),
             (_, Some(_)) => {
@@ -123,16 +126,20 @@ impl Dictionary {
                 Error::input(format!("{} does not lie in z: it does not read by heads", self.name())).help("leave out `head`")
             );
         };
-        let layer = self.layer_needed()?;
+        let layer = self.needed(self.0.layer)?;
         let w_v = model.w_v(layer, head)?;
         let d_head = model.cfg().d_head;
         let chunk = w_enc.narrow(0, head * d_head..(head + 1) * d_head)?.t();
-        let gain = model.find_gain(&format!("blocks.{layer}.ln1"))?.map(|gain| gain.to_f32());
-        Ok(Directions { rows: compute::matmul(&chunk, &w_v.t(), work)?, gain })
+        Ok(Directions { rows: compute::matmul(&chunk, &w_v.t(), work)?, gain: gain(model, layer, "ln1")? })
     }
 
-    fn layer_needed(&self) -> Result<usize> {
+    fn needed(&self, layer: Option<usize>) -> Result<usize> {
         let missing = || Error::input(format!("{} does not say which layer it belongs to", self.name()));
-        self.0.layer.ok_or_else(|| missing().help("name its hook: load_sae(…, #{hook: \"blocks.5.attn.hook_z\"})"))
+        layer.ok_or_else(|| missing().help("name its hook: load_sae(…, #{hook: \"blocks.5.attn.hook_z\"})"))
     }
+}
+
+/// The gain of a norm of a layer, where the model has one.
+fn gain(model: &Model, layer: usize, norm: &str) -> Result<Option<Vec<f32>>> {
+    Ok(model.find_gain(&format!("blocks.{layer}.{norm}"))?.map(|gain| gain.to_f32()))
 }
