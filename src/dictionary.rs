@@ -25,8 +25,8 @@ pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae};
 pub use made::{Basis, DirectionsOptions, SaeParts, directions, mlp_neurons, token_basis};
 pub use random::{RandomKind, RandomOptions, random_directions};
 pub use save::{Precision, save_sae};
-pub use site::Site;
 use site::HookPoint;
+pub use site::Site;
 
 use crate::compute;
 use crate::error::{Error, Result};

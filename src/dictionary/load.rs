@@ -247,8 +247,10 @@ fn listing(tensors: &TensorSet) -> String {
 }
 
 fn unrecognised(source: &Source) -> Error {
-    let mut error = Error::format("this is no SAE format that is known").file(&source.tensors.source).help(listing(&source.tensors));
-    let square = |(_, tensor): (&str, &crate::tensor::Tensor)| matches!(tensor.shape(), [rows, cols] if rows == cols && *rows > 1);
+    let mut error =
+        Error::format("this is no SAE format that is known").file(&source.tensors.source).help(listing(&source.tensors));
+    let square =
+        |(_, tensor): (&str, &crate::tensor::Tensor)| matches!(tensor.shape(), [rows, cols] if rows == cols && *rows > 1);
     if source.tensors.iter().any(square) {
         error = error.help("a square matrix shows no orientation: name its format with `format` if it is a known one");
     }

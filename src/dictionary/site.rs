@@ -116,7 +116,8 @@ pub(super) struct HookPoint {
 }
 
 /// Prefixes of Hugging Face's module paths, the longest of a beginning first.
-const PREFIXES: [&str; 6] = ["model.language_model.", "language_model.model.", "language_model.", "model.", "transformer.", "gpt_neox."];
+const PREFIXES: [&str; 6] =
+    ["model.language_model.", "language_model.model.", "language_model.", "model.", "transformer.", "gpt_neox."];
 
 impl HookPoint {
     pub fn new(site: Site, layer: Option<usize>) -> Self {

@@ -29,7 +29,10 @@ pub(super) enum Value<'a> {
     /// A class or function that the caller knows: `module.name`.
     Global(String),
     /// A call of one, not made.
-    Call { function: Ref, arguments: Ref },
+    Call {
+        function: Ref,
+        arguments: Ref,
+    },
     /// What the pickle leaves to a persistent store.
     Persistent(Ref),
 }
@@ -50,8 +53,16 @@ impl<'a> Pickle<'a> {
         if data.len() > MAX_BYTES {
             return Err(Error::limit(format!("its pickle has {} bytes, more than that of any weights", data.len())));
         }
-        let mut machine =
-            Machine { data, at: 0, values: Vec::new(), copied: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), known };
+        let mut machine = Machine {
+            data,
+            at: 0,
+            values: Vec::new(),
+            copied: 0,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            known,
+        };
         loop {
             let at = machine.at;
             if let Some(root) = machine.step().map_err(|e| e.context(format!("byte {at} of its pickle")))? {
@@ -400,9 +411,10 @@ fn pairs(items: &[Ref]) -> Result<Vec<(Ref, Ref)>> {
 }
 
 fn refused(name: &str) -> Error {
-    Error::format(format!("it holds a `{name}`, which is no tensor, number, text or plain container"))
-        .help("a pickle can run code, so nothing else is read; if you trust the file, save its tensors alone in Python: \
-               torch.save({name: tensor for name, tensor in state_dict.items()}, \"weights.pt\")")
+    Error::format(format!("it holds a `{name}`, which is no tensor, number, text or plain container")).help(
+        "a pickle can run code, so nothing else is read; if you trust the file, save its tensors alone in Python: \
+               torch.save({name: tensor for name, tensor in state_dict.items()}, \"weights.pt\")",
+    )
 }
 
 #[cfg(test)]
@@ -420,7 +432,8 @@ mod tests {
     #[test]
     fn plain_values_are_built() {
         // pickle.dumps({"a": [1, -2, 300, 2.5, True, None], "b": ("x", 2**40)}, 2)
-        let data = b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffM\x2c\x01G@\x04\x00\x00\x00\x00\x00\x00\x88Ne\
+        let data =
+            b"\x80\x02}q\x00(X\x01\x00\x00\x00aq\x01]q\x02(K\x01J\xfe\xff\xff\xffM\x2c\x01G@\x04\x00\x00\x00\x00\x00\x00\x88Ne\
                      X\x01\x00\x00\x00bq\x03X\x01\x00\x00\x00xq\x04\x8a\x06\x00\x00\x00\x00\x00\x01\x86q\x05u.";
         let pickle = read(data).unwrap();
         let Value::Dict(entries) = pickle.get(pickle.root()) else { panic!() };

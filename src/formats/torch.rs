@@ -1,10 +1,10 @@
 //! PyTorch's checkpoints: a zip of one pickle, which says what the tensors are, and a member of raw bytes for each storage
 //! (FORMATS 6.3). Tensors are views on the mapped file, by the strides that the pickle gives them.
 
+use super::TensorSet;
 use super::archive::Archive;
 use super::pickle::{Pickle, Ref, Value};
 use super::sniff::{FileKind, sniff, wrong_kind};
-use super::TensorSet;
 use crate::error::{Error, Result};
 use crate::tensor::{Bytes, DType, Tensor, element_count};
 use std::collections::HashMap;
@@ -119,9 +119,8 @@ impl<'a> Checkpoint<'a> {
         let Some(folder) = folder.map(str::to_string) else {
             return Err(Error::format("is a zip archive without data.pkl, so it is no PyTorch checkpoint"));
         };
-        let is_program = |path: &String| {
-            path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with("code/") || rest == "constants.pkl")
-        };
+        let is_program =
+            |path: &String| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with("code/") || rest == "constants.pkl");
         if members.keys().any(is_program) {
             return Err(Error::format("is a TorchScript program, not a checkpoint")
                 .help("save its tensors in Python: torch.save(torch.jit.load(path).state_dict(), \"weights.pt\")"));
@@ -151,7 +150,8 @@ impl<'a> Checkpoint<'a> {
         if !self.storages.contains_key(key) {
             let member = format!("data/{key}");
             let bytes = self.member(&member)?;
-            let bytes = bytes.ok_or_else(|| Error::format(format!("the member `{member}`, which holds its numbers, is missing")))?;
+            let bytes =
+                bytes.ok_or_else(|| Error::format(format!("the member `{member}`, which holds its numbers, is missing")))?;
             self.storages.insert(key.to_string(), bytes);
         }
         let bytes = self.storages.get(key).cloned().unwrap_or_else(|| Bytes::from_static(&[]));
@@ -250,11 +250,15 @@ impl<'p> Walk<'p, '_> {
         let Value::Call { function, arguments } = self.pickle.get(of) else { return Err(broken()) };
         let (Some(function), Some(arguments)) = (self.global(*function), self.list(*arguments)) else { return Err(broken()) };
         match (function.rsplit('.').next().unwrap_or_default(), arguments) {
-            ("_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..]) if depth < DEPTH => self.tensor(*data, depth + 1),
+            ("_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..]) if depth < DEPTH => {
+                self.tensor(*data, depth + 1)
+            }
             ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3", [storage, offset, shape, strides, rest @ ..]) => {
                 // Version 3 adds the type of the elements: after requires_grad and the hooks.
-                let dtype = rest.get(2).and_then(|dtype| self.global(*dtype)).and_then(|name| element_type(name.strip_prefix("torch.")?));
-                let (Some(offset), Some(shape), Some(strides)) = (self.size(*offset), self.sizes(*shape), self.sizes(*strides)) else {
+                let dtype =
+                    rest.get(2).and_then(|dtype| self.global(*dtype)).and_then(|name| element_type(name.strip_prefix("torch.")?));
+                let (Some(offset), Some(shape), Some(strides)) = (self.size(*offset), self.sizes(*shape), self.sizes(*strides))
+                else {
                     return Err(broken());
                 };
                 let (bytes, dtype) = self.storage(*storage, dtype)?.ok_or_else(broken)?;

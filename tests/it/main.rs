@@ -10,6 +10,7 @@ mod forward;
 mod house;
 mod models;
 mod program;
+mod sae_formats;
 mod support;
 mod tensor;
 mod tokenizers;

@@ -14,8 +14,20 @@ const ENDINGS: [&str; 4] = ["npz", "safetensors", "pt", "pth"];
 /// Beginnings of names of files with such endings that hold none: models, and what training leaves behind. The decoders of a
 /// cross-layer transcoder (`W_dec_3.safetensors`) are found beside their encoders, steps of a training by their names.
 const OTHERS: [&str; 14] = [
-    "model", "pytorch_model", "consolidated", "adapter", "sparsity", "activations_store_state", "activation_whitening", "examples",
-    "trainer_state", "optimizer", "scheduler", "rng_state", "W_dec_", "ae_",
+    "model",
+    "pytorch_model",
+    "consolidated",
+    "adapter",
+    "sparsity",
+    "activations_store_state",
+    "activation_whitening",
+    "examples",
+    "trainer_state",
+    "optimizer",
+    "scheduler",
+    "rng_state",
+    "W_dec_",
+    "ae_",
 ];
 
 /// A file of weights as its path and its neighbours describe it.
@@ -41,7 +53,8 @@ impl Beside {
         let mut beside = Beside { parts, config_name: String::new(), config: Json::Null };
         let names = [own.as_str(), "cfg.json", "hyperparams.json", "config.json", "config.yaml"];
         for name in names {
-            let there = [folder, above].map(|folder| if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") });
+            let there =
+                [folder, above].map(|folder| if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") });
             if let Some(place) = there.iter().find(|place| list.contains(place)) {
                 let bytes = files.open(place)?;
                 beside.config = match name.ends_with(".yaml") {
@@ -95,11 +108,13 @@ impl Beside {
 /// The number that follows `text` in a name.
 pub(in crate::dictionary) fn number_after(name: &str, text: &str) -> Option<usize> {
     let starts = name.match_indices(text).map(|(at, _)| at + text.len());
-    starts.filter_map(|start| {
-        let digits = &name[start..];
-        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-        digits[..end].parse().ok()
-    }).next()
+    starts
+        .filter_map(|start| {
+            let digits = &name[start..];
+            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+            digits[..end].parse().ok()
+        })
+        .next()
 }
 
 /// A number, also when written as text.
@@ -215,17 +230,28 @@ mod tests {
 
     #[test]
     fn the_outermost_values_of_yaml() {
-        let read = yaml("model_name: \"Qwen/Qwen3-0.6B\"\n# note\nfeature_input_hook: mlp.hook_in # in\ntranscoders:\n  - hf://a/b\n  x: 1\n");
+        let read = yaml(
+            "model_name: \"Qwen/Qwen3-0.6B\"\n# note\nfeature_input_hook: mlp.hook_in # in\ntranscoders:\n  - hf://a/b\n  x: 1\n",
+        );
         assert_eq!(read, serde_json::json!({"model_name": "Qwen/Qwen3-0.6B", "feature_input_hook": "mlp.hook_in"}));
     }
 
     #[test]
     fn files_that_can_hold_an_sae() {
         let list: Vec<String> = [
-            "model/model.safetensors", "saes/a/cfg.json", "saes/a/sae_weights.safetensors", "saes/a/sparsity.safetensors",
-            "l/checkpoints/final.safetensors", "l/checkpoints/pruned.safetensors", "t/0.pt", "t/1.pt", "c/W_dec_0.safetensors",
+            "model/model.safetensors",
+            "saes/a/cfg.json",
+            "saes/a/sae_weights.safetensors",
+            "saes/a/sparsity.safetensors",
+            "l/checkpoints/final.safetensors",
+            "l/checkpoints/pruned.safetensors",
+            "t/0.pt",
+            "t/1.pt",
+            "c/W_dec_0.safetensors",
             "c/W_enc_0.safetensors",
-        ].map(String::from).to_vec();
+        ]
+        .map(String::from)
+        .to_vec();
         let all = weights_in(&list);
         let names: Vec<_> = all.iter().map(|file| shown(file, &all)).collect();
         assert_eq!(names, ["saes/a", "l", "t/0.pt", "t/1.pt", "c"]);

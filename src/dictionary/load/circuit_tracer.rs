@@ -4,7 +4,7 @@
 
 use super::beside::{Beside, number_after, size};
 use super::source::{Layout, Source, Stored, known};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, Inner, Site};
 use crate::error::{Error, Result};
 
@@ -13,7 +13,8 @@ pub(super) const LAYER: Family = Family {
     format: SaeFormat::CircuitTracer,
     said: |beside| beside.file().starts_with("layer_").then(|| said(beside)).flatten(),
     holds: |source| {
-        source.has(&["W_enc", "W_dec", "b_enc", "b_dec"]) && ((LAYER.said)(&source.beside).is_some() || source.is_laid_out(&LAYOUT))
+        source.has(&["W_enc", "W_dec", "b_enc", "b_dec"])
+            && ((LAYER.said)(&source.beside).is_some() || source.is_laid_out(&LAYOUT))
     },
     read,
 };
@@ -43,7 +44,14 @@ fn said(beside: &Beside) -> Option<Said> {
     let hook = config["feature_input_hook"].as_str().or_else(published).map(place);
     let hook_out = config["feature_output_hook"].as_str().map_or_else(|| Site::MlpOut.hook(Some(layer)), place);
     let model = config["model_name"].as_str().map(str::to_string);
-    Some(Said { hook, layer: Some(layer), hook_out: Some(hook_out), model, d_sae: size(&config["d_transcoder"]), ..Said::default() })
+    Some(Said {
+        hook,
+        layer: Some(layer),
+        hook_out: Some(hook_out),
+        model,
+        d_sae: size(&config["d_transcoder"]),
+        ..Said::default()
+    })
 }
 
 /// Where the input is not named, nothing else tells it.
@@ -91,7 +99,8 @@ fn read(source: &Source) -> Result<Inner> {
 /// One source layer with the decoder of one target. `W_dec_L` counts its targets from L on (trap 36).
 fn read_cross_layer(source: &Source) -> Result<Inner> {
     let tensors = &source.tensors;
-    let layer = tensors.names().find_map(|name| number_after(name, "W_enc_")).ok_or_else(|| Error::format("no layer in its names"))?;
+    let layer =
+        tensors.names().find_map(|name| number_after(name, "W_enc_")).ok_or_else(|| Error::format("no layer in its names"))?;
     let to = source.options.to_layer.unwrap_or(layer);
     let mut said = said(&source.beside).unwrap_or_default();
     said.layer = Some(layer);

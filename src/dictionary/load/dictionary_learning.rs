@@ -2,7 +2,7 @@
 
 use super::beside::{Beside, number_after, size};
 use super::source::{Layout, Source, Stored};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, Gate, Inner, Site};
 use crate::error::{Error, Result};
 use serde_json::Value as Json;

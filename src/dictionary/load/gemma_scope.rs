@@ -3,7 +3,7 @@
 
 use super::beside::{Beside, number_after};
 use super::source::{Layout, Source, Stored, Weights};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, HookPoint, Inner, Site};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -12,7 +12,9 @@ pub(super) const ONE: Family = Family {
     name: "Gemma Scope",
     format: SaeFormat::GemmaScope,
     said: said_one,
-    holds: |source| source.beside.file().ends_with(".npz") && source.tensors.names().any(|name| name.eq_ignore_ascii_case("threshold")),
+    holds: |source| {
+        source.beside.file().ends_with(".npz") && source.tensors.names().any(|name| name.eq_ignore_ascii_case("threshold"))
+    },
     read: read_one,
 };
 
@@ -97,7 +99,8 @@ fn said_two(beside: &Beside) -> Option<Said> {
             said.hook_out = Some(Site::MlpOut.hook(Some(layer)));
         }
     }
-    let repository = beside.parts().find_map(|part| part.find("gemma-scope-2-").map(|at| part[at..].replace("gemma-scope-2-", "gemma-3-")));
+    let repository =
+        beside.parts().find_map(|part| part.find("gemma-scope-2-").map(|at| part[at..].replace("gemma-scope-2-", "gemma-3-")));
     let model = hook("model_name").map(|name| name.trim_start_matches("google/").replace("gemma-v3", "gemma-3"));
     // The one model whose base has no suffix.
     said.model = model.or(repository).map(|name| name.replace("270m-pt", "270m"));
@@ -170,7 +173,8 @@ fn cross_layer(source: &Source, said: &mut Said) -> Result<Inner> {
     if let Some(hook) = &said.hook {
         let parsed = super::known(hook)?;
         if parsed.layer.is_some() && parsed.layer != Some(layer) {
-            said.hook = Some(parsed.name.replacen(&format!("blocks.{}.", parsed.layer.unwrap_or(0)), &format!("blocks.{layer}."), 1));
+            said.hook =
+                Some(parsed.name.replacen(&format!("blocks.{}.", parsed.layer.unwrap_or(0)), &format!("blocks.{layer}."), 1));
         }
     }
     let out = said.hook_out.as_deref().map(super::known).transpose()?.map_or(Site::MlpOut, |out| out.site);

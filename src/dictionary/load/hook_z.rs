@@ -2,7 +2,7 @@
 
 use super::beside::{Beside, size};
 use super::source::{Layout, Source, Stored};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::Inner;
 use crate::error::Result;
 

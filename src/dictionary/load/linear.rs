@@ -2,7 +2,7 @@
 
 use super::beside::Beside;
 use super::source::{Layout, Source, Stored};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, Inner, Site};
 use crate::error::Result;
 
@@ -35,7 +35,8 @@ const PLAIN: Layout = Layout {
 /// `Llama-3.1-8B-Instruct-SAE-l19.pth` says model and layer.
 fn said(beside: &Beside) -> Option<Said> {
     let layer = beside.number("-SAE-l")?;
-    let model = beside.parts().find_map(|part| part.split_once("-SAE-l")).map(|(model, _)| model.rsplit("--").next().unwrap_or(model));
+    let model =
+        beside.parts().find_map(|part| part.split_once("-SAE-l")).map(|(model, _)| model.rsplit("--").next().unwrap_or(model));
     Some(Said { hook: Some(Site::ResidPost.hook(Some(layer))), model: model.map(str::to_string), ..Said::default() })
 }
 

@@ -2,7 +2,7 @@
 
 use super::beside::{Beside, size};
 use super::source::{Layout, Source, Stored};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, Inner, Normalization, Site};
 use crate::error::{Error, Result};
 
@@ -41,9 +41,13 @@ fn read(source: &Source) -> Result<Inner> {
     let k = facts.get("activation_state_dict.k").map(|k| size(&k.as_str().into())).unwrap_or_default();
     let (activation, normalization) = match facts.get("activation").map(String::as_str) {
         Some("ReLU") => (Activation::Relu, Normalization::None),
-        Some("TopK") | None if k.is_some() || source.options.k.is_some() => (Activation::TopK(source.k(k)?), Normalization::LayerNorm),
+        Some("TopK") | None if k.is_some() || source.options.k.is_some() => {
+            (Activation::TopK(source.k(k)?), Normalization::LayerNorm)
+        }
         None => (Activation::Relu, Normalization::None),
-        Some(other) => return Err(Error::format(format!("its activation function `{other}` is not known")).help("known: ReLU, TopK")),
+        Some(other) => {
+            return Err(Error::format(format!("its activation function `{other}` is not known")).help("known: ReLU, TopK"));
+        }
     };
     let mut inner = source.sae(source.weights(&LAYOUT)?, &said(&source.beside).unwrap_or_default())?;
     (inner.activation, inner.normalization) = (activation, normalization);

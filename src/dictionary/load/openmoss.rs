@@ -8,7 +8,7 @@
 
 use super::beside::{Beside, size};
 use super::source::{Layout, Source, Stored};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, Inner, Normalization};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -71,7 +71,9 @@ fn read(source: &Source) -> Result<Inner> {
     let (n, d_in, d_out) = (weights.n(), weights.w_enc.shape()[0], weights.w_dec.shape()[1]);
     let (s_in, s_out, normalization) = match config["norm_activation"].as_str() {
         Some("dataset-wise") => {
-            let scale = |end: &str, hook: &Option<String>, d: usize| average_norm(source, config, end, hook).map(|norm| (d as f64).sqrt() / norm);
+            let scale = |end: &str, hook: &Option<String>, d: usize| {
+                average_norm(source, config, end, hook).map(|norm| (d as f64).sqrt() / norm)
+            };
             let (hook, out) = (&said.hook, said.hook_out.as_ref().or(said.hook.as_ref()).cloned());
             (scale("in", hook, d_in)?, scale("out", &out, d_out)?, Normalization::None)
         }
@@ -131,7 +133,9 @@ fn read(source: &Source) -> Result<Inner> {
     }
     let mut inner = source.sae(weights, &said)?;
     if config["act_fn"].as_str().is_some_and(|name| name.eq_ignore_ascii_case("batchtopk")) {
-        inner.warnings.push("trained to keep k for each input on average, without a threshold: the k largest of each are kept".into());
+        inner
+            .warnings
+            .push("trained to keep k for each input on average, without a threshold: the k largest of each are kept".into());
     }
     (inner.activation, inner.threshold, inner.rescale) = (activation, threshold, rescale);
     (inner.subtract_b_dec, inner.normalization, inner.rewrites) = (subtracts, normalization, rewrites);

@@ -2,7 +2,7 @@
 
 use super::beside::{Beside, number_after};
 use super::source::{Layout, Source, Stored};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, Inner, Site};
 use crate::error::Result;
 

@@ -3,7 +3,7 @@
 
 use super::beside::{Beside, size};
 use super::source::{Layout, Source, Stored};
-use super::{Family, Said, SaeFormat, temporal};
+use super::{Family, SaeFormat, Said, temporal};
 use crate::dictionary::{Activation, Gate, HookPoint, Inner, Normalization, Site};
 use crate::error::{Error, Result};
 use crate::tensor::Tensor;
@@ -202,8 +202,18 @@ fn normalize(source: &Source, cfg: &Json, inner: &mut Inner) -> Result<()> {
 
 /// Scales of gpt2-small's MLP outputs, by layer.
 const MLP_OUT: [f32; 12] = [
-    1.049_317_3, 2.369_398_4, 1.641_193_5, 1.895_852_2, 1.816_734_8, 1.550_234_5, 1.323_774_3, 1.104_290_5, 0.912_376_3, 0.695_533_6,
-    0.361_972_9, 0.285_154_9,
+    1.049_317_3,
+    2.369_398_4,
+    1.641_193_5,
+    1.895_852_2,
+    1.816_734_8,
+    1.550_234_5,
+    1.323_774_3,
+    1.104_290_5,
+    0.912_376_3,
+    0.695_533_6,
+    0.361_972_9,
+    0.285_154_9,
 ];
 
 /// The scale of releases that have it neither in their weights nor in their configuration: it stands in SAELens's list of

@@ -1,7 +1,7 @@
 //! An SAE's file as its family reads it: tensors by the names and orientations of a layout, and what was said of its place.
 
 use super::beside::Beside;
-use super::{Said, SaeOptions};
+use super::{SaeOptions, Said};
 use crate::dictionary::{HookPoint, Inner, Site};
 use crate::error::{Error, Result};
 use crate::formats::TensorSet;
@@ -176,13 +176,15 @@ impl Source<'_> {
         let hook = self.options.hook.as_ref().or(said.hook.as_ref()).map(|hook| known(hook)).transpose()?;
         let out = said.hook_out.as_ref().map(|hook| known(hook)).transpose()?;
         let nowhere = hook.is_none();
-        let hook = hook.unwrap_or(HookPoint { name: Site::ResidPost.hook(said.layer), ..HookPoint::new(Site::ResidPost, said.layer) });
+        let hook =
+            hook.unwrap_or(HookPoint { name: Site::ResidPost.hook(said.layer), ..HookPoint::new(Site::ResidPost, said.layer) });
         let out = out.filter(|out| *out != hook);
         let inner = Inner::new(self.name.clone(), self.format, hook.site, hook.layer, w_enc, w_dec);
         let mut inner = inner.placed(hook, out);
         if nowhere {
             inner.warnings.push(
-                "its file and path name no site: taken as a dictionary of the residual stream; name its hook if it is another".into(),
+                "its file and path name no site: taken as a dictionary of the residual stream; name its hook if it is another"
+                    .into(),
             );
         }
         inner.facts.extend(said.model.iter().map(|model| ("model_name".to_string(), model.clone())));
@@ -196,7 +198,9 @@ impl Source<'_> {
     /// Neither says it.
     pub fn k(&self, stored: Option<usize>) -> Result<usize> {
         self.options.k.or(stored).ok_or_else(|| {
-            Error::format("nothing beside its weights gives its k").file(&self.tensors.source).help("pass it: load_sae(…, #{k: 32})")
+            Error::format("nothing beside its weights gives its k")
+                .file(&self.tensors.source)
+                .help("pass it: load_sae(…, #{k: 32})")
         })
     }
 }

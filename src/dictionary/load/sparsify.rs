@@ -3,7 +3,7 @@
 
 use super::beside::{Beside, size};
 use super::source::{Layout, Source, Stored};
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, HookPoint, Inner, Site};
 use crate::error::{Error, Result};
 

@@ -2,7 +2,7 @@
 
 use super::beside::Beside;
 use super::source::Source;
-use super::{Family, Said, SaeFormat};
+use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Inner, Site};
 use crate::error::Result;
 
