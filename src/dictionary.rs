@@ -3,10 +3,12 @@
 //!
 //! * `site`: places, their hook names and their order. * `directions`: read and write directions in the residual stream.
 //! * `activation`: encode, decode, reconstruct. * `load`: every published format, and an explicit map for anything else.
+//! * `belongs`: doubts whether a dictionary is one of a model.
 //! * `edits`: features ablated and reconstructions spliced in a forward pass. * `save`: SAELens's layout.
 //! * `made`: from tensors, neurons, tokens, trained weights. * `random`: nulls. * `part`: selecting, joining, statistics, labels.
 
 mod activation;
+mod belongs;
 mod directions;
 mod edits;
 mod list;
@@ -77,6 +79,8 @@ struct Inner {
     /// Number of features of the dictionary that the ids count.
     numbered: usize,
     positions: OnceLock<BTreeMap<usize, usize>>,
+    /// Whether doubts that it belongs to a model have been said.
+    doubted: OnceLock<()>,
     /// Statistics by name, one value for each position.
     stats: BTreeMap<String, Vec<f64>>,
     labels: Option<Vec<String>>,
@@ -140,6 +144,7 @@ impl Inner {
             write,
             ids: None,
             positions: OnceLock::new(),
+            doubted: OnceLock::new(),
             stats: BTreeMap::new(),
             labels: None,
             rewrites: Vec::new(),
@@ -357,6 +362,7 @@ impl Dictionary {
         let inner = &self.0;
         let norms = self.decoder_norms(work)?;
         let dead = norms.iter().filter(|norm| **norm == 0.0).count();
+        let broken = norms.iter().filter(|norm| !norm.is_finite()).count();
         let (low, high) = norms.iter().fold((f64::INFINITY, 0f64), |(low, high), norm| (low.min(*norm), high.max(*norm)));
         let tensors = [
             ("W_enc", &inner.w_enc),
@@ -394,6 +400,9 @@ impl Dictionary {
             ),
             ("decoder norms", format!("{low:.4} to {high:.4}, {dead} of them zero")),
         ];
+        if broken > 0 {
+            facts.push(("warning", format!("{broken} rows of W_dec hold NaN or infinity")));
+        }
         facts.extend(inner.facts.iter().map(|(what, value)| (what.as_str(), value.clone())));
         facts.extend(inner.rewrites.iter().map(|rewrite| ("rewrite", rewrite.clone())));
         facts.extend(inner.warnings.iter().map(|warning| ("warning", warning.clone())));
@@ -408,6 +417,12 @@ impl Dictionary {
     /// They are not; the message lists the widths that the model's sites have.
     pub fn check_fits(&self, model: &Model) -> Result<()> {
         let cfg = model.cfg();
+        if self.0.site == Site::ResidMid && cfg.parallel {
+            let what = format!("{} stands at {}, which {} does not have", self.name(), self.hook(), model.name());
+            return Err(
+                Error::input(what).help("in a parallel model attention and MLP both read the stream that enters the layer")
+            );
+        }
         let widths = [("residual stream", cfg.d_model), ("z", cfg.n_heads * cfg.d_head), ("mlp_post", cfg.d_mlp)];
         let (site, needed) = match (self.0.site, &self.0.write) {
             (Site::Z, Route::Heads) => widths[1],

@@ -181,11 +181,48 @@ fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Re
         inner.facts.retain(|(what, _)| what != "model_name");
         inner.facts.push(("model_name".into(), model.clone()));
     }
+    inner.warnings.extend(not_finite(&inner));
+    inner.warnings.extend(looks_turned(&inner));
     inner.origin = Map::from_iter([
         ("source".to_string(), Json::from(file.display().to_string())),
         ("options".to_string(), options.canonical()),
     ]);
     Ok(inner.build())
+}
+
+/// What in the vectors is no number. The matrices are not read on opening; `describe` counts their rows.
+fn not_finite(inner: &Inner) -> Option<String> {
+    let vectors = [("b_enc", &inner.b_enc), ("b_dec", &inner.b_dec), ("threshold", &inner.threshold)];
+    let counted = vectors.into_iter().filter_map(|(name, tensor)| {
+        let broken = tensor.as_ref()?.f32_cow().iter().filter(|v| !v.is_finite()).count();
+        (broken > 0).then(|| format!("{broken} of {name}"))
+    });
+    let counted: Vec<_> = counted.collect();
+    (!counted.is_empty()).then(|| format!("values that are NaN or infinite: {}", counted.join(", ")))
+}
+
+/// In a trained SAE a feature's encoder and decoder point the same way. Where the matrices are square, and they do so more
+/// with one of them turned round, its orientation may be wrong.
+fn looks_turned(inner: &Inner) -> Option<String> {
+    let w_enc = inner.w_enc.as_ref().filter(|w| w.shape()[0] == w.shape()[1] && inner.w_dec.shape() == w.shape())?;
+    let n = w_enc.shape()[0];
+    let (rows, turned, decoder) = (w_enc.t().to_f32(), w_enc.to_f32(), inner.w_dec.to_f32());
+    let alignment = |a: &[f32]| {
+        let cosine = |(a, b): (&[f32], &[f32])| {
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            let norms = (dot(a, a) * dot(b, b)).sqrt();
+            if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
+        };
+        a.chunks(n).zip(decoder.chunks(n)).map(cosine).sum::<f64>() / n as f64
+    };
+    let (as_read, otherwise) = (alignment(&rows), alignment(&turned));
+    // Chance gives 1/√n for one feature, 1/n for the mean of n; trained ones have 0.3 and more.
+    (otherwise > as_read.abs() + 0.2).then(|| {
+        format!(
+            "its square matrices may be turned round: the mean cosine of W_enc and W_dec is {as_read:.2}, with one of them transposed \
+             {otherwise:.2}"
+        )
+    })
 }
 
 /// The tensors of a file, which is opened as what it is, whatever it is called.

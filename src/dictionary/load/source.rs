@@ -183,7 +183,8 @@ impl Source<'_> {
         let mut inner = inner.placed(hook, out);
         if nowhere {
             inner.warnings.push(
-                "its file and path name no site: taken as a dictionary of the residual stream; name its hook if it is another"
+                "nothing in its file or path names its site: taken as a dictionary of the residual stream; name its hook if it is \
+                 another"
                     .into(),
             );
         }
