@@ -18,7 +18,7 @@ pub mod pointwise;
 pub mod product;
 
 pub use einsum::einsum;
-pub use matmul::{Strided, add_product, column_norms, linear, matmul, mean_row, project, row_norms, second_moment};
+pub use matmul::{Strided, add_product, column_norms, matmul, mean_row, project, row_norms, second_moment};
 
 use crate::tensor::Tensor;
 use std::ops::Range;
@@ -34,3 +34,10 @@ fn blocks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>
 fn upright(matrix: &Tensor) -> (Tensor, bool) {
     if matrix.is_transposed() { (matrix.t(), true) } else { (matrix.clone(), false) }
 }
+
+/// A pointer to a result whose parts the tasks write without overlap.
+struct Shared<T>(*mut T);
+// SAFETY: each task writes only the part that it alone was given.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above; the pointer itself is never changed.
+unsafe impl<T: Send> Sync for Shared<T> {}

@@ -1,8 +1,9 @@
 //! Names to files: local paths, the built-in demo, the Hugging Face hub and its cache.
 //!
-//! A name is looked up as a local path, then as `demo`, then as `org/repo[@revision][/path]` on the hub. What looks like a
+//! A name is looked up as a local path, then as `demo[/path]`, then as `org/repo[@revision][/path]` on the hub. What looks like a
 //! path and is not there is a mistyped path, never a question to the hub.
 
+mod demo;
 mod remote;
 
 pub use remote::Hub;
@@ -18,10 +19,8 @@ use std::sync::Arc;
 pub enum Place {
     /// A single file.
     File(PathBuf),
-    /// A folder, or a repository of the hub.
+    /// A folder, a repository of the hub, or the demo.
     Folder(Arc<dyn Files>),
-    /// The model built into the program.
-    Demo,
 }
 
 impl std::fmt::Debug for Place {
@@ -29,7 +28,6 @@ impl std::fmt::Debug for Place {
         match self {
             Place::File(path) => write!(f, "File({})", path.display()),
             Place::Folder(files) => write!(f, "Folder({})", files.name()),
-            Place::Demo => f.write_str("Demo"),
         }
     }
 }
@@ -39,7 +37,7 @@ const ENDINGS: [&str; 9] = ["gguf", "safetensors", "npz", "npy", "pt", "pth", "b
 /// Endings of downloads that have not finished.
 const UNFINISHED: [&str; 4] = ["incomplete", "part", "crdownload", "download"];
 
-/// Finds what a name means: a local path, `demo`, or `org/repo[@revision][/path]` on the hub, with the hub's usual
+/// Finds what a name means: a local path, `demo[/path]`, or `org/repo[@revision][/path]` on the hub, with the hub's usual
 /// environment variables (see [`Hub::from_env`]).
 ///
 /// # Errors
@@ -63,8 +61,11 @@ pub fn resolve_with(name: &str, hub: &Hub, work: &Work) -> Result<Place> {
         }
         return Ok(Place::File(path));
     }
-    if name == "demo" {
-        return Ok(Place::Demo);
+    if name == "demo" || name.starts_with("demo/") {
+        return match demo::files(name.trim_start_matches("demo").trim_start_matches('/'))? {
+            Some(files) => Ok(Place::Folder(Arc::new(files))),
+            None => Err(Error::input("this build has no demo").help("build with the feature `demo`, which is on by default")),
+        };
     }
     match RepoName::parse(name) {
         Some(repo) if !looks_like_a_path(name, &repo) => hub.find(&repo, work),
@@ -176,7 +177,7 @@ mod tests {
         let find = |name: &str| resolve_with(name, &hub, &work);
         assert!(matches!(find(&at("tiny.gguf")), Ok(Place::File(_))));
         assert!(matches!(find(&at("model")), Ok(Place::Folder(_))));
-        assert!(matches!(find("demo"), Ok(Place::Demo)));
+        assert!(matches!(find("demo"), Ok(Place::Folder(files)) if files.name() == "demo"));
         assert!(find(&at("big.gguf.part")).unwrap_err().to_string().contains("has not finished"));
         let error = find(&at("tiny.ggu")).unwrap_err();
         assert!(error.to_string().ends_with("tiny.ggu: no such file or folder"), "{error}");

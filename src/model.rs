@@ -5,12 +5,11 @@
 //!
 //! * `architecture`: the families as data. * `config`: dimensions and conventions, held against the tensors.
 //! * `weights`: stored tensors under canonical names. * `rope`: rotary frequencies. * `vocabulary`: token strings.
-//! * `tokenizer`: text to tokens. * `special`: tokens to keep out of top lists. * `demo`: the built-in model.
+//! * `tokenizer`: text to tokens. * `special`: tokens to keep out of top lists. *
 //! * [`forward`]: running it, with hooks.
 
 mod architecture;
 mod config;
-mod demo;
 pub mod forward;
 mod rope;
 mod special;
@@ -97,7 +96,6 @@ impl Model {
             None => name.to_string(),
         };
         match hub::resolve(&name, work)? {
-            Place::Demo => Self::demo(work),
             Place::Folder(files) => Self::from_checkpoint(huggingface::read(files.as_ref())?),
             Place::File(path) => Self::from_file(&path),
         }
@@ -170,17 +168,6 @@ impl Model {
         Self::assemble(name, "GGUF", weights, settled, vocabulary, tokenizer, Vec::new())
     }
 
-    /// The built-in model: small, seeded and random, and it says so.
-    ///
-    /// # Errors
-    /// The user's interruption.
-    pub fn demo(work: &Work) -> Result<Self> {
-        let model = Self::from_checkpoint(demo::checkpoint(work)?)?;
-        let Ok(mut inner) = Arc::try_unwrap(model.0) else { return Err(Error::internal("the demo is shared already")) };
-        inner.warnings.insert(0, demo::WARNING.to_string());
-        Ok(Model(Arc::new(inner)))
-    }
-
     fn assemble(
         name: String,
         format: &'static str,
@@ -228,7 +215,7 @@ impl Model {
     pub fn name(&self) -> &str {
         &self.0.name
     }
-    /// What a reader of results should know: quantised weights, disagreements that were settled, a random demo.
+    /// What a reader of results should know: quantised weights, disagreements that were settled.
     pub fn warnings(&self) -> &[String] {
         &self.0.warnings
     }

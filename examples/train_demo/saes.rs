@@ -59,7 +59,8 @@ pub fn train_saes(
     let mut all = Vec::new();
     for (sae, figures) in stored.iter().zip(figures) {
         let json = figures.to_json();
-        let sae = sae.with_metadata("figures", json.clone()).with_density(figures.density)?;
+        let sae = sae.with_metadata("model_name", "demo".into()).with_metadata("figures", json.clone());
+        let sae = sae.with_density(figures.density)?;
         save_sae(&sae, &folder.join(sae.hook()), Precision::BF16)?;
         all.push(json!({ "hook": sae.hook(), "d_sae": sae.n(), "k": options.k, "figures": json }));
     }

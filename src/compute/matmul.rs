@@ -4,7 +4,7 @@
 //! call each, a few milliseconds, between which cancellation is polled. Beside operands and result it takes one widened
 //! panel of the right operand (64 MiB at most) and 2 MiB a thread.
 
-use super::{blocks, upright};
+use super::{Shared, blocks, upright};
 use crate::error::{Error, Result};
 use crate::tensor::{Class, Tensor, element_count};
 use crate::work::Work;
@@ -52,42 +52,6 @@ pub fn project(rows: &Tensor, gain: Option<&[f32]>, w: &Tensor, work: &Work) -> 
     let mut out = vec![0f32; element_count(&[n, k])?];
     multiply(rows, gain, w, &mut out, work)?;
     Tensor::from_f32(out, &[n, k])
-}
-
-/// `x @ wᵀ + bias` in f32, `[n, m]`, for dense rows `x` `[n, d]`, weights `w` `[m, d]` as a checkpoint stores them, and
-/// `bias` `[m]`.
-///
-/// # Errors
-/// Shapes that do not fit, or the user's interruption.
-pub fn linear(x: &[f32], w: &Tensor, bias: Option<&[f32]>, work: &Work) -> Result<Vec<f32>> {
-    let (m, d) = w.matrix_shape("a weight")?;
-    let n = x.len().checked_div(d).unwrap_or(0);
-    if n * d != x.len() || bias.is_some_and(|bias| bias.len() != m) {
-        return Err(Error::shape(format!("{} numbers do not fit a weight of shape [{m}, {d}]", x.len())));
-    }
-    let mut out = match bias {
-        Some(bias) => bias.repeat(n),
-        None => vec![0.0; element_count(&[n, m])?],
-    };
-    let dense = w.f32_cow();
-    let shared = Shared(out.as_mut_ptr());
-    // Few rows: what counts is that each weight is read once, by all threads.
-    let cols = if n < 32 { m.div_ceil(4 * work.threads()).clamp(16, COLS) } else { COLS };
-    let tiles: Vec<_> = blocks(0..n, ROWS).flat_map(|r| blocks(0..m, cols).map(move |c| (r.clone(), c))).collect();
-    work.install(|| {
-        tiles.par_iter().try_for_each(|(r, c)| {
-            for chunk in blocks(0..d, CHUNK) {
-                work.check()?;
-                let left = Operand { data: &x[r.start * d + chunk.start..], row_stride: d, col_stride: 1 };
-                let right = Operand { data: &dense[c.start * d + chunk.start..], row_stride: 1, col_stride: d };
-                let shared = &shared;
-                // SAFETY: the tile lies inside the n × m result, and no other task has the same one.
-                unsafe { accumulate(r.len(), c.len(), chunk.len(), left, right, shared.0.add(r.start * m + c.start), m) };
-            }
-            Ok(())
-        })
-    })?;
-    Ok(out)
 }
 
 /// `out += left · right` for small dense matrices, `[rows, depth]` times `[depth, cols]`, on the calling thread. The rows
@@ -320,13 +284,6 @@ pub struct Operand<'a, T> {
 
 /// A small dense matrix, see [`add_product`].
 pub type Strided<'a> = Operand<'a, f32>;
-
-/// A pointer to the result, whose tiles the tasks write without overlap.
-struct Shared<T>(*mut T);
-// SAFETY: each task writes only the tile that it alone was given.
-unsafe impl<T: Send> Send for Shared<T> {}
-// SAFETY: as above; the pointer itself is never changed.
-unsafe impl<T: Send> Sync for Shared<T> {}
 
 /// Adds `(gain ∘ a) · b` to `out`, row-major `[n, m]`, which the caller has sized and zeroed.
 fn multiply<T: Element>(a: &Tensor, gain: Option<&[f32]>, b: &Tensor, out: &mut [T], work: &Work) -> Result<()> {

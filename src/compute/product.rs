@@ -4,7 +4,7 @@
 //! tile by tile, in f32, and each tile is folded into the statistics by the thread that made it, while it is in cache.
 //!
 //! * `kernel`: one tile from packed operands. * `side`: weights → packed operands. * `stream`: the loop over tiles.
-//! * `rows`: the fold; `moments`, `top`, `quantile`, `softmax`: its parts. * `simd`: their inner loops.
+//! * `packed`: products with a weight that is packed once. * `rows`: the fold; `moments`, `top`, `quantile`, `softmax`: its parts. * `simd`: their inner loops.
 //!
 //! **Passes.** Statistics of rows, moments over all pairs and the highest pairs take one pass over the product. Those of
 //! columns take a second one with the sides exchanged, whose scores have the same bits. Quantiles over all pairs take a
@@ -20,6 +20,7 @@
 
 mod kernel;
 mod moments;
+mod packed;
 mod quantile;
 mod rows;
 mod side;
@@ -32,6 +33,7 @@ mod top;
 mod tests;
 
 pub use moments::Moments;
+pub use packed::Packed;
 pub use softmax::{ColSoftmax, RowSoftmax};
 pub use top::{Pair, Scored};
 

@@ -31,7 +31,6 @@ struct Found {
 pub fn list_saes(name: &str, work: &Work) -> Result<Table> {
     let (files, only): (Arc<dyn Files>, Option<String>) = match hub::resolve(name, work)? {
         Place::Folder(files) => (files, None),
-        Place::Demo => return table(name, &[]),
         Place::File(file) => {
             let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             (Arc::new(Folder::new(folder)?), file.file_name().map(|name| name.to_string_lossy().into_owned()))

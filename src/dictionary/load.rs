@@ -139,9 +139,6 @@ fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Re
             let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
             (Arc::new(Folder::new(folder)?), Some(file))
         }
-        Place::Demo => {
-            return Err(Error::input("the demo has no SAE").help("its neurons are a dictionary too: mlp_neurons(model, layer)"));
-        }
     };
     let list = files.list()?;
     let weights = find_weights(files.as_ref(), &list, path.as_deref())?;

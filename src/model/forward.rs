@@ -3,8 +3,8 @@
 //! * `weights`: the model's weights made ready. * `attention`: scores to values. * `hooks`: places, what is kept, edits.
 //! * `generate`: text continued token by token.
 //!
-//! The pass is written for several sequences at once, packed row by row; nothing is padded. Products go through
-//! [`crate::compute::linear`]; the unembedding is multiplied as it is stored, since it is often the largest matrix.
+//! The pass is written for several sequences at once, packed row by row; nothing is padded. Every weight is packed once
+//! for the product kernel ([`Packed`]), in f32.
 
 mod attention;
 mod generate;
@@ -16,7 +16,7 @@ pub use hooks::{Change, Edit, Hook, Op, Spot};
 
 use super::{Config, Model, Norm, Rope};
 use crate::compute::pointwise::{self, Pointwise};
-use crate::compute::{linear, matmul};
+use crate::compute::product::Packed;
 use crate::error::{Error, Result};
 use crate::model::Act;
 use crate::tensor::Tensor;
@@ -30,12 +30,12 @@ use weights::{Layer, Linear, NormWeights};
 /// Rows that one task normalises, rotates or activates.
 const STEP: usize = 16;
 
-/// A model made ready to run. It holds the layers' weights as f32.
+/// A model made ready to run. It holds the layers' weights and the unembedding in f32.
 pub struct Forward {
     cfg: Config,
     embed: Tensor,
     embed_scale: f32,
-    unembed: Tensor,
+    unembed: Packed,
     positions: Option<Tensor>,
     layers: Vec<Layer>,
     rotations: Vec<Rope>,
@@ -116,7 +116,7 @@ impl Forward {
         let layers = work.install(|| {
             let one = |(layer, rotation): (usize, &usize)| {
                 work.check()?;
-                let ready = Layer::new(model, layer, *rotation);
+                let ready = Layer::new(model, layer, *rotation, work);
                 progress.advance(1);
                 ready
             };
@@ -127,7 +127,7 @@ impl Forward {
             // The model's own factor is rounded to the file's dtype; a pass in f32 takes it exact, as transformers and
             // llama.cpp do.
             embed_scale: if cfg.embed_scale == 1.0 { 1.0 } else { (cfg.d_model as f32).sqrt() },
-            unembed: model.w_u(),
+            unembed: Packed::new(&model.w_u().t(), work)?,
             positions: model.w_pos(),
             ln_final: NormWeights::get(model, "ln_final")?,
             cfg,
@@ -395,7 +395,7 @@ impl Forward {
             }
         };
         let n = rows.len() / d_model;
-        let mut logits = matmul(&Tensor::from_f32(rows, &[n, d_model])?, &self.unembed, work)?;
+        let mut logits = Tensor::from_f32(self.unembed.apply(&rows, None, work)?, &[n, self.cfg.d_vocab])?;
         if let Some(cap) = self.cfg.final_softcap {
             let d_vocab = self.cfg.d_vocab;
             let values = logits.make_mut_f32();
@@ -442,7 +442,7 @@ impl std::fmt::Debug for Forward {
 }
 
 fn apply(map: &Linear, x: &[f32], work: &Work) -> Result<Vec<f32>> {
-    linear(x, &map.weight, map.bias.as_deref(), work)
+    map.weight.apply(x, map.bias.as_deref(), work)
 }
 
 fn add(x: &mut [f32], y: &[f32]) {

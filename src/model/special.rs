@@ -9,6 +9,12 @@ use crate::work::Work;
 
 /// Share of the reserved rows that the ranges of a never-trained token leave out.
 const TAIL: f64 = 0.001;
+/// Fewer reserved rows than this say little of how far the others scatter: the ranges are widened by their own width.
+const FEW: usize = 1000;
+/// Share of the vocabulary that is taken for never trained at most, unless as many rows are reserved.
+const MOST: f64 = 0.05;
+/// Bytes that no UTF-8 text holds, so that their tokens are never trained on.
+const IMPOSSIBLE: [u8; 13] = [0xC0, 0xC1, 0xF5, 0xF6, 0xF7, 0xF8, 0xF9, 0xFA, 0xFB, 0xFC, 0xFD, 0xFE, 0xFF];
 
 /// Which tokens are kept out of top and bottom lists, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,24 +28,32 @@ pub struct SpecialMask {
 impl SpecialMask {
     /// The special tokens of a vocabulary with the embedding `w_e` `[d_vocab, d_model]`.
     ///
-    /// A token was never trained when its row is like the rows of reserved tokens (unused and padded ones): a norm within
-    /// the middle 99.9 % of theirs, and a cosine with their mean at least as high as 99.9 % of them have. On Gemma-3-270M
-    /// a two-sided range would hold 71 % of the vocabulary, since four of its 6242 reserved rows were trained after all;
-    /// this one holds 4000 tokens. Where more ordinary rows than reserved ones fall into the ranges, these tell nothing,
-    /// and no token is taken for never trained.
+    /// A token was never trained when its row is like the rows of reserved tokens: unused and padded ones, or, where a vocabulary
+    /// has none, those of bytes that no UTF-8 text holds (Land and Bartolo 2024, "Fishing for Magikarp"). Like means a norm
+    /// within the middle 99.9 % of theirs, and a cosine with their mean at least as high as 99.9 % of them have. On
+    /// Gemma-3-270M a two-sided range would hold 71 % of the vocabulary, since four of its 6242 reserved rows were trained
+    /// after all; this one holds 4000 tokens. Where too many ordinary rows fall into the ranges, these tell nothing, and no
+    /// token is taken for never trained.
     pub(super) fn of(w_e: &Tensor, vocabulary: &Vocabulary, work: &Work) -> Result<Self> {
-        let kinds: Vec<TokenKind> = (0..vocabulary.len()).map(|id| vocabulary.kind(id)).collect();
-        let is_reserved = |kind: &TokenKind| matches!(kind, TokenKind::Unused | TokenKind::Padded);
+        let kind = |id: usize| match vocabulary.kind(id) {
+            TokenKind::Normal if vocabulary.lone_byte(id).is_some() => TokenKind::Byte,
+            kind => kind,
+        };
+        let kinds: Vec<TokenKind> = (0..vocabulary.len()).map(kind).collect();
         let mut mask: Vec<bool> = kinds.iter().map(|kind| !matches!(kind, TokenKind::Normal | TokenKind::UserDefined)).collect();
         let mut counts: Vec<(&'static str, usize)> = Vec::new();
         for kind in [TokenKind::Control, TokenKind::Unknown, TokenKind::Unused, TokenKind::Byte, TokenKind::Padded] {
             counts.push((kind.name(), kinds.iter().filter(|k| **k == kind).count()));
         }
-        let reserved: Vec<usize> = (0..kinds.len()).filter(|id| is_reserved(&kinds[*id])).collect();
+        let those = |is: &dyn Fn(usize) -> bool| (0..kinds.len()).filter(|id| is(*id)).collect::<Vec<_>>();
+        let mut reserved = those(&|id| matches!(kinds[id], TokenKind::Unused | TokenKind::Padded));
+        if reserved.is_empty() {
+            reserved = those(&|id| vocabulary.lone_byte(id).is_some_and(|byte| IMPOSSIBLE.contains(&byte)));
+        }
         if !reserved.is_empty() {
             let like_reserved = like(w_e, &reserved, work)?;
-            let found: Vec<usize> = (0..mask.len()).filter(|id| like_reserved[*id] && kinds[*id] == TokenKind::Normal).collect();
-            if found.len() <= reserved.len() {
+            let found = those(&|id| like_reserved[id] && kinds[id] == TokenKind::Normal);
+            if found.len() <= reserved.len().max((MOST * kinds.len() as f64) as usize) {
                 found.iter().for_each(|id| mask[*id] = true);
                 counts.push(("never trained", found.len()));
             }
@@ -80,8 +94,12 @@ fn like(w_e: &Tensor, reserved: &[usize], work: &Work) -> Result<Vec<bool>> {
     let last = (reserved.len() - 1) as f64;
     let below = |share: f64| (share * last).floor() as usize;
     let above = |share: f64| (share * last).ceil() as usize;
-    let norm_range = own_norms[below(TAIL / 2.0)]..=own_norms[above(1.0 - TAIL / 2.0)];
-    let least_cosine = own_cosines[below(TAIL)];
+    let (least_norm, most_norm, least_cosine) =
+        (own_norms[below(TAIL / 2.0)], own_norms[above(1.0 - TAIL / 2.0)], own_cosines[below(TAIL)]);
+    let wider = if reserved.len() < FEW { 1.0 } else { 0.0 };
+    let margin = wider * (most_norm - least_norm);
+    let norm_range = least_norm - margin..=most_norm + margin;
+    let least_cosine = least_cosine - wider * (own_cosines[reserved.len() - 1] - least_cosine);
     Ok(norms.iter().zip(&cosines).map(|(norm, cosine)| norm_range.contains(norm) && *cosine >= least_cosine).collect())
 }
 
@@ -116,6 +134,25 @@ mod tests {
         let special = made(300, Some(0.01));
         assert_eq!(special.counts, [("unused", 300), ("never trained", 2)]);
         assert!(special.mask[7] && special.mask[23] && !special.mask[8]);
+    }
+
+    /// A byte-level vocabulary in which no byte outside ASCII and only 99 of 100 words were trained.
+    #[test]
+    fn impossible_bytes_stand_in_where_nothing_is_reserved() {
+        let work = Work::silent(2).unwrap();
+        let printable = (0x21..=0x7E).chain(0xA1..=0xAC).chain(0xAE..=0xFF_u8).map(|byte| char::from(byte).to_string());
+        let pieces: Vec<String> = printable.chain((0..3800).map(|i| format!("w{i}"))).collect();
+        let vocab: Map<_, _> = pieces.iter().enumerate().map(|(id, piece)| (piece.clone(), json!(id))).collect();
+        let tokenizer = json!({"decoder": {"type": "ByteLevel"}, "model": {"vocab": vocab}});
+        let vocabulary = Vocabulary::from_tokenizer(&tokenizer, pieces.len()).unwrap();
+        let trained = |id: usize| pieces[id].is_ascii() && !pieces[id].ends_with("00");
+        let mut w_e = Tensor::randn(&[pieces.len(), 16], 3, 0, &work).unwrap();
+        for (_, row) in w_e.make_mut_f32().chunks_mut(16).enumerate().filter(|(id, _)| !trained(*id)) {
+            row.iter_mut().for_each(|v| *v = 2.0 + 0.01 * *v);
+        }
+        let special = SpecialMask::of(&w_e, &vocabulary, &work).unwrap();
+        assert_eq!(special.counts, [("byte", 94), ("never trained", 37)]);
+        assert!((0..pieces.len()).all(|id| special.mask[id] != trained(id)));
     }
 
     #[test]

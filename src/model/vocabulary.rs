@@ -255,6 +255,14 @@ impl Vocabulary {
         }
     }
 
+    /// The byte of a token that is a single byte outside ASCII: half a character, no text of its own.
+    pub fn lone_byte(&self, id: usize) -> Option<u8> {
+        match self.bytes(id)[..] {
+            [byte] if !byte.is_ascii() => Some(byte),
+            _ => None,
+        }
+    }
+
     /// Ids sorted by a hash of their text, then by id.
     fn index(&self, hash: impl Fn(usize) -> u64) -> Vec<(u64, u32)> {
         let mut index: Vec<(u64, u32)> = (0..self.len()).map(|id| (hash(id), id as u32)).collect();

@@ -274,7 +274,9 @@ fn what_cannot_be_loaded_is_said() {
     let near = refusal(&fixture(""), Some("sae-v6-standart"), &plain);
     assert_eq!(near.helps()[0], "did you mean `sae-v6-standard`?");
     assert!(refusal(&fixture("tiny-llama"), None, &plain).to_string().contains("there is no SAE"));
-    assert!(refusal("demo", None, &plain).helps()[0].contains("mlp_neurons"));
+    assert!(refusal("demo", None, &plain).to_string().contains("SAEs: name one by its path"));
+    let far = refusal("demo", Some("blocks.9.hook_resid_post"), &plain);
+    assert!(far.to_string().contains("blocks.9.hook_resid_post"), "{far}");
     let with = |change: &dyn Fn(&mut Json), drop: &str| {
         let mut cfg = cfg("blocks.0.hook_resid_pre");
         change(&mut cfg);

@@ -257,19 +257,6 @@ fn a_class_default_fills_a_multimodal_config() {
     assert_eq!(model.rope(1).unwrap().base, 1e4);
 }
 
-#[test]
-fn the_demo_says_that_it_is_random() {
-    let model = load("demo").unwrap();
-    assert!(model.name().contains("random") && model.warnings()[0].contains("random"));
-    let cfg = model.cfg();
-    assert!(cfg.n_kv_heads < cfg.n_heads && cfg.d_vocab > 900);
-    let the = model.vocabulary().token_id(" the").unwrap();
-    assert_eq!(model.vocabulary().token(the), " the");
-    assert_eq!(model.special_mask(&work()).unwrap().counts, [("control", 1)]);
-    let again = load("demo").unwrap();
-    assert_eq!(model.w_q(2, 3).unwrap().to_f32(), again.w_q(2, 3).unwrap().to_f32());
-}
-
 fn check_real(file: &str, json: &str) -> Option<Model> {
     let model = load(&real(file)?).unwrap();
     let expected = reference(json);

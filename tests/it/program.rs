@@ -57,7 +57,7 @@ fn experiment(name: &str, arguments: &[&str], results: &[&str]) {
 fn experiment_1_runs_on_the_demo() {
     experiment(
         "exp1_unembedding.rhai",
-        &["n_null=256", "layers=[1, -1]", "heads=[0, 2]"],
+        &["n_null=256", "layers=[0, 1, -1]", "heads=[0, 2]"],
         &["shares.csv", "heads.csv", "features.parquet", "shares.svg", "measures.png"],
     );
 }

@@ -712,7 +712,7 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             with_encoder(tensor("0", 160, 0, &[9, 6], &[6, 1])),
             "its shape is [9, 6], but a dictionary_learning SAE has [10, 6] here",
         ),
-        ("none.pt", with_encoder(tensor("0", 160, 0, &[0, 6], &[6, 1])), "its shape is [0, 6]"),
+        ("none.pt", with_encoder(tensor("0", 160, 0, &[0, 6], &[6, 1])), "tensor `encoder.weight`: is empty"),
     ]
 }
 

@@ -11,6 +11,8 @@ use pulp::{Arch, Simd, WithSimd};
 pub(super) const MR: usize = 12;
 /// Vectors in a packed group of the right side.
 pub(super) const NR: usize = 32;
+/// Fewer rows than this are computed one by one.
+const FEW: usize = 4;
 /// SIMD registers side by side in one step; with `MR` rows (half as many where there are 16 registers) they and their
 /// operands fill the register file.
 const WIDE: usize = 2;
@@ -21,6 +23,8 @@ pub(super) struct Tile<'a> {
     pub left: &'a [f32],
     /// Packed right groups.
     pub right: &'a [f32],
+    /// Vectors in the left groups; those that fill the last one are left out where that is cheaper.
+    pub rows: usize,
     /// Terms of every group.
     pub depth: usize,
     /// The terms of this call; those before the first are already in `out`.
@@ -49,7 +53,7 @@ impl WithSimd for Tile<'_> {
 
 #[inline(always)]
 fn groups<S: Simd, const M: usize>(simd: S, tile: Tile<'_>) {
-    let Tile { left, right, depth, terms, out, stride } = tile;
+    let Tile { left, right, rows, depth, terms, out, stride } = tile;
     let width = WIDE * S::F32_LANES;
     let carry = terms.start > 0;
     for (j, right) in right.chunks_exact(depth * NR).enumerate() {
@@ -57,9 +61,16 @@ fn groups<S: Simd, const M: usize>(simd: S, tile: Tile<'_>) {
         for (i, left) in left.chunks_exact(depth * MR).enumerate() {
             let left = &left[terms.start * MR..terms.end * MR];
             let out = &mut out[i * MR * stride + j * NR..];
-            for row in (0..MR).step_by(M) {
-                for col in (0..NR).step_by(width) {
-                    block::<S, M>(simd, (left, row), (right, col), &mut out[row * stride + col..], stride, carry);
+            let live = rows - i * MR;
+            for col in (0..NR).step_by(width) {
+                if live < FEW {
+                    for row in 0..live {
+                        block::<S, 1>(simd, (left, row), (right, col), &mut out[row * stride + col..], stride, carry);
+                    }
+                } else {
+                    for row in (0..MR).step_by(M) {
+                        block::<S, M>(simd, (left, row), (right, col), &mut out[row * stride + col..], stride, carry);
+                    }
                 }
             }
         }

@@ -153,7 +153,7 @@ impl Side {
 }
 
 /// Packs `members` runs that are `stride` apart: `out[t][v]` = term t of run v.
-fn turn<const G: usize>(runs: &[f32], stride: usize, members: usize, out: &mut [[f32; G]]) {
+pub(super) fn turn<const G: usize>(runs: &[f32], stride: usize, members: usize, out: &mut [[f32; G]]) {
     // Squares of this size are turned in registers.
     const SIDE: usize = 4;
     let (squares, rest) = out.as_chunks_mut::<SIDE>();

@@ -211,7 +211,7 @@ impl Stream<'_> {
     fn multiply(&self, left: &[f32], right: &[f32], depth: usize, out: &mut [f32], stride: usize, work: &Work) -> Result<()> {
         for terms in blocks(0..depth, CHUNK) {
             work.check()?;
-            Tile { left, right, depth, terms, out, stride }.multiply(self.arch);
+            Tile { left, right, rows: left.len() / depth, depth, terms, out, stride }.multiply(self.arch);
         }
         Ok(())
     }

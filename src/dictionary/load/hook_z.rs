@@ -3,7 +3,7 @@
 use super::beside::{Beside, size};
 use super::source::{Layout, Source, Stored};
 use super::{Family, SaeFormat, Said};
-use crate::dictionary::Inner;
+use crate::dictionary::{Activation, Inner};
 use crate::error::Result;
 
 pub(super) const FAMILY: Family = Family {
@@ -30,7 +30,7 @@ fn said(beside: &Beside) -> Option<Said> {
 
 fn read(source: &Source) -> Result<Inner> {
     let mut inner = source.sae(source.weights(&LAYOUT)?, &said(&source.beside).unwrap_or_default())?;
-    inner.activation = crate::dictionary::Activation::Relu;
+    inner.activation = Activation::Relu;
     inner.subtract_b_dec = true;
     // TransformerLens folds value biases into b_O, so the z that it was trained on has none (trap 38).
     inner.facts.push(("z".into(), "without value biases, as TransformerLens's default processing leaves it".into()));

@@ -62,7 +62,7 @@ fn read(source: &Source) -> Result<Inner> {
     })?;
     if let Some(kind) = config["sae_type"].as_str().filter(|kind| *kind != "sae") {
         return Err(Error::format(format!("it is of the type `{kind}`, of which only `sae` is known"))
-            .help("its tensors can be opened one by one: load_tensors(path)"));
+            .help("its directions can be used: open them with `map`, or with load_safetensors and directions(…)"));
     }
     if source.has(&["W_E_glu"]) || source.has(&["encoder_glu.weight"]) {
         return Err(Error::format("its encoder is gated by a second one (use_glu_encoder), which is not known"));

@@ -17,8 +17,8 @@ pub(super) const FAMILY: Family = Family {
     read,
 };
 
-/// `b_dec` stands for the encoder's bias of a gated SAE, which has none: it is as long as what the gate has.
 const LAYOUT: Layout = Layout { w_enc: Stored::AsUsed("W_enc"), w_dec: Stored::AsUsed("W_dec"), b_enc: "b_enc", b_dec: "b_dec" };
+/// A gated SAE has no b_enc; the bias of its gate says how many features there are.
 const GATED: Layout = Layout { b_enc: "b_gate", ..LAYOUT };
 
 /// What a cfg.json says under the first of `keys` that it has, in `metadata` or outside; null where it has none.
@@ -234,5 +234,7 @@ fn density(source: &Source, mut inner: Inner) -> Result<Inner> {
         inner.warnings.push(format!("sparsity.safetensors has {} values: left out", log10.len()));
         return Ok(inner);
     }
-    Ok(inner.with_stat("density", log10.into_iter().map(|v| libm::pow(10.0, v)).collect()))
+    // SAELens adds 1e-10 before the logarithm; what is left of a dead feature is the rounding of f32.
+    let density = |v: f64| Some(libm::pow(10.0, v) - 1e-10).filter(|density| *density > 1e-12).unwrap_or(0.0);
+    Ok(inner.with_stat("density", log10.into_iter().map(density).collect()))
 }

@@ -1,9 +1,11 @@
-//! Weights made ready for the pass: dense f32 `[out, in]`, gains effective, heads in transformers' order.
+//! Weights made ready for the pass: linear maps packed in f32, gains effective, heads in transformers' order.
 
+use crate::compute::product::Packed;
 use crate::error::Result;
 use crate::model::architecture::Slot;
 use crate::model::{Model, Norm};
 use crate::tensor::Tensor;
+use crate::work::Work;
 
 /// A norm.
 pub(super) struct NormWeights {
@@ -15,8 +17,8 @@ pub(super) struct NormWeights {
 
 /// A linear map.
 pub(super) struct Linear {
-    /// `[out, in]`; a view where the file holds it so.
-    pub weight: Tensor,
+    /// `[out, in]`.
+    pub weight: Packed,
     pub bias: Option<Vec<f32>>,
 }
 
@@ -61,14 +63,18 @@ impl NormWeights {
 }
 
 impl Layer {
-    pub fn new(model: &Model, layer: usize, rotation: usize) -> Result<Self> {
+    pub fn new(model: &Model, layer: usize, rotation: usize, work: &Work) -> Result<Self> {
         let norm = |name: &str| NormWeights::find(model, &format!("blocks.{layer}.{name}"));
         let needed = |name: &str| NormWeights::get(model, &format!("blocks.{layer}.{name}"));
-        let bias = |bias: Option<Tensor>| bias.map(|bias| bias.to_f32());
         let heads = |weight, bias, n: usize| -> Result<Linear> {
             let weight =
                 joined(model, weight, layer, n)?.ok_or_else(|| crate::Error::internal("a weight of attention is missing"))?;
+            let weight = Packed::new(&weight, work)?;
             Ok(Linear { weight, bias: joined(model, bias, layer, n)?.map(|bias| bias.to_f32()) })
+        };
+        // The model's weights are `[in, out]`.
+        let linear = |weight: Tensor, bias: Option<Tensor>| -> Result<Linear> {
+            Ok(Linear { weight: Packed::new(&weight.t(), work)?, bias: bias.map(|bias| bias.to_f32()) })
         };
         let (n_heads, n_kv_heads) = (model.cfg().n_heads, model.cfg().n_kv_heads);
         Ok(Layer {
@@ -78,15 +84,15 @@ impl Layer {
             v: heads(Slot::Value, Slot::ValueBias, n_kv_heads)?,
             q_norm: norm("attn.q_norm")?,
             k_norm: norm("attn.k_norm")?,
-            o: Linear { weight: dense(&model.w_o_all(layer)?.t())?, bias: bias(model.b_o(layer)?) },
+            o: linear(model.w_o_all(layer)?, model.b_o(layer)?)?,
             ln1_post: norm("ln1_post")?,
             ln2: needed("ln2")?,
             gate: match model.w_gate(layer)? {
-                Some(gate) => Some(Linear { weight: dense(&gate.t())?, bias: bias(model.b_gate(layer)?) }),
+                Some(gate) => Some(linear(gate, model.b_gate(layer)?)?),
                 None => None,
             },
-            input: Linear { weight: dense(&model.w_in(layer)?.t())?, bias: bias(model.b_in(layer)?) },
-            output: Linear { weight: dense(&model.w_out(layer)?.t())?, bias: bias(model.b_out(layer)?) },
+            input: linear(model.w_in(layer)?, model.b_in(layer)?)?,
+            output: linear(model.w_out(layer)?, model.b_out(layer)?)?,
             ln2_post: norm("ln2_post")?,
             window: model.window(layer)?,
             rotation,
@@ -97,7 +103,7 @@ impl Layer {
 /// The rows of all heads of q, k or v, one after another.
 fn joined(model: &Model, slot: Slot, layer: usize, n: usize) -> Result<Option<Tensor>> {
     if let Some(whole) = model.plain_heads(slot, layer) {
-        return dense(&whole).map(Some);
+        return Ok(Some(whole));
     }
     let mut rows = Vec::new();
     let mut shape = Vec::new();
@@ -108,9 +114,4 @@ fn joined(model: &Model, slot: Slot, layer: usize, n: usize) -> Result<Option<Te
     }
     shape[0] *= n;
     Tensor::from_f32(rows, &shape).map(Some)
-}
-
-/// As dense f32: a view where it is that already.
-fn dense(matrix: &Tensor) -> Result<Tensor> {
-    if matrix.as_f32().is_some() { Ok(matrix.clone()) } else { Tensor::from_f32(matrix.to_f32(), matrix.shape()) }
 }
