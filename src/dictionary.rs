@@ -323,6 +323,9 @@ impl Dictionary {
             ("hook".to_string(), json!(self.hook())),
             ("features".to_string(), json!(self.n())),
         ]);
+        if !self.0.rewrites.is_empty() {
+            id.insert("rewrites".into(), json!(self.0.rewrites));
+        }
         id.extend(self.0.origin.clone());
         Json::Object(id)
     }
@@ -400,6 +403,11 @@ impl Dictionary {
             ),
             ("decoder norms", format!("{low:.4} to {high:.4}, {dead} of them zero")),
         ];
+        for (what, route) in [("read directions", &inner.read), ("write directions", &inner.write)] {
+            if let Route::Norm(norm) = route {
+                facts.push((what, format!("times the gain of {norm}, where the model has that norm")));
+            }
+        }
         if broken > 0 {
             facts.push(("warning", format!("{broken} rows of W_dec hold NaN or infinity")));
         }

@@ -29,7 +29,7 @@ use crate::tensor::Bytes;
 use crate::work::Work;
 use beside::{Beside, find_weights};
 use serde_json::{Map, Value as Json};
-use source::{Source, known};
+use source::Source;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -404,7 +404,7 @@ impl<'a> Machine<'a> {
 }
 
 fn pairs(items: &[Ref]) -> Result<Vec<(Ref, Ref)>> {
-    if items.len() % 2 != 0 {
+    if !items.len().is_multiple_of(2) {
         return Err(Error::format("a key without a value"));
     }
     Ok(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())

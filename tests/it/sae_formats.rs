@@ -435,6 +435,8 @@ fn trap_11_three_inputs_of_transcoders() {
     assert_eq!((raw.hook(), raw.hook_out()), ("blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out"));
     assert_close(&dense(raw.read(&gemma).unwrap()), &raw.w_enc().unwrap().t().to_f64(), 1e-7, "no norm");
     assert!(!raw.written_before_attention(1, &gemma) && raw.written_before_attention(2, &gemma));
+    let shown = after.describe(&work()).unwrap();
+    assert!(shown.iter().any(|(what, value)| what == "read directions" && value.contains("gain of ln2")), "{shown:?}");
     // Where nothing says which, nothing is guessed.
     let unknown = place.tensors("mine/layer_1.safetensors", &four([21, 12], [21, 12], 21, 12));
     let error = refusal(&unknown);

@@ -2,7 +2,7 @@
 //! crosscoders (2.2). JumpReLU everywhere, without b_dec at the input.
 
 use super::beside::{Beside, number_after};
-use super::source::{Layout, Source, Stored, Weights};
+use super::source::{Layout, Source, Stored, Weights, known};
 use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, HookPoint, Inner, Site};
 use crate::error::{Error, Result};
@@ -127,78 +127,98 @@ fn read_two(source: &Source) -> Result<Inner> {
     Ok(inner)
 }
 
-/// One source layer and one target layer of a cross-layer transcoder or crosscoder. W_dec's layers are counted from the
-/// model's first (trap 36), or are those that the folder names (`layer_16_31_40_53_width_65k_…`). By ranks of w_enc and
-/// w_dec: `[d, n]` and `[n, layers, d]` in a file for each source; `[layers, d, n]` and `[layers, n, layers, d]` of all;
-/// `[layers, d, n]` and `[n, layers, d]` where features read all layers at once.
+/// One source layer and one target layer of a cross-layer transcoder or crosscoder. By ranks of w_enc and w_dec: `[d, n]` and
+/// `[n, layers, d]` in a file for each source; `[layers, d, n]` and `[layers, n, layers, d]` of all; `[layers, d, n]` and
+/// `[n, layers, d]` where features read all layers at once.
 fn cross_layer(source: &Source, said: &mut Said) -> Result<Inner> {
     let (w_enc, w_dec) = (source.tensors.get("w_enc")?, source.tensors.get("w_dec")?);
-    let (several, shared) = (w_enc.ndim() == 3, w_enc.ndim() == w_dec.ndim());
-    let targets = w_dec.shape()[w_dec.ndim() - 2];
-    let layers = layers_of(&source.beside, targets);
-    let index = |layer: usize, what: &str| {
-        layers.iter().position(|known| *known == layer).ok_or_else(|| {
-            Error::input(format!("`{what}` is {layer}, which is none of its layers")).help(format!("it has {layers:?}"))
-        })
-    };
-    let layer = match (source.options.layer, said.layer) {
-        (Some(layer), _) if several => layer,
-        (None, _) if several && !shared => {
-            return Err(Error::input(format!("it holds {} layers: name the one that reads", layers.len()))
-                .help(format!("load_sae(…, #{{layer: {}}}); it has {layers:?}", layers[0])));
-        }
-        (_, Some(layer)) if !several => layer,
-        (_, _) => layers[0],
-    };
-    let to = source.options.to_layer.unwrap_or(layer);
-    if to < layer && !shared {
-        return Err(Error::input(format!("`to_layer` is {to}: features of layer {layer} write layers from their own on")));
-    }
-    let target = index(to, "to_layer")?;
+    let shared = w_enc.ndim() == w_dec.ndim();
+    let stacked = w_enc.ndim() == 3 && !shared;
+    let ends = Ends::of(source, said.layer, stacked, shared, w_dec.shape()[w_dec.ndim() - 2])?;
+    // What is stacked has one dimension more than it has in a file of its own.
     let of = |name: &str, rank: usize, at: usize| -> Result<Tensor> {
         let tensor = source.tensors.get(name)?;
         if tensor.ndim() > rank { tensor.select(0, at).map_err(|e| e.tensor(name)) } else { Ok(tensor.clone()) }
     };
-    let reader = if several && !shared { index(layer, "layer")? } else { 0 };
-    let w_dec = of("w_dec", 3, reader)?.select(1, target)?;
+    let w_dec = of("w_dec", 3, ends.source)?.select(1, ends.target)?;
     let (n, d_out) = w_dec.matrix_shape("w_dec")?;
-    let misfit = |name: &str, tensor: &Tensor, wanted: &[usize]| {
+    let fitting = |name: &str, tensor: Tensor, wanted: &[usize]| {
         let shape = tensor.shape();
-        Error::shape(format!("its shape is {shape:?}, but w_dec asks for {wanted:?} here")).tensor(name)
-    };
-    let vector = |name: &str, at: usize, len: usize| -> Result<Tensor> {
-        let tensor = of(name, 1, at)?;
-        if tensor.shape() == [len] { Ok(tensor) } else { Err(misfit(name, &tensor, &[len])) }
-    };
-    if let Some(hook) = &said.hook {
-        let parsed = super::known(hook)?;
-        if parsed.layer.is_some() && parsed.layer != Some(layer) {
-            said.hook =
-                Some(parsed.name.replacen(&format!("blocks.{}.", parsed.layer.unwrap_or(0)), &format!("blocks.{layer}."), 1));
+        if shape == wanted {
+            return Ok(tensor);
         }
-    }
-    let out = said.hook_out.as_deref().map(super::known).transpose()?.map_or(Site::MlpOut, |out| out.site);
-    said.hook = said.hook.take().or_else(|| source.beside.mentions("clt").then(|| HookPoint::mlp_input(layer).name));
-    said.hook_out = Some(out.hook(Some(to)));
-    said.layer = Some(layer);
-    said.facts.push(("layers".into(), format!("reads {layer}, writes {to}, of {layers:?}")));
-    let encoder = if shared { None } else { Some(of("w_enc", 2, reader)?) };
-    if let Some(encoder) = encoder.as_ref().filter(|encoder| encoder.ndim() != 2 || encoder.shape()[1] != n) {
-        return Err(misfit("w_enc", encoder, &[d_out, n]));
-    }
-    let mut inner = source.dictionary(encoder, w_dec, said)?;
+        Err(Error::shape(format!("its shape is {shape:?}, but w_dec asks for {wanted:?} here")).tensor(name))
+    };
+    let vector = |name: &str, at: usize, len: usize| fitting(name, of(name, 1, at)?, &[len]);
+    let w_enc = if shared { None } else { Some(fitting("w_enc", of("w_enc", 2, ends.source)?, &[d_out, n])?) };
+
+    let moved = |hook: &str, layer: usize| {
+        let hook = known(hook)?;
+        Ok::<_, Error>(if hook.site == Site::Ln2Normalized && hook.norm.is_some() {
+            HookPoint::mlp_input(layer).name
+        } else {
+            hook.site.hook(Some(layer))
+        })
+    };
+    let mlp = source.beside.mentions("clt").then(|| HookPoint::mlp_input(ends.layer).name);
+    said.hook = said.hook.as_deref().map(|hook| moved(hook, ends.layer)).transpose()?.or(mlp);
+    said.hook_out = Some(match &said.hook_out {
+        Some(hook) => moved(hook, ends.to)?,
+        None => Site::MlpOut.hook(Some(ends.to)),
+    });
+    said.layer = Some(ends.layer);
+    said.facts.push(("layers".into(), format!("reads {}, writes {}, of {:?}", ends.layer, ends.to, ends.layers)));
+    let mut inner = source.dictionary(w_enc, w_dec, said)?;
     if shared {
         inner.warnings.push("its features read several layers at once: it is loaded for what it writes".into());
         return Ok(inner);
     }
     inner.activation = Activation::JumpRelu;
-    inner.b_enc = Some(vector("b_enc", reader, n)?);
-    inner.threshold = Some(vector("threshold", reader, n)?);
-    // The bias is added once, by the layer that is written.
-    if several || to == layer {
-        inner.b_dec = Some(vector("b_dec", target, d_out)?);
+    inner.b_enc = Some(vector("b_enc", ends.source, n)?);
+    inner.threshold = Some(vector("threshold", ends.source, n)?);
+    // The bias is added once, by the layer that is written; a file of one source has that of its own layer.
+    if stacked || ends.to == ends.layer {
+        inner.b_dec = Some(vector("b_dec", ends.target, d_out)?);
     }
     Ok(inner)
+}
+
+/// Which layer reads and which is written, and where they stand in the file. W_dec's layers are counted from the model's
+/// first (trap 36), or are those that the folder names (`layer_16_31_40_53_width_65k_…`).
+struct Ends {
+    layer: usize,
+    to: usize,
+    source: usize,
+    target: usize,
+    layers: Vec<usize>,
+}
+
+impl Ends {
+    fn of(source: &Source, said: Option<usize>, stacked: bool, shared: bool, count: usize) -> Result<Self> {
+        let layers = layers_of(&source.beside, count);
+        let index = |layer: usize, what: &str| {
+            layers.iter().position(|known| *known == layer).ok_or_else(|| {
+                Error::input(format!("`{what}` is {layer}, which is none of its layers")).help(format!("it has {layers:?}"))
+            })
+        };
+        let unnamed = |what: &str, option: &str| {
+            Error::input(format!("it holds several layers: name the one that {what}"))
+                .help(format!("load_sae(…, #{{{option}: {}}}); it has {layers:?}", layers.first().unwrap_or(&0)))
+        };
+        let layer = match (source.options.layer, said, source.options.to_layer) {
+            // Of features that read all layers, the one that is written is all that counts.
+            (None, _, to) if shared => to.ok_or_else(|| unnamed("is written", "to_layer"))?,
+            (Some(layer), ..) => layer,
+            (None, Some(layer), _) if !stacked => layer,
+            (None, ..) => return Err(unnamed("reads", "layer")),
+        };
+        let to = source.options.to_layer.unwrap_or(layer);
+        if to < layer && !shared {
+            return Err(Error::input(format!("`to_layer` is {to}: features of layer {layer} write layers from their own on")));
+        }
+        let at = if stacked { index(layer, "layer")? } else { 0 };
+        Ok(Ends { layer, to, source: at, target: index(to, "to_layer")?, layers })
+    }
 }
 
 /// The model's layers that a file of several counts.
