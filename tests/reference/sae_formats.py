@@ -7,7 +7,8 @@ and computes activations and reconstructions; where it is not, NumPy does, by th
     pip install sae-lens==6.54.12 dictionary-learning==0.1.0 eai-sparsify==1.3.3
     python sae_formats.py
 
-nnsight, which dictionary-learning imports to collect activations, is not needed: a stand-in takes its place where it is missing.
+Every run gives the same bytes, but for the order of keys in two cfg.json, which SAELens takes from a set. nnsight, which
+dictionary-learning imports to collect activations, is not needed: a stand-in takes its place where it is missing.
 """
 
 import json
@@ -299,7 +300,8 @@ def gemma_scope_2():
     save_file(names, path(folder, "params.safetensors"))
     record(folder, *formula("jumprelu"), "jumprelu", hook="blocks.2.hook_resid_post", layer=2, **model)
     # `attn_out` holds SAEs of z, of another width than the residual stream.
-    z = {"W_enc": normal(Z, N), "W_dec": unit(normal(N, Z)), "b_enc": LOGICAL["b_enc"], "b_dec": normal(Z), "threshold": LOGICAL["threshold"]}
+    z = {"W_enc": normal(Z, N), "W_dec": unit(normal(N, Z)), "b_enc": LOGICAL["b_enc"], "b_dec": normal(Z),
+         "threshold": LOGICAL["threshold"]}
     folder = f"{root}/attn_out_all/layer_2_width_10_l0_small"
     save_file({k.lower() if k.startswith("W") else k: torch.from_numpy(v) for k, v in z.items()}, path(folder, "params.safetensors"))
     x = normal(3, Z)
@@ -442,7 +444,8 @@ def others():
     rounded = {k: v.to(torch.bfloat16) for k, v in linear(LOGICAL).items()}
     torch.save(rounded, path(folder, "DeepSeek-R1-Distill-Llama-8B-SAE-l19.pt"))
     back = {k: v.float().numpy() for k, v in rounded.items()}
-    weights = {"W_enc": back["encoder.weight"].T, "b_enc": back["encoder.bias"], "W_dec": back["decoder.weight"].T, "b_dec": back["decoder.bias"]}
+    weights = {"W_enc": back["encoder.weight"].T, "b_enc": back["encoder.bias"],
+               "W_dec": back["decoder.weight"].T, "b_dec": back["decoder.bias"]}
     record(folder, *formula("relu", w=weights), "relu", hook="blocks.19.hook_resid_post", layer=19, canonical=False)
 
     folder = "SAE-Res-Qwen3-1.7B-Base-W32K-L0_3"
@@ -465,7 +468,8 @@ def others():
     with open(path(folder, "config.yaml"), "w", encoding="utf-8") as file:
         file.write('model_name: "Qwen/Qwen3-0.6B"\nmodel_kind: transcoder_set\nfeature_input_hook: "mlp.hook_in"\n'
                    'feature_output_hook: "mlp.hook_out"\nscan: qwen3-0.6b\ntranscoders:\n  - hf://mwhanna/x/layer_2.safetensors\n')
-    record(folder, *formula("relu"), "relu", hook="blocks.2.mlp.hook_in", hook_out="blocks.2.hook_mlp_out", layer=2, model="Qwen/Qwen3-0.6B")
+    record(folder, *formula("relu"), "relu", hook="blocks.2.mlp.hook_in", hook_out="blocks.2.hook_mlp_out", layer=2,
+           model="Qwen/Qwen3-0.6B")
     folder = "skip-transcoder-Llama-3.2-1B-131k"
     save_file({**tensors, "W_dec": t("W_dec").T.contiguous(), "W_skip": t("W_skip"), "activation_function.threshold": t("threshold")},
               path(folder, "layer_2.safetensors"))
