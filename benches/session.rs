@@ -1,6 +1,9 @@
 //! What the prompt costs: start, completion, compiling a long script, a tensor operation from a script above its native
 //! time, and loops of scalar steps beside plain Rhai's. `cargo bench --bench session`.
 
+// A bench whose set-up fails has nothing to say.
+#![allow(clippy::expect_used)]
+
 use rhai::{Engine, OptimizationLevel, Scope};
 use saerepl::session::{Session, SessionOptions};
 use saerepl::tensor::{Arithmetic, Tensor};
