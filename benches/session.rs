@@ -1,7 +1,8 @@
 //! What the prompt costs: start, completion, compiling a long script, a tensor operation from a script above its native
 //! time, and loops of scalar steps beside plain Rhai's. `cargo bench --bench session`.
 
-#![allow(clippy::expect_used)] // a bench that cannot start has nothing to say
+// A bench whose set-up fails has nothing to say.
+#![allow(clippy::expect_used)]
 
 use rhai::{Engine, OptimizationLevel, Scope};
 use saerepl::session::{Session, SessionOptions};

@@ -2,11 +2,13 @@
 //! tokens, random directions and any set of vectors are all dictionaries, and every analysis takes any of them.
 //!
 //! * `site`: places, their hook names and their order. * `directions`: read and write directions in the residual stream.
-//! * `activation`: encode, decode, reconstruct. * `load`: SAELens, Gemma Scope, and an explicit map for anything else.
+//! * `activation`: encode, decode, reconstruct. * `load`: every published format, and an explicit map for anything else.
+//! * `belongs`: doubts whether a dictionary is one of a model.
 //! * `edits`: features ablated and reconstructions spliced in a forward pass. * `save`: SAELens's layout.
 //! * `made`: from tensors, neurons, tokens, trained weights. * `random`: nulls. * `part`: selecting, joining, statistics, labels.
 
 mod activation;
+mod belongs;
 mod directions;
 mod edits;
 mod list;
@@ -25,6 +27,7 @@ pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae};
 pub use made::{Basis, DirectionsOptions, SaeParts, directions, mlp_neurons, token_basis};
 pub use random::{RandomKind, RandomOptions, random_directions};
 pub use save::{Precision, save_sae};
+use site::HookPoint;
 pub use site::Site;
 
 use crate::compute;
@@ -51,7 +54,8 @@ struct Inner {
     site: Site,
     layer: Option<usize>,
     hook: String,
-    hook_out: Option<String>,
+    /// Where it writes, if that is not where it reads.
+    out: Option<HookPoint>,
     signed: bool,
     activation: Activation,
     /// `[d_in, n]`.
@@ -60,6 +64,8 @@ struct Inner {
     w_dec: Tensor,
     b_enc: Option<Tensor>,
     b_dec: Option<Tensor>,
+    /// `[d_out, d_in]`, added to the output as W_skip x.
+    w_skip: Option<Tensor>,
     threshold: Option<Tensor>,
     gate: Option<Gate>,
     subtract_b_dec: bool,
@@ -73,6 +79,8 @@ struct Inner {
     /// Number of features of the dictionary that the ids count.
     numbered: usize,
     positions: OnceLock<BTreeMap<usize, usize>>,
+    /// Whether doubts that it belongs to a model have been said.
+    doubted: OnceLock<()>,
     /// Statistics by name, one value for each position.
     stats: BTreeMap<String, Vec<f64>>,
     labels: Option<Vec<String>>,
@@ -97,6 +105,8 @@ struct Gate {
 enum Route {
     /// They are such directions, after this gain.
     Direct { gain: Option<Vec<f32>> },
+    /// They are such directions after the gain of this norm of their layer, where the model has it.
+    Norm(&'static str),
     /// They lie in z: writing goes through W_O and the post-attention gain, reading through W_V of one head.
     Heads,
     /// They lie in the neurons: writing goes through W_out and the post-MLP gain.
@@ -108,13 +118,7 @@ enum Route {
 impl Inner {
     /// A dictionary whose stored directions are those of its site; everything else is empty.
     fn new(name: String, format: &str, site: Site, layer: Option<usize>, w_enc: Option<Tensor>, w_dec: Tensor) -> Self {
-        let direct = || Route::Direct { gain: None };
-        let (read, write) = match site {
-            Site::Z => (Route::Heads, Route::Heads),
-            Site::MlpPost => (Route::Unavailable, Route::Neurons),
-            Site::AttnOut | Site::MlpOut => (Route::Unavailable, direct()),
-            _ => (direct(), direct()),
-        };
+        let (read, write) = routes(site);
         Inner {
             name,
             format: format.into(),
@@ -122,7 +126,7 @@ impl Inner {
             site,
             layer,
             hook: site.hook(layer),
-            hook_out: None,
+            out: None,
             signed: false,
             activation: Activation::None,
             numbered: w_dec.shape().first().copied().unwrap_or(0),
@@ -130,6 +134,7 @@ impl Inner {
             w_dec,
             b_enc: None,
             b_dec: None,
+            w_skip: None,
             threshold: None,
             gate: None,
             subtract_b_dec: false,
@@ -139,6 +144,7 @@ impl Inner {
             write,
             ids: None,
             positions: OnceLock::new(),
+            doubted: OnceLock::new(),
             stats: BTreeMap::new(),
             labels: None,
             rewrites: Vec::new(),
@@ -148,8 +154,33 @@ impl Inner {
         }
     }
 
+    /// The same at another place, writing at `out` where that is not where it reads.
+    fn placed(mut self, hook: HookPoint, out: Option<HookPoint>) -> Self {
+        let through = |route, norm: Option<&'static str>| match (route, norm) {
+            (Route::Direct { .. }, Some(norm)) => Route::Norm(norm),
+            (route, _) => route,
+        };
+        self.read = through(routes(hook.site).0, hook.norm);
+        let written = out.as_ref().unwrap_or(&hook);
+        // What is written where a norm's output is read goes through no gain.
+        self.write = through(routes(written.site).1, written.norm.filter(|_| written.site != Site::Ln2Normalized));
+        (self.site, self.layer, self.hook, self.out) = (hook.site, hook.layer, hook.name, out);
+        self
+    }
+
     fn build(self) -> Dictionary {
         Dictionary(Arc::new(self))
+    }
+}
+
+/// How what is stored for a site reads and writes.
+fn routes(site: Site) -> (Route, Route) {
+    let direct = || Route::Direct { gain: None };
+    match site {
+        Site::Z => (Route::Heads, Route::Heads),
+        Site::MlpPost => (Route::Unavailable, Route::Neurons),
+        Site::AttnOut | Site::MlpOut => (Route::Unavailable, direct()),
+        _ => (direct(), direct()),
     }
 }
 
@@ -180,7 +211,7 @@ impl Dictionary {
     }
     /// The hook that it writes.
     pub fn hook_out(&self) -> &str {
-        self.0.hook_out.as_deref().unwrap_or(&self.0.hook)
+        self.0.out.as_ref().map_or(&self.0.hook, |out| &out.name)
     }
     /// True where +d and −d are equally the feature.
     pub fn signed(&self) -> bool {
@@ -292,6 +323,9 @@ impl Dictionary {
             ("hook".to_string(), json!(self.hook())),
             ("features".to_string(), json!(self.n())),
         ]);
+        if !self.0.rewrites.is_empty() {
+            id.insert("rewrites".into(), json!(self.0.rewrites));
+        }
         id.extend(self.0.origin.clone());
         Json::Object(id)
     }
@@ -331,6 +365,7 @@ impl Dictionary {
         let inner = &self.0;
         let norms = self.decoder_norms(work)?;
         let dead = norms.iter().filter(|norm| **norm == 0.0).count();
+        let broken = norms.iter().filter(|norm| !norm.is_finite()).count();
         let (low, high) = norms.iter().fold((f64::INFINITY, 0f64), |(low, high), norm| (low.min(*norm), high.max(*norm)));
         let tensors = [
             ("W_enc", &inner.w_enc),
@@ -338,6 +373,7 @@ impl Dictionary {
             ("b_enc", &inner.b_enc),
             ("b_dec", &inner.b_dec),
             ("threshold", &inner.threshold),
+            ("W_skip", &inner.w_skip),
         ];
         let tensors = tensors
             .into_iter()
@@ -367,6 +403,24 @@ impl Dictionary {
             ),
             ("decoder norms", format!("{low:.4} to {high:.4}, {dead} of them zero")),
         ];
+        if let Some(density) = self.density() {
+            let dead = density.iter().filter(|density| **density == 0.0).count();
+            let dense = density.iter().filter(|density| **density > 0.1).count();
+            facts.push(("firing", format!("{dead} features never, {dense} at more than a tenth of the tokens")));
+        }
+        let figures = inner.metadata.get("figures").and_then(Json::as_object).into_iter().flatten();
+        let figures: Vec<_> = figures.filter_map(|(name, value)| Some(format!("{name} {:.4}", value.as_f64()?))).collect();
+        if !figures.is_empty() {
+            facts.push(("figures", figures.join(", ")));
+        }
+        for (what, route) in [("read directions", &inner.read), ("write directions", &inner.write)] {
+            if let Route::Norm(norm) = route {
+                facts.push((what, format!("times the gain of {norm}, where the model has that norm")));
+            }
+        }
+        if broken > 0 {
+            facts.push(("warning", format!("{broken} rows of W_dec hold NaN or infinity")));
+        }
         facts.extend(inner.facts.iter().map(|(what, value)| (what.as_str(), value.clone())));
         facts.extend(inner.rewrites.iter().map(|rewrite| ("rewrite", rewrite.clone())));
         facts.extend(inner.warnings.iter().map(|warning| ("warning", warning.clone())));
@@ -381,6 +435,12 @@ impl Dictionary {
     /// They are not; the message lists the widths that the model's sites have.
     pub fn check_fits(&self, model: &Model) -> Result<()> {
         let cfg = model.cfg();
+        if self.0.site == Site::ResidMid && cfg.parallel {
+            let what = format!("{} stands at {}, which {} does not have", self.name(), self.hook(), model.name());
+            return Err(
+                Error::input(what).help("in a parallel model attention and MLP both read the stream that enters the layer")
+            );
+        }
         let widths = [("residual stream", cfg.d_model), ("z", cfg.n_heads * cfg.d_head), ("mlp_post", cfg.d_mlp)];
         let (site, needed) = match (self.0.site, &self.0.write) {
             (Site::Z, Route::Heads) => widths[1],
@@ -398,14 +458,20 @@ impl Dictionary {
             };
             return Err(error.help(format!("widths of {}: {}", model.name(), sizes.join(", "))));
         }
-        self.0.layer.map_or(Ok(()), |layer| model.check_layer(layer))
+        [self.0.layer, self.written().1].into_iter().flatten().try_for_each(|layer| model.check_layer(layer))
     }
 
     /// True when what it writes is in the residual stream that the attention of `layer` reads; directions without a layer
     /// may stand anywhere.
     pub fn written_before_attention(&self, layer: usize, model: &Model) -> bool {
-        let writes = self.0.site.writes_at(self.0.layer, model.cfg().parallel);
+        let (site, at) = self.written();
+        let writes = site.writes_at(at, model.cfg().parallel);
         writes.is_none_or(|stage| stage <= site::Stage::attention_reads(layer))
+    }
+
+    /// The place where it writes.
+    fn written(&self) -> (Site, Option<usize>) {
+        self.0.out.as_ref().map_or((self.0.site, self.0.layer), |out| (out.site, out.layer))
     }
 
     /// True when it reads the residual stream after the attention of `layer` has written.
@@ -420,7 +486,7 @@ impl Dictionary {
     /// The dictionary does not fit the model.
     pub fn residual_bias(&self, model: &Model) -> Result<Option<Tensor>> {
         self.check_fits(model)?;
-        Ok(match self.0.site {
+        Ok(match self.written().0 {
             Site::ResidPre | Site::ResidMid | Site::ResidPost => self.b_dec(),
             _ => None,
         })

@@ -3,14 +3,17 @@
 //! A place with files (a folder, the hub's cache, the built-in demo) implements [`Files`]; a format's reader takes
 //! [`Bytes`] and gives a [`TensorSet`] that shares them, so opening touches headers only.
 
+mod archive;
 mod folder;
 pub mod gguf;
 pub mod huggingface;
 pub mod json;
 pub mod npy;
 pub mod npz;
+mod pickle;
 pub mod safetensors;
 mod sniff;
+pub mod torch;
 
 pub use folder::Folder;
 pub use sniff::{FileKind, sniff, wrong_kind};

@@ -1,6 +1,6 @@
 //! Names to files: local paths, the built-in demo, the Hugging Face hub and its cache.
 //!
-//! A name is looked up as a local path, then as `demo[/path]`, then as `org/repo[@revision][/path]` on the hub. What looks like a
+//! `demo[/path]` is the built-in demo; any other name is looked up as a local path, then as `org/repo[@revision][/path]` on the hub. What looks like a
 //! path and is not there is a mistyped path, never a question to the hub.
 
 mod demo;
@@ -37,7 +37,7 @@ const ENDINGS: [&str; 9] = ["gguf", "safetensors", "npz", "npy", "pt", "pth", "b
 /// Endings of downloads that have not finished.
 const UNFINISHED: [&str; 4] = ["incomplete", "part", "crdownload", "download"];
 
-/// Finds what a name means: a local path, `demo[/path]`, or `org/repo[@revision][/path]` on the hub, with the hub's usual
+/// Finds what a name means: `demo[/path]` (a folder of that name is `./demo`), a local path, or `org/repo[@revision][/path]` on the hub, with the hub's usual
 /// environment variables (see [`Hub::from_env`]).
 ///
 /// # Errors
@@ -51,6 +51,12 @@ pub fn resolve(name: &str, work: &Work) -> Result<Place> {
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_with(name: &str, hub: &Hub, work: &Work) -> Result<Place> {
+    if name == "demo" || name.starts_with("demo/") {
+        return match demo::files(name.trim_start_matches("demo").trim_start_matches('/'))? {
+            Some(files) => Ok(Place::Folder(Arc::new(files))),
+            None => Err(Error::input("this build has no demo").help("build with the feature `demo`, which is on by default")),
+        };
+    }
     let path = expand_home(name);
     if let Ok(meta) = std::fs::metadata(&path) {
         if meta.is_dir() {
@@ -60,12 +66,6 @@ pub fn resolve_with(name: &str, hub: &Hub, work: &Work) -> Result<Place> {
             return Err(Error::input("is a download that has not finished").file(path).help("finish or repeat the download"));
         }
         return Ok(Place::File(path));
-    }
-    if name == "demo" || name.starts_with("demo/") {
-        return match demo::files(name.trim_start_matches("demo").trim_start_matches('/'))? {
-            Some(files) => Ok(Place::Folder(Arc::new(files))),
-            None => Err(Error::input("this build has no demo").help("build with the feature `demo`, which is on by default")),
-        };
     }
     match RepoName::parse(name) {
         Some(repo) if !looks_like_a_path(name, &repo) => hub.find(&repo, work),

@@ -306,6 +306,7 @@ impl Model {
             ("vocabulary", format!("{}, unembedding {}", config.d_vocab, if config.tied { "tied" } else { "of its own" })),
             ("norm", norm),
             ("positions", positions),
+            ("context", config.n_ctx.map_or("not said".into(), |n_ctx| format!("{n_ctx} tokens"))),
             ("sliding window", window),
             ("attention scale", config.attn_scale.to_string()),
             ("softcaps", format!("attention {}, final {}", cap(config.attn_softcap), cap(config.final_softcap))),

@@ -92,6 +92,31 @@ impl Tensor {
         Ok(Tensor { bytes, dtype, strides: contiguous_strides(shape), shape: shape.to_vec(), offset: 0 })
     }
 
+    /// A view of stored bytes by strides in elements, as PyTorch stores its tensors: elements may be shared and left out.
+    ///
+    /// # Errors
+    /// It reaches beyond the bytes.
+    pub fn strided(bytes: Bytes, dtype: DType, shape: &[usize], strides: &[usize], offset: usize) -> Result<Self> {
+        if shape.len() != strides.len() {
+            return Err(Error::format(format!("its shape {shape:?} and its strides {strides:?} differ in length")));
+        }
+        if element_count(shape)? == 0 {
+            return Self::from_bytes(Bytes::from_static(&[]), dtype, shape);
+        }
+        // The stride of a single index counts for nothing.
+        let step = |(d, s): (&usize, &usize)| if *d == 1 { Some(0) } else { (d - 1).checked_mul(*s) };
+        let last = shape.iter().zip(strides).try_fold(offset, |last, dim| last.checked_add(step(dim)?));
+        let end = last.and_then(|last| last.checked_add(1)?.checked_mul(dtype.block_bytes()));
+        if dtype.block_len() > 1 || end.is_none_or(|end| end > bytes.len()) {
+            return Err(Error::format(format!(
+                "the shape {shape:?} with strides {strides:?} from element {offset} reaches beyond its {} bytes",
+                bytes.len()
+            )));
+        }
+        let strides = shape.iter().zip(strides).map(|(d, s)| if *d == 1 { 0 } else { *s as isize }).collect();
+        Ok(Tensor { bytes, dtype, shape: shape.to_vec(), strides, offset })
+    }
+
     fn owned(source: Source, dtype: DType, shape: Vec<usize>, len: usize) -> Result<Self> {
         let elements = element_count(&shape)?;
         if elements != len {

@@ -57,6 +57,10 @@ pub fn train(jobs: &[Job], source: &mut dyn Activations, options: &TrainOptions,
     let path = options.checkpoint.as_deref().map(Path::new);
     let stored = match path {
         Some(path) if options.resume => checkpoint::read(path, &settings)?,
+        Some(path) if path.exists() => {
+            work.note(&format!("note: {} is overwritten; `resume: true` goes on from it", path.display()));
+            None
+        }
         _ => None,
     };
     let begin = stored.as_ref().map_or((Mark::default(), 0), |stored| (stored.progress.mark, stored.progress.generation));
@@ -120,7 +124,8 @@ pub fn train(jobs: &[Job], source: &mut dyn Activations, options: &TrainOptions,
 fn settings(jobs: &[Job], options: &TrainOptions, seed: u64, described: &Map<String, Json>) -> Map<String, Json> {
     let mut settings = Map::new();
     if let Json::Object(canonical) = options.canonical() {
-        let own = ["checkpoint", "checkpoint_every", "resume", "d_sae", "arch", "k", "seed"];
+        // What is held out shows in the texts that are left.
+        let own = ["checkpoint", "checkpoint_every", "resume", "held_out", "d_sae", "arch", "k", "seed"];
         settings.extend(canonical.into_iter().filter(|(key, _)| !own.contains(&key.as_str())));
     }
     settings.insert("seed".into(), json!(seed));
@@ -128,7 +133,9 @@ fn settings(jobs: &[Job], options: &TrainOptions, seed: u64, described: &Map<Str
     settings.insert("arch".into(), jobs.iter().map(|job| job.arch.name()).collect());
     settings.insert("d_sae".into(), jobs.iter().map(|job| json!(job.d_sae)).collect());
     settings.insert("k".into(), jobs.iter().map(|job| job.k).collect());
-    settings.extend(described.clone());
+    // The same texts and weights may have other names.
+    let names = ["model_name", "dataset_path"];
+    settings.extend(described.clone().into_iter().filter(|(key, _)| !names.contains(&key.as_str())));
     settings
 }
 

@@ -3,6 +3,8 @@
 //! There is no global state: two sessions in one process hold two `Work`s and do not see each other. Copies share
 //! everything. Loops call [`Work::check`] at least every few milliseconds.
 
+mod memory;
+
 use crate::error::{Error, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

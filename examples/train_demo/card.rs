@@ -46,10 +46,16 @@ pub fn card(training: &Value, saes: &[Value]) -> String {
         let cells = ["package", "version", "text", "bytes", "licence"].map(|key| text(&source[key]));
         card += &format!("| {} |\n", cells.join(" | "));
     }
-    card += "\n## SAEs\n\n\
-             `saes/HOOK/` in SAELens's layout, bf16. Figures of the weights as stored, on held-out text, first positions left out: mean active \
-             latents (L0), explained variance, latents that never fired (dead), cross-entropy recovered against zero ablation.\n\n\
-             | hook | latents | L0 | explained variance | dead | cross-entropy recovered |\n|---|---|---|---|---|---|\n";
+    let tokens = |key: &str| text(&saes.first().map_or(Value::Null, |sae| sae["figures"][key].clone()));
+    card += &format!(
+        "\n## SAEs\n\n\
+         `saes/HOOK/` in SAELens's layout, bf16. Figures of the weights as stored, on {} tokens of held-out text, first positions left out: \
+         mean active latents (L0), explained variance, latents that never fired (dead); cross-entropy recovered against zero ablation, \
+         on {} of them at even distances.\n\n\
+         | hook | latents | L0 | explained variance | dead | cross-entropy recovered |\n|---|---|---|---|---|---|\n",
+        tokens("eval_tokens"),
+        tokens("ce_tokens"),
+    );
     for sae in saes {
         let figures = &sae["figures"];
         card += &format!(

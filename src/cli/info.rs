@@ -2,9 +2,10 @@
 
 use super::terminal;
 use crate::Result;
-use crate::dictionary::{SaeOptions, load_sae};
+use crate::dictionary::{SaeOptions, list_saes, load_sae};
 use crate::model::{Model, ModelOptions};
 use crate::session::{Report, status};
+use crate::table::Column;
 use crate::work::Work;
 use clap::Args;
 use unicode_width::UnicodeWidthStr;
@@ -39,7 +40,17 @@ impl Info {
         if self.path.is_some() {
             return sae();
         }
-        let model = Model::load(&self.name, &ModelOptions::default(), work).map(|model| model.describe());
+        let with_saes = |model: Model| {
+            let mut facts = model.describe();
+            if let Ok(saes) = list_saes(&self.name, work)
+                && let Ok(Column::Text(hooks)) = saes.column("hook")
+                && !hooks.is_empty()
+            {
+                facts.push(("SAEs".into(), format!("{}: {}", hooks.len(), hooks.join(", "))));
+            }
+            facts
+        };
+        let model = Model::load(&self.name, &ModelOptions::default(), work).map(with_saes);
         model.or_else(|no_model| match sae() {
             Err(no_sae) if no_sae.is_interrupted() => Err(no_sae),
             // A name that leads nowhere is said once.

@@ -170,6 +170,8 @@ pub struct Histogram {
     pub edges: Vec<f64>,
 }
 
+/// Operations of a run that is announced: tens of seconds on a small machine.
+const LONG: f64 = 4e12;
 /// Scores that [`Product::matrix`] makes at most (1 GiB).
 const MATRIX: usize = 1 << 28;
 /// Rows and columns of the sample that brackets quantiles over all pairs.
@@ -218,6 +220,7 @@ impl Product {
         let left = std::slice::from_ref(&sides.left);
         let stream = self.stream(left, &sides.right, &self.label);
         let arch = stream.arch;
+        self.announce(&sides, work)?;
 
         let mut hunt = (!self.all_quantiles.is_empty()).then(|| self.sample(&sides, work)).transpose()?;
         let first = hunt.as_ref().map(Hunt::first);
@@ -294,6 +297,32 @@ impl Product {
             all: All { moments: all, quantiles },
             pairs,
         })
+    }
+
+    /// Says what a long run will take, and refuses one that does not fit into memory.
+    fn announce(&self, sides: &Sides, work: &Work) -> Result<()> {
+        let (n, m, depth) = (sides.left.count(), sides.right[0].count(), sides.left.depth);
+        let left = std::slice::from_ref(&sides.left);
+        let threads = work.threads();
+        let mut engine = self.stream(left, &sides.right, "").memory(!self.row_quantiles.is_empty(), threads);
+        let cols = self.cols || !self.col_quantiles.is_empty();
+        if cols {
+            engine = engine.max(self.stream(&sides.right, left, "").memory(!self.col_quantiles.is_empty(), threads));
+        }
+        let scored = (self.top.min(m) + self.bottom.min(m)) * size_of::<Scored>();
+        let row = size_of::<Done>() + size_of::<RowStats>() + 2 * (scored + 8 * self.row_quantiles.len());
+        let col = size_of::<Done>() + size_of::<ColStats>() + 16 * self.col_quantiles.len();
+        let results = n * row + if cols { m * col } else { 0 } + self.pairs * size_of::<Pair>();
+        let bytes = engine + results;
+        let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if cols { 2.0 } else { 1.0 };
+        if flop > LONG {
+            let (tera, mebibytes) = (flop / 1e12, bytes >> 20);
+            work.note(&format!(
+                "{}: {n} × {m} scores of {depth} terms, {tera:.1} TFLOP, {mebibytes} MiB beside the weights",
+                self.label
+            ));
+        }
+        work.reserve(&self.label, bytes as u64)
     }
 
     /// The product alone, without statistics: what [`Product::run`] is measured against.

@@ -8,7 +8,7 @@ use crate::tensor::Tensor;
 use crate::work::Work;
 
 /// The function from pre-activations to activations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Activation {
     /// The pre-activations themselves.
     #[default]
@@ -19,10 +19,23 @@ pub enum Activation {
     JumpRelu,
     /// The k largest, then ReLU.
     TopK(usize),
+    /// Trained to keep k for each input of a batch on average; used with the threshold that gives as many: a where a > θ.
+    BatchTopK(usize),
     /// The k largest by absolute value, with their signs.
     AbsTopK(usize),
+    /// The largest of each of k groups of features that follow each other, then ReLU.
+    GroupMax(usize),
     /// 1[gate > 0] · max(magnitude, 0).
     Gated,
+    /// One feature at a time, the one along which most of what is left of the input lies.
+    MatchingPursuit {
+        /// Features that are taken at most.
+        steps: usize,
+        /// Ends where less than this norm is left of the input; 0: never.
+        residual: f32,
+        /// Ends where a step takes a feature that was taken before.
+        stop_on_repeat: bool,
+    },
 }
 
 impl Activation {
@@ -33,25 +46,43 @@ impl Activation {
             Activation::Relu => "relu",
             Activation::JumpRelu => "jumprelu",
             Activation::TopK(_) => "topk",
+            Activation::BatchTopK(_) => "batchtopk",
             Activation::AbsTopK(_) => "abstopk",
+            Activation::GroupMax(_) => "groupmax",
             Activation::Gated => "gated",
+            Activation::MatchingPursuit { .. } => "matching_pursuit",
         }
     }
 
-    /// How many stay active, where that is fixed.
+    /// How many stay active, where that is fixed (of a batch: on average).
     pub fn k(self) -> Option<usize> {
-        if let Activation::TopK(k) | Activation::AbsTopK(k) = self { Some(k) } else { None }
+        match self {
+            Activation::TopK(k) | Activation::BatchTopK(k) | Activation::AbsTopK(k) | Activation::GroupMax(k) => Some(k),
+            _ => None,
+        }
+    }
+
+    /// The same with another k, where it has one.
+    pub(super) fn with_k(self, k: usize) -> Self {
+        match self {
+            Activation::TopK(_) => Activation::TopK(k),
+            Activation::AbsTopK(_) => Activation::AbsTopK(k),
+            Activation::GroupMax(_) => Activation::GroupMax(k),
+            other => other,
+        }
     }
 }
 
 /// What is done to the input before encoding, and undone after decoding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Normalization {
     /// Nothing.
     #[default]
     None,
     /// A constant that the file's weights contain already (`expected_average_only_in`).
     Folded,
+    /// x times a constant, which the file's weights do not contain (`expected_average_only_in`).
+    Constant(f32),
     /// (x − mean) / (std + 1e-5), std with n − 1.
     LayerNorm,
     /// x · √d / ‖x‖.
@@ -63,19 +94,20 @@ impl Normalization {
     pub fn name(self) -> &'static str {
         match self {
             Normalization::None => "none",
-            Normalization::Folded => "expected_average_only_in",
+            Normalization::Folded | Normalization::Constant(_) => "expected_average_only_in",
             Normalization::LayerNorm => "layer_norm",
             Normalization::ConstantNorm => "constant_norm_rescale",
         }
     }
 
     /// In words.
-    pub(super) fn describe(self) -> &'static str {
+    pub(super) fn describe(self) -> String {
         match self {
-            Normalization::None => "as the model gives it",
-            Normalization::Folded => "as the model gives it (a constant factor is folded into the weights)",
-            Normalization::LayerNorm => "centred and divided by its standard deviation",
-            Normalization::ConstantNorm => "scaled to norm √d",
+            Normalization::None => "as the model gives it".into(),
+            Normalization::Folded => "as the model gives it (a constant factor is folded into the weights)".into(),
+            Normalization::Constant(factor) => format!("times {factor}"),
+            Normalization::LayerNorm => "centred and divided by its standard deviation".into(),
+            Normalization::ConstantNorm => "scaled to norm √d".into(),
         }
     }
 
@@ -84,6 +116,10 @@ impl Normalization {
         let n = x.len() as f64;
         match self {
             Normalization::None | Normalization::Folded => (1.0, 0.0),
+            Normalization::Constant(factor) => {
+                x.iter_mut().for_each(|v| *v *= factor);
+                (factor.recip(), 0.0)
+            }
             Normalization::LayerNorm => {
                 let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n;
                 let square = x.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>();
@@ -121,16 +157,21 @@ impl Dictionary {
         reshaped(self.decode_rows(rows, work)?, shape, self.d_out())
     }
 
-    /// What is left of inputs `[…, d_in]` after encoding and decoding, with the input's normalisation undone.
+    /// What is left of inputs `[…, d_in]` after encoding and decoding, with the input's normalisation undone and what a skip
+    /// connection makes of the input added.
     ///
     /// # Errors
     /// It has no encoder, the width differs, or the user's interruption.
     pub fn reconstruct(&self, x: &Tensor, work: &Work) -> Result<Tensor> {
         let (rows, shape) = self.rows_of(x, self.d_in(), "reconstruct")?;
+        let skipped = self.0.w_skip.as_ref().map(|w_skip| compute::matmul(&rows, &w_skip.t(), work)).transpose()?;
         let (acts, undo) = self.encode_rows(rows, work)?;
         let mut out = self.decode_rows(acts, work)?;
         for (row, (factor, shift)) in out.make_mut_f32().chunks_mut(self.d_out().max(1)).zip(undo) {
             row.iter_mut().for_each(|v| *v = *v * factor + shift);
+        }
+        if let Some(skipped) = skipped {
+            out.make_mut_f32().iter_mut().zip(skipped.f32_cow().iter()).for_each(|(v, skip)| *v += skip);
         }
         reshaped(out, shape, self.d_out())
     }
@@ -160,6 +201,15 @@ impl Dictionary {
                 row.iter_mut().zip(shift).for_each(|(v, s)| *v -= s);
             }
         }
+        if let Activation::MatchingPursuit { steps, residual, stop_on_repeat } = inner.activation {
+            let w_dec = inner.w_dec.f32_cow();
+            let mut acts = Vec::with_capacity(undo.len() * self.n());
+            for row in x.make_mut_f32().chunks_mut(self.d_in().max(1)) {
+                work.check()?;
+                acts.extend(pursue(row, &w_dec, steps, residual, stop_on_repeat));
+            }
+            return Ok((Tensor::from_f32(acts, &[undo.len(), self.n()])?, undo));
+        }
         let mut acts = compute::matmul(&x, w_enc, work)?;
         let vector = |tensor: &Option<Tensor>| tensor.as_ref().map_or_else(|| vec![0.0; self.n()], Tensor::to_f32);
         let (bias, threshold) = (vector(&inner.b_enc), vector(&inner.threshold));
@@ -179,9 +229,9 @@ impl Dictionary {
                 row.iter_mut().zip(norms).for_each(|(v, norm)| *v *= *norm as f32);
             }
             match inner.activation {
-                Activation::None | Activation::Gated => {}
+                Activation::None | Activation::Gated | Activation::MatchingPursuit { .. } => {}
                 Activation::Relu => row.iter_mut().for_each(|v| *v = v.max(0.0)),
-                Activation::JumpRelu => {
+                Activation::JumpRelu | Activation::BatchTopK(_) => {
                     row.iter_mut().zip(&threshold).for_each(|(v, t)| *v = if *v > *t { v.max(0.0) } else { 0.0 })
                 }
                 Activation::TopK(k) => {
@@ -189,6 +239,12 @@ impl Dictionary {
                     row.iter_mut().for_each(|v| *v = v.max(0.0));
                 }
                 Activation::AbsTopK(k) => keep_largest(row, k, f32::abs),
+                Activation::GroupMax(k) => {
+                    for group in row.chunks_mut(self.n().div_ceil(k.max(1)).max(1)) {
+                        keep_largest(group, 1, |v| v);
+                        group.iter_mut().for_each(|v| *v = v.max(0.0));
+                    }
+                }
             }
         }
         Ok((acts, undo))
@@ -220,6 +276,25 @@ fn keep_largest(row: &mut [f32], k: usize, key: impl Fn(f32) -> f32) {
     let mut order: Vec<usize> = (0..row.len()).collect();
     order.select_nth_unstable_by(k, |a, b| key(row[*b]).total_cmp(&key(row[*a])).then(a.cmp(b)));
     order[k..].iter().for_each(|i| row[*i] = 0.0);
+}
+
+/// Matching pursuit on one input, which is used up: the activations of all features. Ties go to the lower index.
+fn pursue(left: &mut [f32], w_dec: &[f32], steps: usize, residual: f32, stop_on_repeat: bool) -> Vec<f32> {
+    let d = left.len().max(1);
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>() as f32;
+    let mut acts = vec![0f32; w_dec.len() / d];
+    for _ in 0..steps {
+        let along = w_dec.chunks_exact(d).map(|row| dot(left, row)).enumerate();
+        let Some((best, value)) = along.reduce(|best, next| if next.1 > best.1 { next } else { best }) else { break };
+        let value = value.max(0.0);
+        let repeated = acts[best] != 0.0 || value == 0.0;
+        acts[best] += value;
+        left.iter_mut().zip(&w_dec[best * d..]).for_each(|(v, w)| *v -= value * w);
+        if (stop_on_repeat && repeated) || (residual > 0.0 && dot(left, left).sqrt() < residual) {
+            break;
+        }
+    }
+    acts
 }
 
 fn reshaped(rows: Tensor, mut shape: Vec<usize>, width: usize) -> Result<Tensor> {

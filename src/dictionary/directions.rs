@@ -1,9 +1,9 @@
 //! Read and write directions in the residual stream (FORMATS.md 3.2): row vectors, norm gains included.
 
-use super::{Dictionary, Route};
+use super::{Dictionary, Normalization, Route, Site};
 use crate::compute;
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::model::{Model, Norm};
 use crate::tensor::Tensor;
 use crate::work::Work;
 
@@ -45,6 +45,20 @@ impl Directions {
         }
         Ok(dense)
     }
+
+    /// The same without their means over d_model, after the gain: what a norm that subtracts the mean lets through.
+    fn centred(self) -> Self {
+        let Directions { mut rows, gain } = self;
+        let d = rows.shape()[1].max(1);
+        for row in rows.make_mut_f32().chunks_mut(d) {
+            if let Some(gain) = &gain {
+                row.iter_mut().zip(gain).for_each(|(value, g)| *value *= g);
+            }
+            let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / d as f64;
+            row.iter_mut().for_each(|v| *v = (f64::from(*v) - mean) as f32);
+        }
+        Directions { rows, gain: None }
+    }
 }
 
 /// Rows of a matrix: a view where they follow each other, else a copy as f32.
@@ -74,24 +88,29 @@ impl Dictionary {
     /// It does not fit the model, or the user's interruption.
     pub fn write(&self, model: &Model, work: &Work) -> Result<Directions> {
         self.check_fits(model)?;
-        let gain = |norm: &str| -> Result<Option<Vec<f32>>> {
-            Ok(model.find_gain(&format!("blocks.{}.{norm}", self.layer_needed()?))?.map(|gain| gain.to_f32()))
-        };
+        // Said once, not with every analysis.
+        if self.0.doubted.set(()).is_ok() {
+            self.doubts(model).iter().for_each(|doubt| work.note(&format!("note: {doubt}")));
+        }
+        let layer = || self.needed(self.written().1);
+        let gain = |norm| gain(model, layer()?, norm);
         match &self.0.write {
             Route::Direct { gain } => Ok(Directions { rows: self.w_dec(), gain: gain.clone() }),
+            Route::Norm(norm) => Ok(Directions { rows: self.w_dec(), gain: gain(norm)? }),
             Route::Heads => {
-                let w_o = model.w_o_all(self.layer_needed()?)?;
+                let w_o = model.w_o_all(layer()?)?;
                 Ok(Directions { rows: compute::matmul(&self.0.w_dec, &w_o, work)?, gain: gain("ln1_post")? })
             }
             Route::Neurons => {
-                let w_out = model.w_out(self.layer_needed()?)?;
+                let w_out = model.w_out(layer()?)?;
                 Ok(Directions { rows: compute::matmul(&self.0.w_dec, &w_out, work)?, gain: gain("ln2_post")? })
             }
             Route::Unavailable => Err(Error::input(format!("{} has no write direction in the residual stream", self.name()))),
         }
     }
 
-    /// The directions that it reads in the residual stream, gains of input norms included.
+    /// The directions that it reads in the residual stream, gains of input norms included. What is read through a norm that
+    /// subtracts the mean has none in its direction.
     ///
     /// # Errors
     /// It does not fit the model, or has no read direction: in z each head reads on its own ([`Dictionary::read_head`]); on
@@ -100,15 +119,22 @@ impl Dictionary {
         self.check_fits(model)?;
         let (name, site) = (self.name(), self.0.site.name());
         let missing = Error::input(format!("{name} ({site}) has no read direction in the residual stream"));
-        match (&self.0.read, &self.0.w_enc) {
-            (Route::Direct { gain }, Some(w_enc)) => Ok(Directions { rows: w_enc.t(), gain: gain.clone() }),
-            (Route::Heads, Some(_)) => Err(Error::input(format!("{name} lies in z, which reads by one head at a time"))
-                .help("name the head: read(model, #{head: 0})")),
-            (_, Some(_)) => {
-                Err(missing.help("it reads what a component of the model has made; its write directions can be used"))
+        let directions = match (&self.0.read, &self.0.w_enc) {
+            (Route::Direct { gain }, Some(w_enc)) => Directions { rows: w_enc.t(), gain: gain.clone() },
+            (Route::Norm(norm), Some(w_enc)) => {
+                Directions { rows: w_enc.t(), gain: gain(model, self.needed(self.0.layer)?, norm)? }
             }
-            (_, None) => Err(missing.help("it was made without read directions")),
-        }
+            (Route::Heads, Some(_)) => {
+                return Err(Error::input(format!("{name} lies in z, which reads by one head at a time"))
+                    .help("name the head: read(model, #{head: 0})"));
+            }
+            (_, Some(_)) => {
+                return Err(missing.help("it reads what a component of the model has made; its write directions can be used"));
+            }
+            (_, None) => return Err(missing.help("it was made without read directions")),
+        };
+        let behind_norm = matches!(self.0.site, Site::Ln2Normalized | Site::MlpPost) && model.cfg().norm == Norm::Layer;
+        Ok(if behind_norm || self.0.normalization == Normalization::LayerNorm { directions.centred() } else { directions })
     }
 
     /// The directions that a dictionary in z reads through one head: `W_V(head) · W_enc[head's rows]`, after the input
@@ -123,16 +149,21 @@ impl Dictionary {
                 Error::input(format!("{} does not lie in z: it does not read by heads", self.name())).help("leave out `head`")
             );
         };
-        let layer = self.layer_needed()?;
+        let layer = self.needed(self.0.layer)?;
         let w_v = model.w_v(layer, head)?;
         let d_head = model.cfg().d_head;
         let chunk = w_enc.narrow(0, head * d_head..(head + 1) * d_head)?.t();
-        let gain = model.find_gain(&format!("blocks.{layer}.ln1"))?.map(|gain| gain.to_f32());
-        Ok(Directions { rows: compute::matmul(&chunk, &w_v.t(), work)?, gain })
+        let directions = Directions { rows: compute::matmul(&chunk, &w_v.t(), work)?, gain: gain(model, layer, "ln1")? };
+        Ok(if model.cfg().norm == Norm::Layer { directions.centred() } else { directions })
     }
 
-    fn layer_needed(&self) -> Result<usize> {
+    fn needed(&self, layer: Option<usize>) -> Result<usize> {
         let missing = || Error::input(format!("{} does not say which layer it belongs to", self.name()));
-        self.0.layer.ok_or_else(|| missing().help("name its hook: load_sae(…, #{hook: \"blocks.5.attn.hook_z\"})"))
+        layer.ok_or_else(|| missing().help("name its hook: load_sae(…, #{hook: \"blocks.5.attn.hook_z\"})"))
     }
+}
+
+/// The gain of a norm of a layer, where the model has one.
+fn gain(model: &Model, layer: usize, norm: &str) -> Result<Option<Vec<f32>>> {
+    Ok(model.find_gain(&format!("blocks.{layer}.{norm}"))?.map(|gain| gain.to_f32()))
 }

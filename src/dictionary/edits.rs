@@ -122,6 +122,16 @@ impl EditOptions {
             (None, true) => return Err(missing("hook")),
         };
         let hook = Hook::parse(&name, model.cfg())?;
+        let is_feature = self.op == EditOp::AblateFeature;
+        let taken = [
+            ("value", self.value.is_some() && !matches!(self.op, EditOp::Add | EditOp::Replace | EditOp::Scale)),
+            ("dict", self.dict.is_some() && !is_feature),
+            ("feature", self.feature.is_some() && !is_feature),
+            ("head", self.head.is_some() && is_feature),
+        ];
+        if let Some((key, _)) = taken.into_iter().find(|(_, wrong)| *wrong) {
+            return Err(Error::input(format!("op \"{op}\" takes no `{key}`")));
+        }
         let tensor = || match &self.value {
             Some(Amount::Tensor(tensor)) => Ok(tensor.clone()),
             Some(Amount::Number(_)) => Err(Error::input(format!("op \"{op}\" takes a tensor as `value`, not a number"))),
@@ -138,6 +148,9 @@ impl EditOptions {
             EditOp::Ablate => Op::Ablate,
             EditOp::AblateFeature => {
                 let dict = self.dict.ok_or_else(|| missing("dict"))?;
+                if dict.hook() != name {
+                    work.note(&format!("note: {} stands at {}, but its feature is ablated at {name}", dict.name(), dict.hook()));
+                }
                 dict.ablation(self.feature.ok_or_else(|| missing("feature"))?, work)?
             }
         };
@@ -146,12 +159,24 @@ impl EditOptions {
 }
 
 impl Dictionary {
-    /// The edit that takes a feature's contribution away, x − a d, at rows of this dictionary's own input.
+    /// The edit that takes a feature's contribution away, x − a d, at rows of this dictionary's own input; a neuron is set to 0.
     ///
     /// # Errors
     /// No feature has that id, or the dictionary does not write where it reads (a transcoder) or cannot encode.
     pub fn ablation(&self, feature: usize, work: &Work) -> Result<Op> {
         let position = self.position(feature)?;
+        if self.0.format == "neurons" {
+            let neuron = feature;
+            return Ok(Op::Apply(Arc::new(move |x| {
+                let mut changed = x.clone();
+                let width = changed.shape()[1].max(1);
+                if neuron >= width {
+                    return Err(Error::shape(format!("there is no neuron {neuron} among {width}")));
+                }
+                changed.make_mut_f32().chunks_exact_mut(width).for_each(|row| row[neuron] = 0.0);
+                Ok(changed)
+            })));
+        }
         if self.d_in() != self.d_out() || self.w_enc().is_none() {
             return Err(Error::input(format!(
                 "{} does not give back what it reads: its features cannot be ablated",

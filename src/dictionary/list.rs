@@ -1,14 +1,14 @@
-//! Which SAEs a folder, a repository or the demo holds: told by names and by cfg.json, without opening weights.
+//! Which SAEs a folder, a repository or the demo holds: told by names and configurations, without opening weights.
 
-use super::load::{WEIGHTS, fact, full_path, path_facts, size};
-use super::site::Site;
+use super::load::beside::{Beside, shown, weights_in};
+use super::load::{FAMILIES, Said};
+use super::site::HookPoint;
 use crate::error::Result;
-use crate::formats::{Files, Folder, json};
+use crate::formats::{Files, Folder};
 use crate::hub::{self, Place};
 use crate::provenance::Provenance;
 use crate::table::{Column, Table};
 use crate::work::Work;
-use serde_json::Value as Json;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,10 +23,11 @@ struct Found {
 }
 
 /// The SAEs below a name, a row each: `path` (what `load_sae` takes beside the name), `format`, `hook`, `layer`, `d_in`, `d_sae`.
-/// What a file does not say is empty text or a missing number; Gemma Scope's archives say it in their paths alone.
+/// What names and configurations do not say is empty text or a missing number; a file of weights that none of them marks as
+/// an SAE is left out.
 ///
 /// # Errors
-/// There is nothing of that name, or a cfg.json is broken.
+/// There is nothing of that name, or a configuration is broken.
 pub fn list_saes(name: &str, work: &Work) -> Result<Table> {
     let (files, only): (Arc<dyn Files>, Option<String>) = match hub::resolve(name, work)? {
         Place::Folder(files) => (files, None),
@@ -36,18 +37,27 @@ pub fn list_saes(name: &str, work: &Work) -> Result<Table> {
         }
     };
     let list = files.list()?;
-    let is_weights = |file: &&String| {
-        WEIGHTS.contains(&file.rsplit('/').next().unwrap_or(file)) && only.as_ref().is_none_or(|only| only == *file)
-    };
-    let weights: Vec<&String> = list.iter().filter(is_weights).collect();
+    let all = weights_in(&list);
+    let weights: Vec<&String> = all.iter().copied().filter(|file| only.as_ref().is_none_or(|only| only == *file)).collect();
     let steps = work.begin(&format!("reading the SAEs of {name}"), weights.len() as u64);
     let mut found = Vec::with_capacity(weights.len());
     for file in weights {
         work.check()?;
-        found.push(if file.ends_with(".npz") { by_path(files.as_ref(), file) } else { by_cfg(files.as_ref(), file, &list)? });
+        let beside = Beside::read(files.as_ref(), &list, file)?;
+        let marked = FAMILIES.iter().find_map(|family| (family.said)(&beside).map(|said| (family.name, said)));
+        found.extend(marked.map(|(format, said)| Found::new(shown(file, &all), format, said)));
         steps.advance(1);
     }
     table(name, &found)
+}
+
+impl Found {
+    fn new(path: &str, format: &'static str, said: Said) -> Self {
+        let place = said.hook.as_deref().and_then(HookPoint::parse);
+        let layer = place.as_ref().and_then(|place| place.layer).or(said.layer);
+        let hook = place.map(|place| place.name).or(said.hook).unwrap_or_default();
+        Found { path: path.into(), format, hook, layer, d_in: said.d_in, d_sae: said.d_sae }
+    }
 }
 
 fn table(name: &str, found: &[Found]) -> Result<Table> {
@@ -67,27 +77,4 @@ fn numbers(found: &[Found], of: fn(&Found) -> Option<usize>) -> Column {
         Some(known) => known.into(),
         None => found.iter().map(|sae| of(sae).map_or(f64::NAN, |n| n as f64)).collect::<Vec<f64>>().into(),
     }
-}
-
-fn folder_of(file: &str) -> &str {
-    file.rsplit_once('/').map_or("", |(folder, _)| folder)
-}
-
-fn by_path(files: &dyn Files, file: &str) -> Found {
-    let facts = path_facts(&full_path(&files.path_of(file)));
-    let hook = facts.site.map_or_else(String::new, |site| site.hook(facts.layer));
-    Found { path: folder_of(file).into(), format: "Gemma Scope", hook, layer: facts.layer, d_in: None, d_sae: None }
-}
-
-fn by_cfg(files: &dyn Files, file: &str, list: &[String]) -> Result<Found> {
-    let folder = folder_of(file);
-    let cfg = if folder.is_empty() { "cfg.json".to_string() } else { format!("{folder}/cfg.json") };
-    let cfg = match list.contains(&cfg) {
-        true => json::parse(files.open(&cfg)?.as_slice(), &files.path_of(&cfg))?,
-        false => Json::Null,
-    };
-    let hook = fact(&cfg, &["hook_name", "hook_point"]).as_str().unwrap_or_default();
-    let layer = Site::of_hook(hook).and_then(|(_, layer)| layer);
-    let format = if cfg.is_null() { "" } else { "SAELens" };
-    Ok(Found { path: folder.into(), format, hook: hook.into(), layer, d_in: size(&cfg["d_in"]), d_sae: size(&cfg["d_sae"]) })
 }

@@ -1,15 +1,36 @@
-//! SAE files → dictionaries. The format is found by content: SAELens folders, Gemma Scope archives; anything else through an
-//! explicit map of its tensors (FORMATS.md 2.1, 2.4).
+//! SAE files → dictionaries. The format is found by content: the names and shapes of the tensors, and where several have the
+//! same, what lies beside the file and what it is called (FORMATS.md 2). Anything else opens through an explicit map.
+//!
+//! * `beside`: path and configuration. * `source`: tensors by a family's layout, and its place. * One file a family.
 
-use super::{Activation, Dictionary, Gate, Inner, Normalization, Site};
-use crate::error::{Error, Result, ResultExt, nearest};
-use crate::formats::{Files, Folder, TensorSet, json, npz, safetensors};
+pub(super) mod beside;
+mod circuit_tracer;
+mod dictionary_learning;
+mod gemma_scope;
+mod hook_z;
+mod linear;
+mod mapped;
+mod openai;
+mod openmoss;
+mod qwen_scope;
+mod sae_lens;
+mod source;
+mod sparsify;
+mod temporal;
+
+pub use mapped::{MapOptions, TensorMap};
+
+use super::{Dictionary, Inner};
+use crate::error::{Error, Result, ResultExt};
+use crate::formats::{FileKind, Files, Folder, TensorSet, npz, safetensors, sniff, torch};
 use crate::hub::{self, Place};
-use crate::options::{OptionMap, OptionValue, Options, Value};
-use crate::tensor::Tensor;
+use crate::options::Options;
+use crate::tensor::Bytes;
 use crate::work::Work;
+use beside::{Beside, find_weights};
 use serde_json::{Map, Value as Json};
-use std::path::{Path, PathBuf};
+use source::Source;
+use std::path::Path;
 use std::sync::Arc;
 
 crate::choice! {
@@ -20,6 +41,17 @@ crate::choice! {
         Auto = "auto",
         SaeLens = "saelens",
         GemmaScope = "gemma_scope",
+        GemmaScope2 = "gemma_scope_2",
+        OpenMoss = "openmoss",
+        HookZ = "hook_z",
+        Sparsify = "sparsify",
+        DictionaryLearning = "dictionary_learning",
+        OpenAi = "openai",
+        Linear = "linear",
+        QwenScope = "qwen_scope",
+        CircuitTracer = "circuit_tracer",
+        CrossLayer = "clt",
+        Temporal = "temporal",
     }
 }
 
@@ -36,53 +68,56 @@ crate::options! {
         model: Option<String> = None,
         /// k of a top-k SAE, where the file does not say or another is wanted.
         k: Option<usize> = None,
+        /// The layer that is read, of a file that reads several.
+        layer: Option<usize> = None,
+        /// The layer that is written, of one that writes several; without it the one that it reads.
+        to_layer: Option<usize> = None,
     }
 }
 
-crate::options! {
-    /// The option `map` of `load_sae`: which tensor of a file is which weight.
-    #[allow(non_snake_case)] // the field's own names
-    pub struct MapOptions {
-        /// Tensor of W_enc `[d_in, d_sae]`.
-        W_enc: Option<String> = None,
-        /// Tensor of W_dec `[d_sae, d_out]`.
-        W_dec: Option<String> = None,
-        /// Tensor of b_enc.
-        b_enc: Option<String> = None,
-        /// Tensor of b_dec.
-        b_dec: Option<String> = None,
-        /// Tensor of the JumpReLU threshold, one or one for each feature.
-        threshold: Option<String> = None,
-        /// Which of W_enc and W_dec are stored the other way round.
-        transpose: Vec<String> = Vec::new(),
-        /// relu, jumprelu, topk, abstopk or none.
-        activation: String = "relu".to_string(),
-        /// b_dec is subtracted from the input.
-        subtract_b_dec: bool = false,
-    }
+/// A family of files: how one is told, and how it is read.
+pub(super) struct Family {
+    /// What `info` and messages call it.
+    pub name: &'static str,
+    format: SaeFormat,
+    /// What path and configuration say of such a file, its weights unseen. `None` where they do not mark one.
+    pub said: fn(&Beside) -> Option<Said>,
+    /// True for tensors (with what lies beside them) of this family. Broken ones are of it too: reading them says what is
+    /// wrong.
+    holds: fn(&Source) -> bool,
+    read: fn(&Source) -> Result<Inner>,
 }
 
-/// The option `map` as it was given; [`MapOptions`] reads it.
-#[derive(Clone, Debug)]
-pub struct TensorMap(pub OptionMap);
-
-impl OptionValue for TensorMap {
-    fn kind() -> String {
-        "a map of tensor names".into()
-    }
-    fn read(value: &Value) -> Option<Self> {
-        if let Value::Map(map) = value { Some(TensorMap(map.clone())) } else { None }
-    }
-    fn canonical(&self) -> Json {
-        MapOptions::parse(&self.0).map_or(Json::Null, |map| map.canonical())
-    }
+/// What path and configuration say of an SAE.
+#[derive(Default)]
+pub(super) struct Said {
+    pub hook: Option<String>,
+    /// The layer, where there is no hook.
+    pub layer: Option<usize>,
+    pub hook_out: Option<String>,
+    pub model: Option<String>,
+    pub d_in: Option<usize>,
+    pub d_sae: Option<usize>,
+    /// Further facts, for `info`.
+    pub facts: Vec<(String, String)>,
 }
 
-/// The folder of a bundle (a model with its SAEs, as the demo is one) that holds the SAEs.
-const SAES: &str = "saes";
-
-/// File names that mark an SAE's folder.
-pub(super) const WEIGHTS: [&str; 2] = ["sae_weights.safetensors", "params.npz"];
+/// All families. Where the tensors could be of several, one that path and configuration mark comes first, then the first.
+pub(super) const FAMILIES: &[Family] = &[
+    gemma_scope::ONE,
+    gemma_scope::TWO,
+    openmoss::FAMILY,
+    sparsify::FAMILY,
+    hook_z::FAMILY,
+    dictionary_learning::FAMILY,
+    sae_lens::FAMILY,
+    openai::FAMILY,
+    qwen_scope::FAMILY,
+    circuit_tracer::LAYER,
+    circuit_tracer::CROSS_LAYER,
+    linear::FAMILY,
+    temporal::FAMILY,
+];
 
 /// Loads an SAE or transcoder: `name` is a local path or a repository of the hub, `path` the folder or file inside it.
 ///
@@ -106,63 +141,45 @@ fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Re
         }
     };
     let list = files.list()?;
-    let weights = find_weights(files.as_ref(), &list, path.as_deref(), options.map.is_some())?;
+    let weights = find_weights(files.as_ref(), &list, path.as_deref())?;
     let file = files.path_of(&weights);
-    let bytes = files.open(&weights)?;
-    let tensors = if weights.ends_with(".npz") { npz::read(bytes, &file)? } else { safetensors::read(bytes, &file)? };
     let folder = weights.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let beside = |file: &str| if folder.is_empty() { file.to_string() } else { format!("{folder}/{file}") };
-    let read_json = |file: &str| -> Result<Option<Json>> {
-        let file = beside(file);
-        list.contains(&file).then(|| json::parse(files.open(&file)?.as_slice(), &files.path_of(&file))).transpose()
-    };
-
-    let is_archive = weights.ends_with(".npz");
-    let format = match options.format {
-        SaeFormat::Auto if is_archive && tensors.names().any(|name| name.eq_ignore_ascii_case("threshold")) => {
-            SaeFormat::GemmaScope
-        }
-        SaeFormat::Auto if tensors.find("W_enc").is_some() && list.contains(&beside("cfg.json")) => SaeFormat::SaeLens,
-        format => format,
-    };
     let dictionary_name = match (&path, folder) {
         (Some(path), _) if !weights.eq(path) => format!("{name}/{path}"),
         (None, folder) if !folder.is_empty() => format!("{name}/{folder}"),
         _ => name.to_string(),
     };
-    let mut inner = match (&options.map, format) {
-        (Some(map), _) => mapped(&MapOptions::parse(&map.0)?, &tensors, options, dictionary_name)?,
-        (None, SaeFormat::GemmaScope) => gemma_scope(&tensors, &full_path(&file), dictionary_name)?,
-        (None, SaeFormat::SaeLens) => {
-            let cfg =
-                read_json("cfg.json")?.ok_or_else(|| Error::format("there is no cfg.json beside the weights").file(&file))?;
-            let mut inner = sae_lens(&tensors, &cfg, options, dictionary_name).in_file(&file)?;
-            let sparsity = beside("sparsity.safetensors");
-            if list.contains(&sparsity) {
-                let set = safetensors::read(files.open(&sparsity)?, &files.path_of(&sparsity))?;
-                let log10 = set.get("sparsity")?.to_f64();
-                if log10.len() == inner.w_dec.shape()[0] {
-                    // SAELens adds 1e-10 before the logarithm; what is left of a dead feature is the rounding of f32.
-                    let density = |v: f64| Some(libm::pow(10.0, v) - 1e-10).filter(|density| *density > 1e-12).unwrap_or(0.0);
-                    inner = inner.with_stat("density", log10.into_iter().map(density).collect());
-                } else {
-                    inner.warnings.push(format!("sparsity.safetensors has {} values: left out", log10.len()));
-                }
-            }
-            inner
-        }
-        (None, SaeFormat::Auto) => return Err(unrecognised(&tensors)),
+    let sibling = |name: &str| -> Result<Option<TensorSet>> {
+        let path = if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") };
+        list.contains(&path).then(|| read_tensors(files.open(&path)?, &files.path_of(&path))).transpose()
     };
-    if let Some(hook) = &options.hook {
-        inner = at_hook(inner, hook)?;
-    }
-    if let (Some(k), Activation::TopK(_)) = (options.k, inner.activation) {
-        inner.activation = Activation::TopK(k);
+    let tensors = read_tensors(files.open(&weights)?, &file)?;
+    let mut source = Source {
+        // A map names the tensors as the file does.
+        tensors: if options.map.is_some() { tensors } else { unwrapped(tensors) },
+        beside: Beside::read(files.as_ref(), &list, &weights)?,
+        options,
+        name: dictionary_name,
+        format: "mapped",
+        sibling: &sibling,
+    };
+    let mut inner = match &options.map {
+        Some(map) => mapped::read(&MapOptions::parse(&map.0)?, &source)?,
+        None => {
+            let family = family_of(&source)?;
+            source.format = family.name;
+            (family.read)(&source).in_file(&file)?
+        }
+    };
+    if let Some(k) = options.k {
+        inner.activation = inner.activation.with_k(k);
     }
     if let Some(model) = &options.model {
         inner.facts.retain(|(what, _)| what != "model_name");
         inner.facts.push(("model_name".into(), model.clone()));
     }
+    inner.warnings.extend(not_finite(&inner));
+    inner.warnings.extend(looks_turned(&inner));
     inner.origin = Map::from_iter([
         ("source".to_string(), Json::from(file.display().to_string())),
         ("options".to_string(), options.canonical()),
@@ -170,351 +187,90 @@ fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Re
     Ok(inner.build())
 }
 
-/// The weights that a path means: the file itself, or the only SAE in or below the folder. In a bundle the path may begin at
-/// its folder of SAEs.
-fn find_weights(files: &dyn Files, list: &[String], path: Option<&str>, any: bool) -> Result<String> {
-    let is_below =
-        |file: &str, folder: &str| file.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let is_there = |path: &&str| list.iter().any(|file| is_below(file, path));
-    let in_bundle = path.filter(|path| !is_there(path)).map(|path| format!("{SAES}/{path}"));
-    let path = in_bundle.as_deref().filter(is_there).or(path);
-    if let Some(path) = path
-        && list.iter().any(|file| file == path)
-    {
-        return Ok(path.to_string());
+/// What in the vectors is no number. The matrices are not read on opening; `describe` counts their rows.
+fn not_finite(inner: &Inner) -> Option<String> {
+    let vectors = [("b_enc", &inner.b_enc), ("b_dec", &inner.b_dec), ("threshold", &inner.threshold)];
+    let counted = vectors.into_iter().filter_map(|(name, tensor)| {
+        let broken = tensor.as_ref()?.f32_cow().iter().filter(|v| !v.is_finite()).count();
+        (broken > 0).then(|| format!("{broken} of {name}"))
+    });
+    let counted: Vec<_> = counted.collect();
+    (!counted.is_empty()).then(|| format!("values that are NaN or infinite: {}", counted.join(", ")))
+}
+
+/// In a trained SAE a feature's encoder and decoder point the same way. Where the matrices are square, and they do so more
+/// with one of them turned round, its orientation may be wrong.
+fn looks_turned(inner: &Inner) -> Option<String> {
+    let w_enc = inner.w_enc.as_ref().filter(|w| w.shape()[0] == w.shape()[1] && inner.w_dec.shape() == w.shape())?;
+    let n = w_enc.shape()[0];
+    let (rows, turned, decoder) = (w_enc.t().to_f32(), w_enc.to_f32(), inner.w_dec.to_f32());
+    let alignment = |a: &[f32]| {
+        let cosine = |(a, b): (&[f32], &[f32])| {
+            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+            let norms = (dot(a, a) * dot(b, b)).sqrt();
+            if norms > 0.0 { dot(a, b) / norms } else { 0.0 }
+        };
+        a.chunks(n).zip(decoder.chunks(n)).map(cosine).sum::<f64>() / n as f64
+    };
+    let (as_read, otherwise) = (alignment(&rows), alignment(&turned));
+    // Chance gives 1/√n for one feature, 1/n for the mean of n; trained ones have 0.3 and more.
+    (otherwise > as_read.abs() + 0.2).then(|| {
+        format!(
+            "its square matrices may be turned round: the mean cosine of W_enc and W_dec is {as_read:.2}, with one of them transposed \
+             {otherwise:.2}"
+        )
+    })
+}
+
+/// The tensors of a file, which is opened as what it is, whatever it is called.
+fn read_tensors(bytes: Bytes, file: &Path) -> Result<TensorSet> {
+    let ending = file.extension().unwrap_or_default().to_string_lossy();
+    match (sniff(bytes.as_slice()), ending.as_ref()) {
+        (FileKind::Npz, _) | (FileKind::Zip, "npz") => npz::read(bytes, file),
+        (FileKind::Pickle | FileKind::Zip, _) => torch::read(bytes, file),
+        (FileKind::Safetensors, _) => safetensors::read(bytes, file),
+        // What it should be is said by its ending.
+        (_, "npz") => npz::read(bytes, file),
+        (_, "pt" | "pth") => torch::read(bytes, file),
+        _ => safetensors::read(bytes, file),
     }
-    let is_weights = |file: &str| {
-        let name = file.rsplit('/').next().unwrap_or(file);
-        WEIGHTS.contains(&name)
-            || any && (name.ends_with(".npz") || name.ends_with(".safetensors") && name != "sparsity.safetensors")
-    };
-    let below = |file: &str| path.is_none_or(|path| is_below(file, path));
-    let all: Vec<&String> = list.iter().filter(|file| is_weights(file)).collect();
-    let found: Vec<&String> = all.iter().copied().filter(|file| below(file)).collect();
-    let shown = |files: &[&String]| {
-        let folders: Vec<_> = files.iter().map(|f| f.rsplit_once('/').map_or(f.as_str(), |(folder, _)| folder)).collect();
-        let more = if folders.len() > 8 { format!(" and {} more", folders.len() - 8) } else { String::new() };
-        format!("{}{more}", folders[..folders.len().min(8)].join(", "))
-    };
-    match found[..] {
-        [only] => Ok(only.clone()),
-        [] => {
-            let what = path.map_or("there is no SAE".to_string(), |path| format!("there is no SAE at `{path}`"));
-            let error = Error::input(what).file(files.name());
-            let folders = all.iter().filter_map(|file| file.rsplit_once('/').map(|(folder, _)| folder));
-            let error = match path.and_then(|path| nearest(path, folders)) {
-                Some(near) => error.help(format!("did you mean `{near}`?")),
-                None => error,
-            };
-            if all.is_empty() {
-                Err(error.help(format!(
-                    "an SAE's folder holds cfg.json and sae_weights.safetensors (SAELens) or params.npz (Gemma Scope); for \
-                     another format name its file and pass `map`; files here: {}",
-                    list.iter().take(8).cloned().collect::<Vec<_>>().join(", ")
-                )))
-            } else {
-                Err(error.help(format!("there are: {}", shown(&all))))
+}
+
+/// Names of what an SAE's tensors can lie inside, as an entry of a checkpoint or as the beginning of every name.
+const WRAPPINGS: [&str; 8] = ["state_dict", "model_state_dict", "sae", "ae", "autoencoder", "model", "module", "_orig_mod"];
+
+/// The tensors by their bare names: out of a wrapping, and out of one inside it.
+fn unwrapped(mut tensors: TensorSet) -> TensorSet {
+    for _ in 0..2 {
+        let holds_matrices = |wrapping: &&&str| {
+            let inside = format!("{wrapping}.");
+            tensors.iter().any(|(name, tensor)| tensor.ndim() >= 2 && name.starts_with(&inside))
+        };
+        let Some(wrapping) = WRAPPINGS.iter().find(holds_matrices) else { break };
+        let inside = format!("{wrapping}.");
+        let mut bare = TensorSet::new(&tensors.source);
+        for (name, tensor) in tensors.iter() {
+            if let Some(name) = name.strip_prefix(&inside) {
+                bare.insert(name, tensor.clone());
             }
         }
-        _ => Err(Error::input(format!("there are {} SAEs: name one by its path", found.len()))
-            .file(files.name())
-            .help(format!("they are: {}", shown(&found)))),
+        bare.metadata = tensors.metadata;
+        let moved = bare.metadata.iter().filter_map(|(key, text)| Some((key.strip_prefix(&inside)?.to_string(), text.clone())));
+        bare.metadata.extend(moved.collect::<Vec<_>>());
+        tensors = bare;
     }
+    tensors
 }
 
-/// The whole path of a local file, for facts that stand in names of folders above.
-pub(super) fn full_path(file: &Path) -> PathBuf {
-    std::fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf())
-}
-
-fn at_hook(inner: Inner, hook: &str) -> Result<Inner> {
-    let Some((site, layer)) = Site::of_hook(hook) else {
-        return Err(Error::input(format!("the hook `{hook}` is not known")).help(
-            "hooks are named as in TransformerLens: blocks.5.hook_resid_post, blocks.5.attn.hook_z, blocks.5.hook_mlp_out, \
-             blocks.5.mlp.hook_post",
-        ));
-    };
-    let Inner { name, format, w_enc, w_dec, .. } = inner.clone();
-    let placed = Inner::new(name, &format, site, layer, w_enc, w_dec);
-    Ok(Inner { site, layer, hook: placed.hook, hook_out: None, read: placed.read, write: placed.write, ..inner })
-}
-
-/// Fails unless a tensor has this shape.
-fn check_shape(tensors: &TensorSet, name: &str, shape: &[usize], format: &str) -> Result<Tensor> {
-    let tensor = tensors.get(name)?;
-    if tensor.shape() == shape {
-        return Ok(tensor.clone());
+/// The family that the user names, else the one that the file is of.
+fn family_of(source: &Source) -> Result<&'static Family> {
+    if source.options.format != SaeFormat::Auto {
+        let named = FAMILIES.iter().find(|family| family.format == source.options.format);
+        return named.ok_or_else(|| Error::internal("a format without a family"));
     }
-    Err(Error::shape(format!("its shape is {:?}, but a {format} SAE has {shape:?} here", tensor.shape()))
-        .file(&tensors.source)
-        .tensor(name))
-}
-
-// ---- SAELens ----------------------------------------------------------------------------------------------------------
-
-/// A number, also when written as text.
-pub(super) fn size(value: &Json) -> Option<usize> {
-    let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    usize::try_from(number).ok()
-}
-
-/// What a cfg.json says under the first of `keys` that it has, in `metadata` or outside; null where it has none.
-pub(super) fn fact<'a>(cfg: &'a Json, keys: &[&str]) -> &'a Json {
-    let stored = keys.iter().flat_map(|key| [&cfg["metadata"][*key], &cfg[*key]]);
-    stored.into_iter().find(|value| !value.is_null()).unwrap_or(&Json::Null)
-}
-
-/// A SAELens SAE. Version 6 keeps what is not about the weights in `metadata`; older versions are flat, and version 2 has
-/// other names.
-fn sae_lens(tensors: &TensorSet, cfg: &Json, options: &SaeOptions, name: String) -> Result<Inner> {
-    let fact = |keys: &[&str]| fact(cfg, keys);
-    let version = fact(&["sae_lens_version"]).as_str().map_or("before 6", |version| version);
-    let format = format!("SAELens {version}");
-    let architecture = cfg["architecture"].as_str().unwrap_or("standard");
-    let function = fact(&["activation_fn_str", "activation_fn"]).as_str().unwrap_or("relu");
-    let stored_k = size(&cfg["k"]).or_else(|| size(&cfg["activation_fn_kwargs"]["k"]));
-    let k =
-        || options.k.or(stored_k).ok_or_else(|| Error::format("its cfg.json gives no k").help("pass it: load_sae(…, #{k: 32})"));
-    // TopK was often saved as `standard` with a top-k activation function.
-    let activation = match (architecture, function) {
-        ("topk", _) | ("standard", "topk") => Activation::TopK(k()?),
-        ("abstopk", _) => Activation::AbsTopK(k()?),
-        ("standard", "relu") => Activation::Relu,
-        ("standard", other) => {
-            return Err(Error::format(format!("the activation function `{other}` is not known")).help("known: relu, topk"));
-        }
-        ("jumprelu", _) => Activation::JumpRelu,
-        ("gated", _) => Activation::Gated,
-        (other, _) => {
-            return Err(Error::format(format!("the SAELens architecture `{other}` is not known"))
-                .help("known: standard, gated, jumprelu, topk, abstopk; for another pass `map`"));
-        }
-    };
-    if !fact(&["hook_head_index", "hook_point_head_index"]).is_null() {
-        return Err(Error::format("it reads a single head (hook_head_index), which is not known how to place"));
-    }
-
-    let (d_in, n) = tensors.get("W_enc")?.matrix_shape("W_enc").map_err(|e| e.tensor("W_enc"))?;
-    let (_, d_out) = tensors.get("W_dec")?.matrix_shape("W_dec").map_err(|e| e.tensor("W_dec"))?;
-    let w_enc = check_shape(tensors, "W_enc", &[d_in, n], "SAELens")?;
-    let mut w_dec = check_shape(tensors, "W_dec", &[n, d_out], "SAELens")?;
-    let vector = |name: &str| check_shape(tensors, name, &[n], "SAELens");
-    let mut warnings = Vec::new();
-    let mut rewrites = Vec::new();
-    for (key, stored) in [("d_in", d_in), ("d_sae", n)] {
-        if let Some(claimed) = size(&cfg[key]).filter(|claimed| *claimed != stored) {
-            warnings.push(format!("cfg.json says {key} {claimed}, the tensors have {stored}: {stored} is taken"));
-        }
-    }
-    let gate = match activation {
-        Activation::Gated => Some(Gate { b_gate: vector("b_gate")?, b_mag: vector("b_mag")?, r_mag: vector("r_mag")? }),
-        _ => None,
-    };
-    let threshold = match (activation, tensors.find("threshold"), tensors.find("log_threshold")) {
-        (Activation::JumpRelu, None, Some(_)) => {
-            rewrites.push("threshold = exp(log_threshold)".to_string());
-            Some(Tensor::vector(vector("log_threshold")?.to_f32().into_iter().map(libm::expf).collect()))
-        }
-        (Activation::JumpRelu, ..) => Some(vector("threshold")?),
-        _ => None,
-    };
-    for scaling in ["scaling_factor", "finetuning_scaling_factor"] {
-        if tensors.find(scaling).is_none() {
-            continue;
-        }
-        let factors = vector(scaling)?.to_f32();
-        if factors.iter().any(|factor| *factor != 1.0) {
-            for (row, factor) in w_dec.make_mut_f32().chunks_mut(d_out.max(1)).zip(factors) {
-                row.iter_mut().for_each(|v| *v *= factor);
-            }
-            rewrites.push(format!("rows of W_dec multiplied by {scaling}"));
-        }
-    }
-    let normalization = match fact(&["normalize_activations"]) {
-        Json::Null | Json::Bool(false) => Normalization::None,
-        Json::Bool(true) => Normalization::Folded,
-        Json::String(kind) => match kind.as_str() {
-            "none" => Normalization::None,
-            "expected_average_only_in" => Normalization::Folded,
-            "layer_norm" => Normalization::LayerNorm,
-            "constant_norm_rescale" => Normalization::ConstantNorm,
-            other => return Err(Error::format(format!("normalize_activations `{other}` is not known"))),
-        },
-        other => return Err(Error::format(format!("normalize_activations is {other}"))),
-    };
-    if normalization == Normalization::Folded {
-        warnings.push("trained on inputs of a fixed average norm; the factor is taken to be folded into the weights".into());
-    }
-
-    let mut inner = Inner::new(name, &format, Site::ResidPost, None, Some(w_enc), w_dec);
-    inner.b_enc = if gate.is_none() { Some(vector("b_enc")?) } else { None };
-    inner.b_dec = Some(check_shape(tensors, "b_dec", &[d_out], "SAELens")?);
-    inner.threshold = threshold;
-    inner.gate = gate;
-    inner.signed = matches!(activation, Activation::AbsTopK(_));
-    inner.activation = activation;
-    inner.subtract_b_dec = fact(&["apply_b_dec_to_input"]).as_bool().unwrap_or(true);
-    inner.normalization = normalization;
-    inner.rescale = cfg["rescale_acts_by_decoder_norm"].as_bool().unwrap_or(false);
-    inner.rewrites = rewrites;
-    inner.warnings = warnings;
-    for (what, keys) in [
-        ("model_name", &["model_name"][..]),
-        ("architecture", &["architecture"]),
-        ("prepend_bos", &["prepend_bos"]),
-        ("context_size", &["context_size"]),
-        ("dataset", &["dataset_path"]),
-        ("model_from_pretrained_kwargs", &["model_from_pretrained_kwargs"]),
-        ("neuronpedia_id", &["neuronpedia_id"]),
-    ] {
-        let value = fact(keys);
-        if !value.is_null() && value.as_object().is_none_or(|map| !map.is_empty()) {
-            inner.facts.push((what.into(), value.as_str().map_or_else(|| value.to_string(), str::to_string)));
-        }
-    }
-    if let Json::Object(metadata) = &cfg["metadata"] {
-        inner.metadata = metadata.clone();
-    }
-    match (fact(&["hook_name", "hook_point"]).as_str(), &options.hook) {
-        (Some(hook), None) => at_hook(inner, hook),
-        (None, None) => {
-            Err(Error::format("its cfg.json names no hook").help("pass it: load_sae(…, #{hook: \"blocks.5.hook_resid_post\"})"))
-        }
-        (_, Some(_)) => Ok(inner),
-    }
-}
-
-// ---- Gemma Scope --------------------------------------------------------------------------------------------------------
-
-/// A Gemma Scope 1 archive. Its arrays say nothing of layer and site: those stand in the path.
-fn gemma_scope(tensors: &TensorSet, path: &Path, name: String) -> Result<Inner> {
-    let stored = |key: &str| {
-        let lower = key.to_lowercase();
-        if tensors.find(key).is_none() && tensors.find(&lower).is_some() { lower } else { key.to_string() }
-    };
-    let n = tensors.get(&stored("b_enc"))?.numel();
-    let d_in = tensors.get(&stored("W_enc"))?.shape().first().copied().unwrap_or(0);
-    let d_out = tensors.get(&stored("b_dec"))?.numel();
-    let get = |key: &str, shape: &[usize]| check_shape(tensors, &stored(key), shape, "Gemma Scope");
-    let (w_enc, w_dec) = (get("W_enc", &[d_in, n])?, get("W_dec", &[n, d_out])?);
-
-    let PathFacts { site, layer, repository, width, average_l0 } = path_facts(path);
-    let mut inner = Inner::new(name, "Gemma Scope", site.unwrap_or_default(), layer, Some(w_enc), w_dec);
-    if site == Some(Site::Ln2Normalized) {
-        inner.hook_out = Some(Site::MlpOut.hook(layer));
-    }
-    if site.is_none() {
-        inner.warnings.push(
-            "its path names no site (gemma-scope-…-res, -mlp, -att): taken as a dictionary of the residual stream; \
-             name its hook if it is another"
-                .into(),
-        );
-    }
-    inner.b_enc = Some(get("b_enc", &[n])?);
-    inner.b_dec = Some(get("b_dec", &[d_out])?);
-    inner.threshold = Some(get("threshold", &[n])?);
-    inner.activation = Activation::JumpRelu;
-    if let Some(repository) = repository {
-        // gemma-scope-2b-pt-res → gemma-2-2b, gemma-scope-9b-it-res → gemma-2-9b-it
-        let mut words = repository.trim_start_matches("gemma-scope-").split('-');
-        if let (Some(size), Some(tuning)) = (words.next(), words.next()) {
-            let tuned = if tuning == "it" { "-it" } else { "" };
-            inner.facts.push(("model_name".into(), format!("gemma-2-{size}{tuned}")));
-        }
-    }
-    inner.facts.extend(width.map(|width| ("width".to_string(), width)));
-    inner.facts.extend(average_l0.map(|l0| ("average_l0".to_string(), l0)));
-    Ok(inner)
-}
-
-/// What the path of a Gemma Scope 1 archive says: `gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz`.
-pub(super) struct PathFacts {
-    pub site: Option<Site>,
-    pub layer: Option<usize>,
-    repository: Option<String>,
-    width: Option<String>,
-    average_l0: Option<String>,
-}
-
-pub(super) fn path_facts(path: &Path) -> PathFacts {
-    let parts: Vec<String> = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
-    let numbered = |prefix: &str| parts.iter().rev().find_map(|part| part.strip_prefix(prefix)).map(str::to_string);
-    let layer = numbered("layer_").and_then(|layer| layer.parse::<usize>().ok());
-    // A cached repository is called `models--google--gemma-scope-2b-pt-res`.
-    let repository = parts.iter().rev().find_map(|part| part.find("gemma-scope-").map(|at| part[at..].to_string()));
-    let site = match repository.as_deref().and_then(|name| name.rsplit('-').next()) {
-        _ if parts.iter().any(|part| part == "embedding") => Some(Site::Embed),
-        Some("res") => Some(Site::ResidPost),
-        Some("mlp") => Some(Site::MlpOut),
-        Some("att") => Some(Site::Z),
-        Some("transcoders") => Some(Site::Ln2Normalized),
-        _ => None,
-    };
-    let layer = layer.filter(|_| site.is_some() && site != Some(Site::Embed));
-    PathFacts { site, layer, repository, width: numbered("width_"), average_l0: numbered("average_l0_") }
-}
-
-// ---- anything else ------------------------------------------------------------------------------------------------------
-
-/// An SAE whose tensors the user has named.
-fn mapped(map: &MapOptions, tensors: &TensorSet, options: &SaeOptions, name: String) -> Result<Inner> {
-    for given in &map.transpose {
-        if given != "W_enc" && given != "W_dec" {
-            return Err(Error::input(format!("`transpose` in `map` names `{given}`")).help("it takes \"W_enc\" and \"W_dec\""));
-        }
-    }
-    let matrix = |key: &str, name: &Option<String>| -> Result<Option<Tensor>> {
-        let Some(name) = name else { return Ok(None) };
-        let tensor = tensors.get(name)?;
-        tensor.matrix_shape(key).map_err(|e| e.file(&tensors.source).tensor(name.as_str()))?;
-        Ok(Some(if map.transpose.iter().any(|t| t == key) { tensor.t() } else { tensor.clone() }))
-    };
-    let w_enc = matrix("W_enc", &map.W_enc)?;
-    let Some(w_dec) = matrix("W_dec", &map.W_dec)? else {
-        return Err(Error::input("`map` names no W_dec").help(listing(tensors)));
-    };
-    let (n, d_out) = (w_dec.shape()[0], w_dec.shape()[1]);
-    if let Some(w_enc) = w_enc.as_ref().filter(|w| w.shape()[1] != n) {
-        let message =
-            format!("W_enc is {:?} and W_dec {:?}: [d_in, d_sae] and [d_sae, d_out] are needed", w_enc.shape(), w_dec.shape());
-        return Err(Error::shape(message)
-            .file(&tensors.source)
-            .help("name what is stored the other way round in `transpose`: [\"W_enc\"]"));
-    }
-    let vector = |name: &Option<String>, len: usize| -> Result<Option<Tensor>> {
-        let Some(name) = name else { return Ok(None) };
-        let tensor = tensors.get(name)?;
-        match tensor.numel() {
-            size if size == len => Ok(Some(tensor.reshape(&[len])?)),
-            // One threshold for all features.
-            1 => Ok(Some(Tensor::vector(vec![tensor.to_f32()[0]; len]))),
-            size => {
-                Err(Error::shape(format!("has {size} values, but {len} are needed")).file(&tensors.source).tensor(name.as_str()))
-            }
-        }
-    };
-    let threshold = vector(&map.threshold, n)?;
-    let k = || options.k.ok_or_else(|| Error::input("a top-k SAE needs its k").help("pass it beside the map: #{map: …, k: 32}"));
-    let activation = match map.activation.as_str() {
-        "none" => Activation::None,
-        "relu" => Activation::Relu,
-        "jumprelu" if threshold.is_none() => return Err(Error::input("a JumpReLU SAE needs a `threshold` in `map`")),
-        "jumprelu" => Activation::JumpRelu,
-        "topk" => Activation::TopK(k()?),
-        "abstopk" => Activation::AbsTopK(k()?),
-        other => {
-            return Err(Error::input(format!("the activation `{other}` in `map` is not known"))
-                .help("known: none, relu, jumprelu, topk, abstopk"));
-        }
-    };
-    let mut inner = Inner::new(name, "mapped", Site::ResidPost, None, w_enc, w_dec);
-    inner.b_enc = vector(&map.b_enc, n)?;
-    inner.b_dec = vector(&map.b_dec, d_out)?;
-    inner.threshold = threshold;
-    inner.signed = matches!(activation, Activation::AbsTopK(_));
-    inner.activation = activation;
-    inner.subtract_b_dec = map.subtract_b_dec;
-    Ok(inner)
+    let possible: Vec<&Family> = FAMILIES.iter().filter(|family| (family.holds)(source)).collect();
+    let marked = possible.iter().find(|family| (family.said)(&source.beside).is_some());
+    marked.or(possible.first()).copied().ok_or_else(|| unrecognised(source))
 }
 
 /// The tensors of a file with shapes and dtypes, for a message.
@@ -524,9 +280,18 @@ fn listing(tensors: &TensorSet) -> String {
     format!("its tensors are: {}{more}", shown.join(", "))
 }
 
-fn unrecognised(tensors: &TensorSet) -> Error {
-    Error::format("this is no SAE format that is known").file(&tensors.source).help(listing(tensors)).help(
-        "known: SAELens (cfg.json beside it), Gemma Scope (params.npz); open anything else with \
-               #{map: #{W_enc: \"…\", W_dec: \"…\", b_enc: \"…\", b_dec: \"…\", transpose: [\"W_enc\"], activation: \"relu\"}}",
-    )
+fn unrecognised(source: &Source) -> Error {
+    let mut error =
+        Error::format("this is no SAE format that is known").file(&source.tensors.source).help(listing(&source.tensors));
+    let square =
+        |(_, tensor): (&str, &crate::tensor::Tensor)| matches!(tensor.shape(), [rows, cols] if rows == cols && *rows > 1);
+    if source.tensors.iter().any(square) {
+        error = error.help("a square matrix shows no orientation: name its format with `format` if it is a known one");
+    }
+    let names: Vec<_> = FAMILIES.iter().map(|family| family.name).collect();
+    error.help(format!(
+        "known: {}, some of them by the configuration beside the weights; open anything else with #{{map: #{{W_enc: \"…\", \
+         W_dec: \"…\", b_enc: \"…\", b_dec: \"…\", transpose: [\"W_enc\"], activation: \"relu\"}}}}",
+        names.join(", ")
+    ))
 }

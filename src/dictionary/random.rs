@@ -61,11 +61,17 @@ pub fn random_directions(
     };
     let direct = |route: &Route| matches!(route, Route::Direct { .. });
     let (write, mapped) = match model {
-        Some(model) if !direct(&inner.write) => (Some(dictionary.write(model, work)?), true),
+        Some(model) if !direct(&inner.write) || matches!(inner.read, Route::Norm(_)) => {
+            (Some(dictionary.write(model, work)?), true)
+        }
         _ => (own(Some(dictionary.w_dec()), &inner.write), false),
     };
     // What has no read direction in the residual stream has none there for its null.
-    let read = if mapped && !direct(&inner.read) { None } else { own(dictionary.w_enc().map(|w| w.t()), &inner.read) };
+    let read = match (&inner.read, model) {
+        (Route::Norm(_), Some(model)) if inner.w_enc.is_some() => Some(dictionary.read(model)?),
+        (route, _) if mapped && !direct(route) => None,
+        (route, _) => own(dictionary.w_enc().map(|w| w.t()), route),
+    };
     let draw = |directions: Option<Directions>, stream| {
         directions.map(|directions| draw(&directions, n, options.kind, seed, stream, work)).transpose()
     };
@@ -78,7 +84,7 @@ pub fn random_directions(
     null.read = kept(&inner.read);
     null.write = kept(&inner.write);
     null.hook = inner.hook.clone();
-    null.hook_out = inner.hook_out.clone();
+    null.out = inner.out.clone();
     null.signed = true;
     null.origin =
         [("random".to_string(), json!({"like": dictionary.id(), "options": options.canonical()}))].into_iter().collect();

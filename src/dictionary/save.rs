@@ -30,17 +30,24 @@ pub fn save_sae(dictionary: &Dictionary, folder: &Path, precision: Precision) ->
     let inner = &dictionary.0;
     let architecture = match inner.activation {
         Activation::Relu => "standard",
-        Activation::JumpRelu => "jumprelu",
+        // What SAELens makes of a trained batch top-k too.
+        Activation::JumpRelu | Activation::BatchTopK(_) => "jumprelu",
         Activation::TopK(_) => "topk",
         Activation::AbsTopK(_) => "abstopk",
         Activation::Gated => "gated",
         Activation::None => return unfit(dictionary, "it has no activation function"),
+        Activation::GroupMax(_) | Activation::MatchingPursuit { .. } => {
+            return unfit(dictionary, "its activation function is not one that can be written");
+        }
     };
     let (Some(w_enc), Some(b_dec)) = (&inner.w_enc, &inner.b_dec) else {
         return unfit(dictionary, "it has no encoder or no b_dec");
     };
-    if inner.hook_out.is_some() || dictionary.d_in() != dictionary.d_out() {
+    if inner.out.is_some() || dictionary.d_in() != dictionary.d_out() {
         return unfit(dictionary, "it writes elsewhere than it reads");
+    }
+    if matches!(inner.normalization, Normalization::Constant(_)) {
+        return unfit(dictionary, "its input is scaled by a factor that has no place in the files");
     }
     let mut weights = TensorSet::new(folder);
     weights.insert("W_enc", w_enc.contiguous());
@@ -78,7 +85,7 @@ pub fn save_sae(dictionary: &Dictionary, folder: &Path, precision: Precision) ->
         "metadata": metadata,
         "architecture": architecture,
     });
-    if let Some(k) = inner.activation.k() {
+    if let Some(k) = inner.activation.k().filter(|_| architecture != "jumprelu") {
         cfg["k"] = json!(k);
         cfg["rescale_acts_by_decoder_norm"] = json!(inner.rescale);
     }

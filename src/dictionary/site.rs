@@ -99,25 +99,74 @@ impl Site {
 
     /// The site that a hook name means: TransformerLens's, or a Hugging Face module path that leaves no doubt.
     pub fn of_hook(name: &str) -> Option<(Site, Option<usize>)> {
+        HookPoint::parse(name).map(|hook| (hook.site, hook.layer))
+    }
+}
+
+/// A place as a hook names it, which may lie on the far side of a norm from the residual stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HookPoint {
+    /// TransformerLens's name.
+    pub name: String,
+    pub site: Site,
+    pub layer: Option<usize>,
+    /// The norm whose gain stands between the hook and the site: `ln2` for what the MLP reads, gain included, `ln1_post` and
+    /// `ln2_post` for what a module puts out before its post-norm. A model without that norm has nothing between them.
+    pub norm: Option<&'static str>,
+}
+
+/// Prefixes of Hugging Face's module paths, the longest of a beginning first.
+const PREFIXES: [&str; 6] =
+    ["model.language_model.", "language_model.model.", "language_model.", "model.", "transformer.", "gpt_neox."];
+
+impl HookPoint {
+    pub fn new(site: Site, layer: Option<usize>) -> Self {
+        HookPoint { name: site.hook(layer), site, layer, norm: None }
+    }
+
+    /// The input of the MLP, after the norm and its gain.
+    pub fn mlp_input(layer: usize) -> Self {
+        let name = format!("blocks.{layer}.mlp.hook_in");
+        HookPoint { name, site: Site::Ln2Normalized, layer: Some(layer), norm: Some("ln2") }
+    }
+
+    /// Reads TransformerLens's names, and Hugging Face's module paths (FORMATS 3.1). `post_attention_layernorm` is not known:
+    /// what it is depends on the architecture.
+    pub fn parse(name: &str) -> Option<Self> {
         if let Some(rest) = name.strip_prefix("blocks.") {
             let (layer, hook) = rest.split_once('.')?;
-            let layer = Some(layer.parse().ok()?);
-            let site = Site::ALL.iter().find(|site| site.hook(layer) == name || site.hook(None) == hook)?;
-            return Some((*site, layer));
+            let layer = layer.parse().ok()?;
+            return match hook {
+                "mlp.hook_in" => Some(Self::mlp_input(layer)),
+                "mlp.hook_out" => Some(HookPoint { norm: Some("ln2_post"), ..Self::new(Site::MlpOut, Some(layer)) }),
+                _ => {
+                    let site = Site::ALL.iter().find(|site| site.hook(Some(layer)) == name || site.hook(None) == hook)?;
+                    Some(Self::new(*site, Some(layer)))
+                }
+            };
         }
-        if name == "hook_embed" || name == "unembed" {
-            return Some((if name == "unembed" { Site::Unembed } else { Site::Embed }, None));
+        let bare = PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+        match bare {
+            "unembed" => return Some(Self::new(Site::Unembed, None)),
+            "hook_embed" | "embed_tokens" | "wte" | "embed_in" => return Some(Self::new(Site::Embed, None)),
+            _ => {}
         }
-        let bare = ["model.", "transformer.", "gpt_neox."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
         let rest = bare.strip_prefix("layers.").or_else(|| bare.strip_prefix("h."))?;
         let (layer, module) = rest.split_once('.').unwrap_or((rest, "output"));
-        let site = match module {
-            "output" => Site::ResidPost,
-            "self_attn.o_proj.input" => Site::Z,
-            "mlp.down_proj.input" => Site::MlpPost,
-            _ => return None,
-        };
-        Some((site, Some(layer.parse().ok()?)))
+        let layer = layer.parse().ok()?;
+        let at = |site, norm| Some(HookPoint { norm, ..Self::new(site, Some(layer)) });
+        // A module without a word is its output.
+        match module.strip_suffix(".output").unwrap_or(module) {
+            "output" => at(Site::ResidPost, None),
+            "input" => at(Site::ResidPre, None),
+            "self_attn.o_proj.input" | "attn.c_proj.input" | "attention.dense.input" => at(Site::Z, None),
+            "mlp.down_proj.input" | "mlp.c_proj.input" | "mlp.dense_4h_to_h.input" => at(Site::MlpPost, None),
+            "self_attn" | "attn" | "attention" => at(Site::AttnOut, Some("ln1_post")),
+            "mlp" => at(Site::MlpOut, Some("ln2_post")),
+            "post_feedforward_layernorm" => at(Site::MlpOut, None),
+            "mlp.input" | "pre_feedforward_layernorm" => Some(Self::mlp_input(layer)),
+            _ => None,
+        }
     }
 }
 
@@ -133,6 +182,16 @@ mod tests {
         }
         assert_eq!(Site::of_hook("model.layers.12"), Some((Site::ResidPost, Some(12))));
         assert_eq!(Site::of_hook("layers.3.self_attn.o_proj.input"), Some((Site::Z, Some(3))));
+        let parse = |name| HookPoint::parse(name).map(|hook| (hook.name, hook.norm));
+        let hook = |name: &str, norm| Some((name.to_string(), norm));
+        assert_eq!(parse("model.layers.3.pre_feedforward_layernorm.output"), hook("blocks.3.mlp.hook_in", Some("ln2")));
+        assert_eq!(parse("blocks.3.mlp.hook_in"), hook("blocks.3.mlp.hook_in", Some("ln2")));
+        assert_eq!(parse("blocks.3.ln2.hook_normalized"), hook("blocks.3.ln2.hook_normalized", None));
+        assert_eq!(parse("gpt_neox.layers.3.mlp"), hook("blocks.3.hook_mlp_out", Some("ln2_post")));
+        assert_eq!(parse("model.layers.3.post_feedforward_layernorm.output"), hook("blocks.3.hook_mlp_out", None));
+        assert_eq!(parse("transformer.h.3.attn"), hook("blocks.3.hook_attn_out", Some("ln1_post")));
+        assert_eq!(parse("embed_tokens"), hook("hook_embed", None));
+        assert_eq!(parse("model.layers.3.post_attention_layernorm.output"), None);
         assert_eq!(Site::of_hook("blocks.x.hook_resid_pre"), None);
         assert_eq!(Site::of_hook("blocks.1.hook_nothing"), None);
     }

@@ -1,46 +1,33 @@
 //! npz: a zip of npy files (FORMATS 6.2). Stored members are views on the mapped archive, however large; deflated ones are
 //! inflated on opening.
 
+use super::archive::Archive;
 use super::sniff::{FileKind, sniff, wrong_kind};
 use super::{TensorSet, npy};
 use crate::error::{Error, Result};
 use crate::tensor::Bytes;
-use std::io::{Cursor, Read, Write};
+use std::io::{Cursor, Write};
 use std::path::Path;
 use zip::CompressionMethod;
-use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
-
-/// The end record of a zip with the longest comment: where there is none in so many last bytes, there is none.
-const END_RECORD: usize = 22 + 65_535;
-/// A member that inflates beyond this size must not be more than [`BOMB_RATIO`] times smaller in the archive.
-const BOMB_SIZE: u64 = 1 << 30;
-const BOMB_RATIO: u64 = 100;
 
 /// Reads an npz archive; a tensor is named as its member without `.npy`.
 ///
 /// # Errors
 /// It is not such an archive, is truncated, or a member cannot be read; the message names the member.
 pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
-    let data = bytes.as_slice();
-    if !matches!(sniff(data), FileKind::Npz | FileKind::Zip) {
-        return Err(wrong_kind(data, file, "a NumPy archive"));
+    if !matches!(sniff(bytes.as_slice()), FileKind::Npz | FileKind::Zip) {
+        return Err(wrong_kind(bytes.as_slice(), file, "a NumPy archive"));
     }
-    let tail = &data[data.len().saturating_sub(END_RECORD)..];
-    if !tail.windows(4).any(|w| w == b"PK\x05\x06") {
-        return Err(Error::format("is truncated: the zip directory at its end is missing")
-            .file(file)
-            .help("the download or copy did not finish; fetch it again"));
-    }
-    let broken = |e: ZipError| Error::format(format!("is a broken zip archive: {e}")).file(file);
-    let mut archive = zip::ZipArchive::new(Cursor::new(data)).map_err(broken)?;
-    if archive.has_duplicate_names() {
-        return Err(Error::format("holds two members of one name").file(file));
-    }
+    let mut archive = Archive::open(&bytes, file)?;
     let mut set = TensorSet::new(file);
     for index in 0..archive.len() {
-        let (name, member) = member(&bytes, &mut archive, index).map_err(|e| e.file(file))?;
-        let tensor = npy::parse(&member).map_err(|e| e.tensor(&name).file(file))?;
+        let path = archive.path(index).map_err(|e| e.file(file))?;
+        let Some(name) = path.strip_suffix(".npy").filter(|name| !name.is_empty()) else {
+            let message = "is not named `….npy`, so this is no archive of NumPy arrays";
+            return Err(Error::format(message).tensor(path).file(file));
+        };
+        let tensor = archive.read(index).and_then(|member| npy::parse(&member)).map_err(|e| e.tensor(name).file(file))?;
         set.insert(name, tensor);
     }
     Ok(set)
@@ -64,54 +51,6 @@ pub fn write(tensors: &TensorSet) -> Result<Vec<u8>> {
     }
     let written = archive.finish().map_err(|e| Error::internal(format!("cannot write a zip archive: {e}")))?;
     Ok(written.into_inner())
-}
-
-/// The name and the bytes of one member: a view where it is stored, else inflated.
-fn member(bytes: &Bytes, archive: &mut zip::ZipArchive<Cursor<&[u8]>>, index: usize) -> Result<(String, Bytes)> {
-    let unreadable = |e: ZipError| Error::format(format!("member {index} cannot be read: {e}"));
-    let raw = archive.by_index_raw(index).map_err(unreadable)?;
-    let path = raw.name().map_err(unreadable)?.into_owned();
-    let name = path.strip_suffix(".npy").unwrap_or_default().to_string();
-    let fault = |message: String| Error::format(message).tensor(&path);
-    if name.is_empty() {
-        return Err(fault("is not named `….npy`, so this is no archive of NumPy arrays".into()));
-    }
-    if path.starts_with('/') || path.contains('\\') || path.split('/').any(|part| part == "..") {
-        return Err(fault("has a name that points out of the archive".into()));
-    }
-    if raw.encrypted() {
-        return Err(fault("is encrypted".into()));
-    }
-    let (method, packed, size) = (raw.compression(), raw.compressed_size(), raw.size());
-    let start = raw.data_start();
-    drop(raw);
-    match method {
-        CompressionMethod::Stored => {
-            let start = start.and_then(|start| usize::try_from(start).ok());
-            let (Some(start), Ok(len), true) = (start, usize::try_from(size), packed == size) else {
-                return Err(fault(format!("is stored, but its sizes {packed} and {size} differ")));
-            };
-            Ok((name, bytes.slice(start, len).map_err(|e| e.tensor(&path))?))
-        }
-        CompressionMethod::Deflated => {
-            if size > BOMB_SIZE && size / BOMB_RATIO > packed {
-                return Err(fault(format!("would inflate from {packed} to {size} bytes; that is no array of weights")));
-            }
-            let mut inflated = Vec::new();
-            // One byte more than is there: the reader checks the CRC only when it is asked beyond its end.
-            archive
-                .by_index(index)
-                .and_then(|member| Ok(member.take(size.saturating_add(1)).read_to_end(&mut inflated)?))
-                .map_err(|e| fault(format!("cannot be inflated: {e}")))?;
-            if inflated.len() as u64 != size {
-                return Err(fault(format!("inflates to {} bytes, but the archive says {size}", inflated.len())));
-            }
-            Ok((name, Bytes::from(inflated)))
-        }
-        other => {
-            Err(fault(format!("is compressed by {other}, which is not supported")).help("use np.savez or np.savez_compressed"))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -72,8 +72,7 @@ pub fn wrong_kind(bytes: &[u8], file: &Path, wanted: &str) -> Error {
         FileKind::Safetensors => error("is a safetensors file").help("files of this kind are opened as `.safetensors`"),
         FileKind::Npz => error("is a NumPy archive").help("files of this kind are opened as `.npz`"),
         FileKind::Npy => error("is a NumPy array").help("files of this kind are opened as `.npy`"),
-        FileKind::Pickle => error("is a PyTorch checkpoint (pickle)")
-            .help("a pickle can run code; in Python, save its tensors again with `safetensors.torch.save_file`"),
+        FileKind::Pickle => error("is a PyTorch checkpoint (pickle)").help("files of this kind are opened as `.pt`"),
         FileKind::Zip => error("is a zip archive").help("unpack it, and name the weights inside"),
         FileKind::Json => error("is JSON text")
             .help(format!("it may be the error message of a download; it begins with `{}`", beginning(bytes))),

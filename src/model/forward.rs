@@ -241,6 +241,9 @@ impl Forward {
             return Err(Error::input(format!("a text of {longest} tokens is longer than the model's context of {n_ctx}"))
                 .help("cut it into pieces"));
         }
+        for edit in &request.edits {
+            self.check_edit(edit, texts).map_err(|e| e.context(format!("editing {}", edit.hook.name())))?;
+        }
         let maps = request.keep.iter().copied().chain(request.edits.iter().map(|edit| edit.hook)).find(|hook| hook.is_map());
         match maps {
             Some(hook) if texts.len() > 1 => {
@@ -248,6 +251,37 @@ impl Forward {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_edit(&self, edit: &Edit, texts: &[&[usize]]) -> Result<()> {
+        match (edit.head, edit.hook.heads(&self.cfg)) {
+            (Some(_), None) => return Err(Error::input("there are no heads at this hook")),
+            (Some(head), Some(heads)) if head >= heads => {
+                return Err(Error::input(format!(
+                    "head {head} is out of range: there are {heads} at this hook, numbered from 0"
+                )));
+            }
+            _ => {}
+        }
+        if let Op::Scale(factor) = edit.op
+            && !factor.is_finite()
+        {
+            return Err(Error::input(format!("the factor {factor} is not finite")));
+        }
+        if let Op::Add(value) | Op::Replace(value) = &edit.op
+            && value.to_f32().iter().any(|v| !v.is_finite())
+        {
+            return Err(Error::input("the value holds numbers that are not finite"));
+        }
+        let Some(positions) = &edit.positions else { return Ok(()) };
+        for text in texts {
+            let mut found = positions.resolve(text.len(), "position")?;
+            found.sort_unstable();
+            if let Some(twice) = found.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(Error::input(format!("position {} is named twice", twice[0])));
+            }
+        }
+        Ok(())
     }
 
     /// Rows of a table, widened.
@@ -353,7 +387,10 @@ impl Forward {
         let width = sequence.k.len() / (heads.n_kv_heads * heads.d_head);
         let shape = Shape { rows, heads: heads.n_heads, width };
         let mut map = heads.score_map(sequence, work)?;
-        taps.at(scores, &mut map, shape)?;
+        taps.edit(scores, &mut map, shape)?;
+        // No edit lets a query see what comes after it.
+        heads.mask(&mut map, rows, width);
+        taps.keep(scores, &map, shape)?;
         map.chunks_exact_mut(width).for_each(pointwise::softmax);
         taps.at(pattern, &mut map, shape)?;
         heads.attend_by(&map, sequence, work)

@@ -36,7 +36,7 @@ impl SpecialMask {
     /// token is taken for never trained.
     pub(super) fn of(w_e: &Tensor, vocabulary: &Vocabulary, work: &Work) -> Result<Self> {
         let kind = |id: usize| match vocabulary.kind(id) {
-            TokenKind::Normal if vocabulary.lone_byte(id).is_some() => TokenKind::Byte,
+            TokenKind::Normal if vocabulary.is_fragment(id) => TokenKind::Byte,
             kind => kind,
         };
         let kinds: Vec<TokenKind> = (0..vocabulary.len()).map(kind).collect();
@@ -48,7 +48,7 @@ impl SpecialMask {
         let those = |is: &dyn Fn(usize) -> bool| (0..kinds.len()).filter(|id| is(*id)).collect::<Vec<_>>();
         let mut reserved = those(&|id| matches!(kinds[id], TokenKind::Unused | TokenKind::Padded));
         if reserved.is_empty() {
-            reserved = those(&|id| vocabulary.lone_byte(id).is_some_and(|byte| IMPOSSIBLE.contains(&byte)));
+            reserved = those(&|id| vocabulary.single_byte(id).is_some_and(|byte| IMPOSSIBLE.contains(&byte)));
         }
         if !reserved.is_empty() {
             let like_reserved = like(w_e, &reserved, work)?;

@@ -255,12 +255,16 @@ impl Vocabulary {
         }
     }
 
-    /// The byte of a token that is a single byte outside ASCII: half a character, no text of its own.
-    pub fn lone_byte(&self, id: usize) -> Option<u8> {
-        match self.bytes(id)[..] {
-            [byte] if !byte.is_ascii() => Some(byte),
-            _ => None,
-        }
+    /// The byte of a token that is one byte.
+    pub(super) fn single_byte(&self, id: usize) -> Option<u8> {
+        if let [byte] = self.bytes(id)[..] { Some(byte) } else { None }
+    }
+
+    /// True for a token that is no text of its own: parts of characters, a control character (other than tab and line ends).
+    pub(super) fn is_fragment(&self, id: usize) -> bool {
+        let bytes = self.bytes(id);
+        let is_control = matches!(bytes[..], [byte] if byte.is_ascii_control() && !matches!(byte, b'\t' | b'\n' | b'\r'));
+        is_control || std::str::from_utf8(&bytes).is_err()
     }
 
     /// Ids sorted by a hash of their text, then by id.

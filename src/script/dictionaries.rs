@@ -41,8 +41,10 @@ pub(super) fn entries() -> Vec<Entry> {
 fn making() -> Vec<Entry> {
     vec![
         entry! {
-            /// Loads an SAE: a file, a folder or a hub id, with `path` for the folder or file inside (`list_saes` names them). Formats: SAELens (cfg.json and
-            /// sae_weights.safetensors), Gemma Scope (params.npz); `#{map: #{W_enc: "enc.weight", …}}` opens anything else.
+            /// Loads an SAE or transcoder: a file, a folder or a hub id, with `path` for the folder or file inside (`list_saes` names them). The
+            /// format is found by content: SAELens, Gemma Scope 1 and 2, Llama Scope and OpenMOSS, sparsify, dictionary_learning, OpenAI,
+            /// Goodfire, qresearch, Qwen-Scope, hook_z by Kissane, circuit-tracer; `#{map: #{W_enc: "enc.weight", …}}` opens anything
+            /// else. Of a file with several layers, `#{layer, to_layer}` names the one that reads and the one that is written.
             ///
             /// Errors: nothing of that name, a broken file, tensors that do not fit together, a square matrix of no known format.
             ///
@@ -58,7 +60,7 @@ fn making() -> Vec<Entry> {
         },
         entry! {
             /// The SAEs in a folder, a repository or a bundle of a model with its SAEs, as a table: `path` (for `load_sae(name, path)`),
-            /// `format`, `hook`, `layer`, `d_in`, `d_sae`, as far as their files say it; weights are not opened.
+            /// `format`, `hook`, `layer`, `d_in`, `d_sae`, as far as names and configurations say it; weights are not opened.
             ///
             /// Errors: nothing of that name, a broken cfg.json.
             ///

@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::model::forward::{self, GenerateOptions, Pass};
 use crate::script::convert::{FromScript, describe};
 use crate::script::declare::{Call, Entry};
-use crate::tensor::Tensor;
+use crate::tensor::{Class, Tensor};
 use rhai::Dynamic;
 
 crate::native!(Pass, "ActivationCache");
@@ -18,11 +18,20 @@ fn tokens(call: &Call<'_>, model: &Model, input: &Dynamic) -> Result<Vec<usize>>
         return model.encode(&text, &Default::default(), call.work());
     }
     if let Some(ids) = input.read_lock::<Tensor>() {
+        if ids.ndim() != 1 || ids.dtype().class() != Class::Int {
+            let (shape, dtype) = (ids.shape(), ids.dtype());
+            return Err(Error::input(format!("token ids are a vector of whole numbers, not {dtype} of shape {shape:?}")));
+        }
         let id = |id: i64| usize::try_from(id).map_err(|_| Error::input(format!("{id} is no token id")));
         return ids.to_i64().into_iter().map(id).collect();
     }
-    let wrong = || Error::input(format!("a model runs a text or an array of token ids, not {}", describe(input)));
-    Vec::<usize>::from_script(input).ok_or_else(wrong)
+    let Some(items) = Vec::<Dynamic>::from_script(input) else {
+        return Err(Error::input(format!("a model runs a text or an array of token ids, not {}", describe(input))));
+    };
+    let id = |(i, item): (usize, &Dynamic)| {
+        usize::from_script(item).ok_or_else(|| Error::input(format!("element {i} of the ids is no token id: {}", describe(item))))
+    };
+    items.iter().enumerate().map(id).collect()
 }
 
 pub(super) fn entries() -> Vec<Entry> {
@@ -98,7 +107,9 @@ pub(super) fn entries() -> Vec<Entry> {
             fn generate(call, model: Model, prompt: Dynamic; options: GenerateOptions) -> String {
                 let mut ids = tokens(call, &model, &prompt)?;
                 ids.extend(forward::generate(&model, &ids, &options, call.work())?);
-                Ok(model.vocabulary().decode(&ids))
+                // What the tokenizer put before a text is not part of it.
+                let begin = if prompt.is_string() { model.encode("", &Default::default(), call.work())?.len() } else { 0 };
+                Ok(model.vocabulary().decode(&ids[begin..]))
             }
         },
     ]

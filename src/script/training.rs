@@ -4,9 +4,17 @@ use crate::dictionary::Dictionary;
 use crate::entry;
 use crate::error::Error;
 use crate::model::Model;
+use crate::model::forward::Hook;
 use crate::options::Value;
 use crate::script::declare::Entry;
 use crate::training::{Job, ModelActivations, ModelLoss, Sequences, TrainOptions, evaluate, read_texts, train};
+
+/// Trainings that one loop may run in one folder do not meet in one file.
+fn checkpoint_name(job: &Job, seed: Option<u64>) -> String {
+    let size = job.d_sae.map_or_else(String::new, |n| format!("-{n}"));
+    let seed = seed.map_or_else(String::new, |seed| format!("-seed{seed}"));
+    format!("{}.{}-k{}{size}{seed}.checkpoint.safetensors", job.hook, job.arch.name(), job.k)
+}
 
 pub(super) fn entries() -> Vec<Entry> {
     vec![entry! {
@@ -15,7 +23,7 @@ pub(super) fn entries() -> Vec<Entry> {
         /// `.cfg.metadata.figures` and go with the SAE when `save(sae, "folder")` writes it in SAELens's layout.
         ///
         /// The state is stored in the output folder every `checkpoint_every` steps; with `resume: true` the same call goes on from
-        /// there, with the same result. Errors: an unknown hook, texts too short, a resume with other settings.
+        /// there, with the same result. Errors: an unknown hook, texts too short, a resume with other settings, texts or weights.
         ///
         /// ```rhai
         /// let texts = ["The quick brown fox jumps over the lazy dog. ", "In the beginning there was a word, and it was long."];
@@ -26,10 +34,12 @@ pub(super) fn entries() -> Vec<Entry> {
         /// assert(load_sae(out_dir() + "/sae").d_sae == 24);
         /// ```
         fn train_sae(call, model: Model, hook: String, texts: Value; options: TrainOptions) -> Dictionary {
+            let jobs = [Job::new(hook.as_str(), &options)];
+            Hook::parse(&hook, model.cfg())?;
             let mut options = options;
-            // Two trainings in one folder must not meet in one file.
-            let name = options.checkpoint.take().unwrap_or_else(|| format!("{hook}.checkpoint.safetensors"));
+            let name = options.checkpoint.take().unwrap_or_else(|| checkpoint_name(&jobs[0], options.seed));
             options.checkpoint = Some(super::files::place(call, "train_sae", &name)?.display().to_string());
+            options.check(&jobs)?;
             let (texts, name) = read_texts(&texts)?;
             let hooks = [hook.clone()];
             let sequences = Sequences::new(&model, &texts, &name, options.context, call.work())?;
@@ -37,7 +47,6 @@ pub(super) fn entries() -> Vec<Entry> {
             let mut source = ModelActivations::new(&model, &hooks, train_on, call.work())?;
             let mut splice = ModelLoss::new(&model, &hooks, &held_out, options.skip_bos, call.work())?;
             let mut held_out = ModelActivations::new(&model, &hooks, held_out, call.work())?;
-            let jobs = [Job::new(hook.as_str(), &options)];
             let Some(sae) = train(&jobs, &mut source, &options, call.work())?.pop() else {
                 return Err(Error::internal("a training gave no SAE"));
             };

@@ -73,7 +73,12 @@ pub(super) fn read(path: &Path, settings: &Map<String, Json>) -> Result<Option<C
     for key in keys {
         let (then, now) = (stored.get(key).unwrap_or(&Json::Null), settings.get(key).unwrap_or(&Json::Null));
         if then != now {
-            return Err(Error::input(format!("the training cannot be resumed: `{key}` was {then}, and is {now} now"))
+            let what = match key.as_str() {
+                "dataset_fingerprint" => "the texts are others".to_string(),
+                "model_fingerprint" => "the model has other weights".to_string(),
+                _ => format!("`{key}` was {then}, and is {now} now"),
+            };
+            return Err(Error::input(format!("the training cannot be resumed: {what}"))
                 .file(path)
                 .help("resume with the settings of the checkpoint, or begin anew with `resume: false`"));
         }

@@ -11,6 +11,8 @@ use serde_json::{Value as Json, json};
 /// The model's cross-entropy (nats a token) with the SAE's reconstruction in place of the activations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CrossEntropy {
+    /// Number of tokens whose prediction was measured.
+    pub tokens: usize,
     /// As the model is.
     pub clean: f64,
     /// With the reconstruction.
@@ -58,6 +60,7 @@ impl Figures {
         if let (Some(ce), Json::Object(map)) = (&self.cross_entropy, &mut json) {
             let facts =
                 [("ce_clean", ce.clean), ("ce_sae", ce.reconstructed), ("ce_zero", ce.zero), ("ce_recovered", ce.recovered())];
+            map.insert("ce_tokens".into(), json!(ce.tokens));
             map.extend(facts.map(|(name, value)| (name.to_string(), json!(value))));
         }
         json
@@ -119,7 +122,7 @@ pub fn evaluate(
             steps.advance(1);
             let zero = splice.cross_entropy(site, &Patch::Zero, work)?;
             steps.advance(1);
-            figures.cross_entropy = Some(CrossEntropy { clean, reconstructed, zero });
+            figures.cross_entropy = Some(CrossEntropy { tokens: splice.tokens(), clean, reconstructed, zero });
         }
     }
     Ok(figures)

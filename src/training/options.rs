@@ -1,6 +1,7 @@
 //! What can be chosen in a training, with its defaults and where they come from.
 
 use super::gradient::Sparsity;
+use crate::dictionary::Site;
 use crate::error::{Error, Result};
 
 crate::choice! {
@@ -97,7 +98,11 @@ impl Job {
 }
 
 impl TrainOptions {
-    pub(super) fn check(&self, jobs: &[Job]) -> Result<()> {
+    /// Finds what cannot be trained before anything is read.
+    ///
+    /// # Errors
+    /// An option out of its range, no job, two at one hook, or a hook at which no SAE stands.
+    pub fn check(&self, jobs: &[Job]) -> Result<()> {
         let at_least_one = [
             ("context", self.context),
             ("steps", self.steps),
@@ -130,8 +135,8 @@ impl TrainOptions {
                 return Err(Error::input(format!("option `{name}` must be {right}, not {value}")));
             }
         }
-        if !(0.0..1.0).contains(&self.held_out) {
-            return Err(Error::input(format!("option `held_out` must be a share from 0 to less than 1, not {}", self.held_out)));
+        if !(self.held_out > 0.0 && self.held_out < 1.0) {
+            return Err(Error::input(format!("option `held_out` must be a share above 0 and below 1, not {}", self.held_out)));
         }
         if jobs.is_empty() {
             return Err(Error::input("there is no SAE to train"));
@@ -139,6 +144,11 @@ impl TrainOptions {
         for (i, job) in jobs.iter().enumerate() {
             if jobs[..i].iter().any(|other| other.hook == job.hook) {
                 return Err(Error::input(format!("{} is there twice", job.hook)));
+            }
+            if Site::of_hook(&job.hook).is_none() {
+                let sites: Vec<_> = Site::ALL.iter().map(|site| site.hook(Some(0))).filter(|hook| hook.contains('.')).collect();
+                return Err(Error::input(format!("an SAE cannot be trained at `{}`", job.hook))
+                    .help(format!("it stands at one of these, of any layer: {}", sites.join(", "))));
             }
         }
         if self.resume && self.checkpoint.is_none() {

@@ -57,4 +57,6 @@ pub trait Splice {
     /// # Errors
     /// The model cannot run, or the user's interruption.
     fn cross_entropy(&mut self, site: usize, patch: &Patch, work: &Work) -> Result<f64>;
+    /// Number of tokens whose prediction is measured.
+    fn tokens(&self) -> usize;
 }

@@ -453,6 +453,10 @@ impl Splice for Known {
         let pairs = put.to_f32().into_iter().zip(self.0.to_f32());
         Ok(2.0 + pairs.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>())
     }
+
+    fn tokens(&self) -> usize {
+        self.0.shape()[0]
+    }
 }
 
 #[test]

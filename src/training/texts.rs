@@ -33,7 +33,7 @@ pub fn read_texts(texts: &Value) -> Result<(Vec<String>, String)> {
         }
         Value::Text(path) => {
             let mut files = Vec::new();
-            collect(Path::new(path), &mut files, true)?;
+            collect(Path::new(path), &mut files, &mut Vec::new())?;
             if files.is_empty() {
                 return Err(Error::input("there is no .txt or .md file in it").file(path));
             }
@@ -43,14 +43,19 @@ pub fn read_texts(texts: &Value) -> Result<(Vec<String>, String)> {
     }
 }
 
-/// The files of a folder, or the file itself whatever its name.
-fn collect(path: &Path, files: &mut Vec<PathBuf>, named: bool) -> Result<()> {
+/// The files of a folder, or the file itself whatever its name. `inside` are the folders that it lies in: a link to one of them is
+/// not followed.
+fn collect(path: &Path, files: &mut Vec<PathBuf>, inside: &mut Vec<PathBuf>) -> Result<()> {
     let fault = |e: std::io::Error| Error::io(&e, path);
     if !path.is_dir() {
-        let is_text = path.extension().is_some_and(|ending| ending == "txt" || ending == "md");
-        if named || is_text {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        if inside.is_empty() || ["txt", "md"].iter().any(|known| ending.eq_ignore_ascii_case(known)) {
             files.push(path.to_path_buf());
         }
+        return Ok(());
+    }
+    let real = path.canonicalize().map_err(fault)?;
+    if inside.contains(&real) {
         return Ok(());
     }
     let mut below: Vec<PathBuf> = Vec::new();
@@ -58,7 +63,10 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>, named: bool) -> Result<()> {
         below.push(entry.map_err(fault)?.path());
     }
     below.sort();
-    below.iter().try_for_each(|path| collect(path, files, false))
+    inside.push(real);
+    below.iter().try_for_each(|path| collect(path, files, inside))?;
+    inside.pop();
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<String> {
@@ -142,6 +150,14 @@ impl Sequences {
         Ok((part(kept), part(out)))
     }
 
+    /// `n` sequences at even distances, all where there are not so many.
+    fn spread(&self, n: usize) -> Sequences {
+        let n = n.min(self.len());
+        let places = (0..n).map(|i| i * self.len() / n * self.context);
+        let tokens = places.flat_map(|start| self.tokens[start..start + self.context].iter().copied()).collect();
+        Sequences { tokens, context: self.context, begins: self.begins, name: self.name.clone() }
+    }
+
     fn get(&self, range: std::ops::Range<usize>) -> Vec<Vec<usize>> {
         let sequences = self.tokens.chunks_exact(self.context).skip(range.start).take(range.len());
         sequences.map(|sequence| sequence.iter().map(|id| *id as usize).collect()).collect()
@@ -159,6 +175,8 @@ pub struct ModelActivations {
     forward: Arc<Forward>,
     request: Request,
     sequences: Sequences,
+    /// Of the tokens and of the model: what a resumed training must find again.
+    fingerprints: (String, String),
     next: usize,
 }
 
@@ -173,8 +191,31 @@ impl ModelActivations {
             return Err(Error::input(format!("{} is a map of pairs of tokens, not an activation of one", map.name())));
         }
         let request = Request { keep, edits: Vec::new(), logits: Logits::None };
-        Ok(ModelActivations { model: model.clone(), forward: model.forward(work)?, request, sequences, next: 0 })
+        let fingerprints = (fingerprint(sequences.tokens.iter().copied()), of_model(model)?);
+        Ok(ModelActivations { model: model.clone(), forward: model.forward(work)?, request, sequences, fingerprints, next: 0 })
     }
+}
+
+/// FNV-1a of numbers, as hexadecimal.
+fn fingerprint(numbers: impl Iterator<Item = u32>) -> String {
+    let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", numbers.flat_map(u32::to_le_bytes).fold(0xcbf2_9ce4_8422_2325, add))
+}
+
+/// The fingerprint of some rows of the embedding and of each layer.
+fn of_model(model: &Model) -> Result<String> {
+    const ROWS: usize = 64;
+    let embed = model.w_e();
+    let size = model.cfg().d_vocab;
+    let mut values: Vec<f32> = Vec::new();
+    for row in 0..ROWS.min(size) {
+        values.extend(embed.row(row * size / ROWS.min(size))?);
+    }
+    for layer in 0..model.cfg().n_layers {
+        values.extend(model.w_out(layer)?.row(0)?);
+        values.extend(model.w_o_all(layer)?.row(0)?);
+    }
+    Ok(fingerprint(values.into_iter().map(f32::to_bits)))
 }
 
 impl Activations for ModelActivations {
@@ -215,6 +256,8 @@ impl Activations for ModelActivations {
             ("prepend_bos", json!(self.sequences.begins)),
             ("dataset_path", json!(self.sequences.name)),
             ("sequences", json!(self.sequences.len())),
+            ("dataset_fingerprint", json!(self.fingerprints.0)),
+            ("model_fingerprint", json!(self.fingerprints.1)),
         ];
         facts.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }
@@ -230,15 +273,14 @@ pub struct ModelLoss {
 }
 
 impl ModelLoss {
-    /// The loss on the first sequences, 32 768 tokens at most.
+    /// The loss on sequences at even distances, 32 768 tokens at most.
     ///
     /// # Errors
     /// A hook that the model does not have, or the user's interruption.
     pub fn new(model: &Model, hooks: &[String], sequences: &Sequences, skip_bos: bool, work: &Work) -> Result<Self> {
         let hooks = hooks.iter().map(|hook| Hook::parse(hook, model.cfg())).collect::<Result<Vec<_>>>()?;
-        let n = (LOSS_TOKENS / sequences.context).clamp(1, sequences.len());
-        let tokens = sequences.tokens[..n * sequences.context].to_vec();
-        Ok(ModelLoss { forward: model.forward(work)?, hooks, sequences: Sequences { tokens, ..sequences.clone() }, skip_bos })
+        let sequences = sequences.spread((LOSS_TOKENS / sequences.context).max(1));
+        Ok(ModelLoss { forward: model.forward(work)?, hooks, sequences, skip_bos })
     }
 }
 
@@ -272,6 +314,10 @@ impl Splice for ModelLoss {
             count += losses.iter().flatten().count();
         }
         Ok(total / count as f64)
+    }
+
+    fn tokens(&self) -> usize {
+        self.sequences.len() * (self.sequences.context - 1)
     }
 }
 

@@ -2,9 +2,10 @@
 //! SAELens (tests/reference/demo.py).
 
 use crate::support::{assert_close, fixture, numbers, reference, work};
-use saerepl::dictionary::{Dictionary, SaeOptions, list_saes, load_sae};
-use saerepl::model::forward::{GenerateOptions, Hook, Request, generate};
+use saerepl::dictionary::{Dictionary, SaeOptions, list_saes, load_sae, mlp_neurons};
+use saerepl::model::forward::{Edit, GenerateOptions, Hook, Logits, Op, Request, generate};
 use saerepl::model::{EncodeOptions, Model, ModelOptions};
+use saerepl::options::Ids;
 use saerepl::tensor::Tensor;
 use saerepl::training::{ModelActivations, ModelLoss, Patch, Sequences, Splice, evaluate};
 use serde_json::Value;
@@ -72,6 +73,79 @@ fn its_model_is_what_transformers_loads() {
     assert_eq!(serde_json::json!(generate(&model, &ids, &options, &work).unwrap()), expected["greedy"]);
 }
 
+/// Each edit against a hook of torch's that does the same.
+#[test]
+fn edits_are_what_torch_hooks_change() {
+    let (model, work, expected) = (demo(), work(), reference("demo.json"));
+    let ids: Vec<usize> = numbers(&expected["ids"]).iter().map(|id| *id as usize).collect();
+    let vector: Vec<f32> = (0..model.cfg().d_model).map(|i| ((i % 7) as f32 - 3.0) / 4.0).collect();
+    let strong = vector.iter().map(|v| 3.0 * v).collect();
+    let (vector, strong) = (Tensor::vector(vector), Tensor::vector(strong));
+    let sae = load_sae("demo", Some("blocks.2.hook_resid_post"), &SaeOptions::default(), &work).unwrap();
+    let feature = expected["feature"].as_u64().unwrap() as usize;
+    let neuron = mlp_neurons(&model, 1).unwrap().ablation(7, &work).unwrap();
+    let without = sae.ablation(feature, &work).unwrap();
+    let three = Some(Ids::List(vec![3]));
+    let cases = [
+        ("replace", "blocks.2.hook_resid_post", Op::Replace(vector), three, None),
+        ("scale", "blocks.1.hook_mlp_out", Op::Scale(2.0), None, None),
+        ("head", "blocks.3.attn.hook_z", Op::Ablate, None, Some(4)),
+        ("values", "blocks.1.attn.hook_v", Op::Scale(-0.5), Some(Ids::Range(1, Some(4))), Some(1)),
+        ("neuron", "blocks.1.mlp.hook_post", neuron, None, None),
+        ("add", "blocks.0.hook_resid_post", Op::Add(strong), None, None),
+        ("feature", "blocks.2.hook_resid_post", without, None, None),
+    ];
+    let clean = numbers(&expected["last_logits"]);
+    for (name, hook, op, positions, head) in cases {
+        let edit = Edit { hook: Hook::parse(hook, model.cfg()).unwrap(), op, positions, head };
+        let request = Request { edits: vec![edit], logits: Logits::Last, ..Request::default() };
+        let logits = model.forward(&work).unwrap().run(&[&ids], &request, &work).unwrap().logits.unwrap().to_f64();
+        let edited = numbers(&expected["edits"][name]);
+        assert_close(&logits[..64], &edited, 1e-4, name);
+        assert!(edited.iter().zip(&clean).any(|(a, b)| (a - b).abs() > 1e-2), "{name} changes nothing");
+    }
+}
+
+#[test]
+fn edits_that_mean_nothing_are_refused() {
+    let (model, work) = (demo(), work());
+    let run = |hook: &str, op: Op, positions: Option<Ids>, head: Option<usize>| {
+        let edit = Edit { hook: Hook::parse(hook, model.cfg()).unwrap(), op, positions, head };
+        model.forward(&work).unwrap().run(&[&[5, 6, 7, 8]], &Request { edits: vec![edit], ..Request::default() }, &work)
+    };
+    let refused =
+        |hook: &str, op: Op, positions: Option<Ids>, head: Option<usize>| run(hook, op, positions, head).unwrap_err().to_string();
+    let tensor = |shape: &[usize]| Tensor::from_f32(vec![1.0; shape.iter().product()], shape).unwrap();
+    let resid = "blocks.1.hook_resid_post";
+    assert!(refused(resid, Op::Add(tensor(&[96, 4])), None, None).contains("[4, 96]"));
+    assert!(run(resid, Op::Add(tensor(&[4, 96])), None, None).is_ok());
+    assert!(run(resid, Op::Add(tensor(&[1, 96])), None, None).is_ok());
+    assert!(run("blocks.1.attn.hook_z", Op::Add(tensor(&[4, 6, 16])), None, None).is_ok());
+    assert!(run("blocks.1.attn.hook_z", Op::Replace(tensor(&[6, 16])), None, None).is_ok());
+    assert!(refused("blocks.1.attn.hook_z", Op::Add(tensor(&[16, 6])), None, None).contains("[16, 6]"));
+    assert!(refused(resid, Op::Ablate, None, Some(0)).contains("no heads"));
+    assert!(refused("blocks.1.attn.hook_v", Op::Ablate, None, Some(2)).contains("there are 2 at this hook"));
+    assert!(refused(resid, Op::Ablate, Some(Ids::List(vec![-1, 3])), None).contains("position 3 is named twice"));
+    assert!(refused(resid, Op::Scale(f32::NAN), None, None).contains("not finite"));
+    assert!(refused(resid, Op::Add(Tensor::vector(vec![f32::INFINITY; 96])), None, None).contains("not finite"));
+    // Whatever is done to the scores, no query sees what comes after it.
+    for op in [Op::Ablate, Op::Scale(-1.0), Op::Scale(0.0)] {
+        let edit =
+            Edit { hook: Hook::parse("blocks.0.attn.hook_attn_scores", model.cfg()).unwrap(), op, positions: None, head: None };
+        let pattern = "blocks.0.attn.hook_pattern";
+        let keep = vec![Hook::parse(pattern, model.cfg()).unwrap()];
+        let pass = model.forward(&work).unwrap();
+        let pass = pass.run(&[&[5, 6, 7, 8]], &Request { keep, edits: vec![edit], logits: Logits::All }, &work).unwrap();
+        for (i, row) in pass.get(pattern).unwrap().to_f32().chunks(4).enumerate() {
+            let (seen, hidden) = row.split_at(i % 4 + 1);
+            assert!((seen.iter().sum::<f32>() - 1.0).abs() < 1e-5 && hidden.iter().all(|weight| *weight == 0.0), "{row:?}");
+        }
+    }
+    let long = vec![5; 257];
+    let error = generate(&model, &long, &GenerateOptions::default(), &work).unwrap_err().to_string();
+    assert!(error.contains("257") && error.contains("256"), "{error}");
+}
+
 #[test]
 fn its_saes_are_what_saelens_computes() {
     let (model, work, expected) = (demo(), work(), reference("demo.json"));
@@ -116,6 +190,19 @@ fn its_figures_hold_on_text_that_it_has_not_seen() {
     assert!(figure("held_out_loss") < figure("held_out_loss_bigram") - 0.5, "{record}");
     assert!((loss - figure("held_out_loss")).abs() < 0.2, "the excerpt's loss {loss} is far from the whole held-out text's");
 
+    // The reconstruction's cost on the whole excerpt, which is short enough to be measured whole.
+    for hook in ["blocks.2.hook_resid_post", "blocks.3.attn.hook_z"] {
+        let (expected, hook) = (&expected["saes"][hook], [hook.to_string()]);
+        let mut loss = ModelLoss::new(&model, &hook, &sequences, true, &work).unwrap();
+        let sae = &saes(&hook)[0];
+        assert_close(
+            &[loss.cross_entropy(0, &Patch::Reconstructed(sae), &work).unwrap()],
+            &numbers(&expected["ce_sae"]),
+            1e-4,
+            &hook[0],
+        );
+        assert_close(&[loss.cross_entropy(0, &Patch::Zero, &work).unwrap()], &numbers(&expected["ce_zero"]), 1e-4, &hook[0]);
+    }
     let mut source = ModelActivations::new(&model, &hooks, sequences, &work).unwrap();
     let figures = evaluate(&saes(&hooks), &mut source, None, None, true, &work).unwrap();
     for ((hook, figures), sae) in hooks.iter().zip(figures).zip(saes(&hooks)) {

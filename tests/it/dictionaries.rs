@@ -96,7 +96,7 @@ fn layer_and_site_come_from_cfg_or_path() {
     assert_eq!(scope.unwrap().cfg()["model_name"], "gemma-2-2b");
     let lost = sae("gs-fortran");
     assert_eq!(lost.layer(), None);
-    assert!(lost.warnings()[0].contains("names no site"));
+    assert!(lost.warnings()[0].contains("names its site"));
     let told = SaeOptions { hook: Some("blocks.2.attn.hook_z".into()), ..SaeOptions::default() };
     let told = load_sae(&fixture("gs-fortran"), None, &told, &work()).unwrap();
     assert_eq!((told.site(), told.layer()), (Site::Z, Some(2)));
@@ -285,7 +285,7 @@ fn what_cannot_be_loaded_is_said() {
         refusal(&path, None, &plain)
     };
     assert!(with(&|_| (), "b_dec").to_string().contains("there is no tensor `b_dec`"));
-    assert!(with(&|c| c["architecture"] = "temporal".into(), "").to_string().contains("architecture `temporal` is not known"));
+    assert!(with(&|c| c["architecture"] = "spiral".into(), "").to_string().contains("architecture `spiral` is not known"));
     assert!(
         with(&|c| c["metadata"]["hook_name"] = "blocks.0.hook_q".into(), "")
             .to_string()
@@ -296,7 +296,10 @@ fn what_cannot_be_loaded_is_said() {
         &[("W_enc", made(&[10, 6], 0)), ("b_enc", made(&[10], 1)), ("W_dec", made(&[10, 6], 2)), ("b_dec", made(&[6], 3))],
     );
     let swapped = refusal(&path, None, &plain);
-    assert!(swapped.to_string().contains("tensor `W_dec`: its shape is [10, 6], but a SAELens SAE has [6, 6] here"), "{swapped}");
+    assert!(
+        swapped.to_string().contains("tensor `W_enc`: its shape is [10, 6], but a SAELens SAE has [6, 10] here"),
+        "{swapped}"
+    );
 }
 
 #[test]

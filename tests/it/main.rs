@@ -13,6 +13,7 @@ mod house;
 mod models;
 mod program;
 mod prompt;
+mod sae_formats;
 mod support;
 mod tensor;
 mod tokenizers;

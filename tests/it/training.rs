@@ -129,6 +129,11 @@ fn texts_that_cannot_be_read_are_named() {
     std::fs::write(at("a/first.md"), "a").unwrap();
     std::fs::write(at("a/other.bin"), [0xff]).unwrap();
     assert_eq!(read_texts(&Value::Text(folder.path().display().to_string())).unwrap().0, ["a", "b"]);
+    // A link to a folder above is not followed; endings count in any case.
+    std::fs::write(at("a/LAST.TXT"), "z").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(folder.path(), at("a/up")).unwrap();
+    assert_eq!(read_texts(&Value::Text(folder.path().display().to_string())).unwrap().0, ["z", "a", "b"]);
     let (model, work) = (demo(), work());
     let short = Sequences::new(&model, &["the house".into()], "", 64, &work).unwrap_err().to_string();
     assert!(short.contains("but a sequence takes"), "{short}");
@@ -153,7 +158,7 @@ fn a_killed_training_goes_on_and_gives_the_same_bits() {
     let weights = |out: &str| std::fs::read(here.path().join(out).join("sae/sae_weights.safetensors"));
     let whole = run("whole").output().unwrap();
     assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
-    let checkpoint = here.path().join("cut/blocks.1.hook_resid_post.checkpoint.safetensors");
+    let checkpoint = here.path().join("cut/blocks.1.hook_resid_post.topk-k4-64-seed5.checkpoint.safetensors");
     let mut child = run("cut").spawn().unwrap();
     while !checkpoint.exists() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(2));
@@ -164,4 +169,9 @@ fn a_killed_training_goes_on_and_gives_the_same_bits() {
     let rest = run("cut").output().unwrap();
     assert!(rest.status.success(), "{}", String::from_utf8_lossy(&rest.stderr));
     assert_eq!(weights("cut").unwrap(), weights("whole").unwrap());
+    // As many words, but others.
+    std::fs::write(here.path().join("t.rhai"), script.replace("TEXT", &text.replacen("house", "mouse", 1))).unwrap();
+    let other = run("cut").output().unwrap();
+    let error = String::from_utf8_lossy(&other.stderr).into_owned();
+    assert!(!other.status.success() && error.contains("cannot be resumed"), "{error}");
 }

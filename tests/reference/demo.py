@@ -55,6 +55,56 @@ def activations(model, ids):
     return logits, kept
 
 
+def changed(model, name, change):
+    """A handle under which the activation at a hook is `change`d: [batch, position, width] in and out."""
+    number, site = name.removeprefix("blocks.").split(".", 1)
+    layer = model.model.layers[int(number)]
+    if site == "mlp.hook_post":
+        module, side = layer.mlp.down_proj, "input"
+    elif site == "attn.hook_v":
+        module, side = layer.self_attn.v_proj, "output"
+    else:
+        module, side = sites(layer)[site]
+    if side == "input":
+        return module.register_forward_pre_hook(lambda _, inputs: (change(inputs[0].clone()), *inputs[1:]))
+    def hook(_, __, output):
+        return (change(output[0].clone()), *output[1:]) if isinstance(output, tuple) else change(output.clone())
+    return module.register_forward_hook(hook)
+
+
+def edits(model, saes, kept):
+    """Changes by hook as saerepl's tests make them: name, hook, function."""
+    width = model.config.hidden_size
+    vector = torch.tensor([(i % 7 - 3) / 4 for i in range(width)])
+    sae = saes["blocks.2.hook_resid_post"]
+    acts = sae.encode(kept["blocks.2.hook_resid_post"])
+    feature = int(acts[5].argmax())
+
+    def replace(x):
+        x[:, 3] = vector
+        return x
+    def scale(x):
+        return 2 * x
+    def head(x):
+        x[..., 4 * 16 : 5 * 16] = 0
+        return x
+    def values(x):
+        x[:, 1:4, 16:32] *= -0.5
+        return x
+    def neuron(x):
+        x[..., 7] = 0
+        return x
+    def add(x):
+        return x + 3 * vector
+    def without_feature(x):
+        return x - sae.encode(x[0])[:, feature, None] * sae.W_dec[feature]
+    cases = [("replace", "blocks.2.hook_resid_post", replace), ("scale", "blocks.1.hook_mlp_out", scale),
+             ("head", "blocks.3.attn.hook_z", head), ("values", "blocks.1.attn.hook_v", values),
+             ("neuron", "blocks.1.mlp.hook_post", neuron), ("add", "blocks.0.hook_resid_post", add),
+             ("feature", "blocks.2.hook_resid_post", without_feature)]
+    return feature, cases
+
+
 def main():
     tokenizer = AutoTokenizer.from_pretrained(os.path.join(DEMO, "model"))
     model = AutoModelForCausalLM.from_pretrained(os.path.join(DEMO, "model"), dtype=torch.float32, attn_implementation="eager").eval()
@@ -74,8 +124,15 @@ def main():
         "last_logits": logits[0, -1, :64].tolist(),
         "top": logits[0].argmax(-1).tolist(),
         "greedy": model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)[0, len(ids):].tolist(),
+        "edits": {},
         "saes": {},
     }
+    with torch.no_grad():
+        out["feature"], cases = edits(model, saes, kept)
+        for name, hook, change in cases:
+            handle = changed(model, hook, change)
+            out["edits"][name] = model(torch.tensor([ids])).logits[0, -1, :64].tolist()
+            handle.remove()
     with torch.no_grad():
         for name in names:
             acts = saes[name].encode(kept[name][POSITIONS])
@@ -102,6 +159,16 @@ def main():
                 "explained_variance": float(1 - missed / total),
                 "dead_share": float((acts > 0).sum(0).eq(0).double().mean()),
             }
+    # The loss with an SAE's reconstruction, or zeros, in place of all but first positions.
+    ids = torch.tensor(windows)
+    with torch.no_grad():
+        for name in ["blocks.2.hook_resid_post", "blocks.3.attn.hook_z"]:
+            for what, change in [("sae", lambda x: saes[name].decode(saes[name].encode(x))), ("zero", torch.zeros_like)]:
+                handle = changed(model, name, lambda x: torch.cat([x[:, :1], change(x[:, 1:])], 1))
+                logits = model(ids).logits[:, :-1]
+                handle.remove()
+                loss = torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+                out["excerpt"]["saes"][name][f"ce_{what}"] = float(loss)
     write("demo.json", out)
     print(f"loss {out['excerpt']['loss']:.4f} on {len(windows)} windows")
     for name, figures in out["excerpt"]["saes"].items():

@@ -90,6 +90,18 @@ pub(super) struct Stream<'a> {
     pub limits: Limits,
 }
 
+/// How a product is cut.
+struct Plan {
+    /// Distance of whole rows of scores.
+    stride: usize,
+    /// Rows of a block.
+    height: usize,
+    /// Columns of a panel.
+    panel_width: usize,
+    /// Blocks that go through all panels together.
+    wave: usize,
+}
+
 struct Block<S> {
     rows: Range<usize>,
     state: S,
@@ -109,25 +121,12 @@ struct Scratch {
 impl Stream<'_> {
     /// Streams the product through `fold`; one state for each block of rows, in order.
     pub(super) fn run<F: Fold>(&self, fold: &F, work: &Work) -> Result<Vec<F::State>> {
-        let (n, m, depth) = (self.left[0].count(), self.right[0].count(), self.left[0].depth);
+        let (n, m) = (self.left[0].count(), self.right[0].count());
         let whole = fold.whole_rows();
-        // An odd number of cache lines: rows a power of two apart would share their cache sets.
-        let stride = m.next_multiple_of(NR) + 16;
-
-        let Limits { panel: panel_size, block: block_size, kept: kept_size } = self.limits;
-        let mut height = n.div_ceil(BLOCKS).next_multiple_of(MR).clamp(2 * MR, ROWS);
-        height = height.min(block_size / (depth * self.left.len()));
-        if whole {
-            height = height.min(block_size / stride);
-        }
-        let height = (height / MR * MR).max(MR);
-        let panel_width = (panel_size / (depth * self.right.len()) / COLS * COLS).max(COLS);
+        let Plan { stride, height, panel_width, wave } = self.plan(whole);
         let panels: Vec<_> = blocks(0..m, panel_width).collect();
-
         let mut states: Vec<Block<F::State>> =
             blocks(0..n, height).map(|rows| Block { state: fold.begin(rows.clone()), rows, kept: Vec::new() }).collect();
-        // Whole rows wait for the next panel, unless there is only one.
-        let wave = if whole && panels.len() > 1 { (kept_size / (height * stride)).max(1) } else { states.len() };
         let steps = work.begin(self.label, (states.len() * panels.len()) as u64);
         let spare: Mutex<Vec<Vec<f32>>> = Mutex::default();
         let mut panel = Panel::default();
@@ -155,6 +154,35 @@ impl Stream<'_> {
             }
         }
         Ok(states.into_iter().map(|b| b.state).collect())
+    }
+
+    /// Sizes that follow from the shapes.
+    fn plan(&self, whole: bool) -> Plan {
+        let (n, m, depth) = (self.left[0].count(), self.right[0].count(), self.left[0].depth);
+        // An odd number of cache lines: rows a power of two apart would share their cache sets.
+        let stride = m.next_multiple_of(NR) + 16;
+        let Limits { panel: panel_size, block: block_size, kept: kept_size } = self.limits;
+        let mut height = n.div_ceil(BLOCKS).next_multiple_of(MR).clamp(2 * MR, ROWS);
+        height = height.min(block_size / (depth * self.left.len()));
+        if whole {
+            height = height.min(block_size / stride);
+        }
+        let height = (height / MR * MR).max(MR);
+        let panel_width = (panel_size / (depth * self.right.len()) / COLS * COLS).max(COLS);
+        // Whole rows wait for the next panel, unless there is only one.
+        let wave = if whole && panel_width < m { (kept_size / (height * stride)).max(1) } else { n.div_ceil(height) };
+        Plan { stride, height, panel_width, wave }
+    }
+
+    /// Bytes that a run takes on `threads` threads, without what its folds keep.
+    pub(super) fn memory(&self, whole: bool, threads: usize) -> usize {
+        let (m, depth) = (self.right[0].count(), self.left[0].depth);
+        let Plan { stride, height, panel_width, wave } = self.plan(whole);
+        let panel = panel_width.min(m.next_multiple_of(NR)) * depth * self.right.len();
+        let thread = height * depth * self.left.len() + (1 + usize::from(self.right.len() > 1)) * height * COLS;
+        let rows_at_a_time = if panel_width < m { wave } else { wave.min(threads) };
+        let kept = if whole { rows_at_a_time * height * stride } else { 0 };
+        4 * (panel + threads * thread + kept)
     }
 
     /// One block of rows against one panel.

@@ -143,15 +143,20 @@ impl Heads {
             map.par_chunks_mut((n * m).max(1)).enumerate().try_for_each(|(head, map)| {
                 work.check()?;
                 map.copy_from_slice(&self.scores(sequence, head, 0..n, 0..m));
-                for (query, row) in map.chunks_exact_mut(m).enumerate() {
-                    let seen = self.seen(m - n + query);
-                    row[..seen.start].fill(f32::NEG_INFINITY);
-                    row[seen.end..].fill(f32::NEG_INFINITY);
-                }
                 Ok(())
             })
         })?;
+        self.mask(&mut map, n, m);
         Ok(map)
+    }
+
+    /// −∞ in a map `[n_heads, n, m]` where a key is not seen.
+    pub fn mask(&self, map: &mut [f32], n: usize, m: usize) {
+        for (i, row) in map.chunks_exact_mut(m).enumerate() {
+            let seen = self.seen(m - n + i % n);
+            row[..seen.start].fill(f32::NEG_INFINITY);
+            row[seen.end..].fill(f32::NEG_INFINITY);
+        }
     }
 
     /// z `[n, n_heads, d_head]` of one sequence from a pattern `[n_heads, n, past + n]`.

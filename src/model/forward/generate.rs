@@ -39,7 +39,7 @@ crate::options! {
 /// The tokens that continue `prompt`, the token that ended the text (if one did) left out.
 ///
 /// # Errors
-/// An empty prompt, a prompt with no room behind it in the model's context, a temperature below 0, a nucleus outside (0, 1], a
+/// An empty prompt, a prompt longer than the model's context, a temperature below 0, a nucleus outside (0, 1], a
 /// steering direction that does not fit, or the user's interruption.
 pub fn generate(model: &Model, prompt: &[usize], options: &GenerateOptions, work: &Work) -> Result<Vec<usize>> {
     let GenerateOptions { max_tokens, temperature, top_p, .. } = *options;
@@ -48,6 +48,11 @@ pub fn generate(model: &Model, prompt: &[usize], options: &GenerateOptions, work
     }
     if !(top_p > 0.0 && top_p <= 1.0) {
         return Err(Error::input(format!("`top_p` is above 0 and at most 1, not {top_p}")));
+    }
+    if let Some(n_ctx) = model.cfg().n_ctx.filter(|n_ctx| prompt.len() > *n_ctx) {
+        let n = prompt.len();
+        return Err(Error::input(format!("a prompt of {n} tokens is longer than the model's context of {n_ctx}"))
+            .help("give the end of it"));
     }
     let room = model.cfg().n_ctx.map_or(max_tokens, |n_ctx| max_tokens.min((n_ctx + 1).saturating_sub(prompt.len())));
     if room < max_tokens {
@@ -81,6 +86,9 @@ fn steering(model: &Model, steer: &[OptionMap]) -> Result<Vec<Edit>> {
             return Err(missing("hook"));
         }
         let direction = direction.ok_or_else(|| missing("direction"))?;
+        if !strength.is_finite() || !(strength as f32).is_finite() {
+            return Err(Error::input(format!("a strength of {strength} is beyond the numbers of the model")));
+        }
         let added: Vec<f32> = direction.to_f32().iter().map(|v| v * strength as f32).collect();
         let added = Tensor::from_f32(added, direction.shape())?;
         Ok(Edit { hook: Hook::parse(&hook, model.cfg())?, op: Op::Add(added), positions: None, head: None })

@@ -123,6 +123,15 @@ impl Hook {
         }
     }
 
+    /// Number of heads at it; `None` where there are none.
+    pub(super) fn heads(self, cfg: &Config) -> Option<usize> {
+        match self {
+            Hook::Block(_, Spot::K | Spot::V | Spot::RotK) => Some(cfg.n_kv_heads),
+            Hook::Block(_, Spot::Q | Spot::RotQ | Spot::Z | Spot::Scores | Spot::Pattern) => Some(cfg.n_heads),
+            _ => None,
+        }
+    }
+
     /// True for scores and patterns, `[n_heads, n, n]`.
     pub fn is_map(self) -> bool {
         matches!(self, Hook::Block(_, Spot::Scores | Spot::Pattern))
@@ -207,9 +216,20 @@ impl Taps<'_> {
 
     /// Lets edits change an activation, and keeps it where it is asked for.
     pub fn at(&mut self, hook: Hook, values: &mut [f32], shape: Shape) -> Result<()> {
+        self.edit(hook, values, shape)?;
+        self.keep(hook, values, shape)
+    }
+
+    /// Lets edits change an activation.
+    pub fn edit(&self, hook: Hook, values: &mut [f32], shape: Shape) -> Result<()> {
         for edit in self.edits.iter().filter(|edit| edit.hook == hook) {
             apply(edit, values, shape, self.sequences).map_err(|e| e.context(format!("editing {}", hook.name())))?;
         }
+        Ok(())
+    }
+
+    /// Keeps an activation where it is asked for.
+    pub fn keep(&mut self, hook: Hook, values: &[f32], shape: Shape) -> Result<()> {
         if self.keep.contains(&hook) && !self.kept.iter().any(|(known, _)| *known == hook) {
             let Shape { rows, heads, width } = shape;
             let dims = match hook {
@@ -227,9 +247,6 @@ impl Taps<'_> {
 /// map).
 fn chosen(edit: &Edit, shape: Shape, sequences: &[Range<usize>]) -> Result<(Vec<Range<usize>>, usize)> {
     let Shape { rows, heads, width } = shape;
-    if let Some(head) = edit.head.filter(|head| *head >= heads) {
-        return Err(Error::input(format!("head {head} is out of range: there are {heads} at this hook, numbered from 0")));
-    }
     let mut positions = Vec::new();
     for sequence in sequences {
         match &edit.positions {
@@ -256,16 +273,24 @@ fn chosen(edit: &Edit, shape: Shape, sequences: &[Range<usize>]) -> Result<(Vec<
 fn apply(edit: &Edit, values: &mut [f32], shape: Shape, sequences: &[Range<usize>]) -> Result<()> {
     let (runs, width) = chosen(edit, shape, sequences)?;
     let operand = |value: &Tensor| -> Result<Vec<f32>> {
-        let given = value.to_f32();
-        match given.len() {
-            n if n == width => Ok(given.repeat(runs.len())),
-            n if n == width * runs.len() => Ok(given),
-            _ => Err(Error::shape(format!(
-                "a value of shape {:?} does not fit: a vector of {width} is needed, or one for each of {} rows",
-                value.shape(),
-                runs.len()
-            ))),
+        // One run, or as many as are changed; where a run is all heads', these may stand apart.
+        let mut row = vec![vec![width]];
+        if edit.head.is_none() && !edit.hook.is_map() && shape.heads > 1 {
+            row.push(vec![shape.heads, shape.width]);
         }
+        let mut rows: Vec<Vec<usize>> = row.iter().map(|row| [&[runs.len()], &row[..]].concat()).collect();
+        if edit.hook.is_map() && edit.head.is_none() {
+            rows.push(vec![shape.heads, runs.len() / shape.heads, width]);
+        }
+        let given = value.shape();
+        let one = row.iter().any(|row| given == row || given == [&[1], &row[..]].concat());
+        if one {
+            return Ok(value.to_f32().repeat(runs.len()));
+        }
+        if rows.iter().any(|rows| given == rows) {
+            return Ok(value.to_f32());
+        }
+        Err(Error::shape(format!("a value of shape {given:?} does not fit: {:?} is needed, or {:?}", row[0], rows[0])))
     };
     let mut combine = |value: &[f32], f: fn(&mut f32, f32)| {
         for (run, row) in runs.iter().zip(value.chunks_exact(width.max(1))) {

@@ -1,0 +1,293 @@
+//! PyTorch's checkpoints: a zip of one pickle, which says what the tensors are, and a member of raw bytes for each storage
+//! (FORMATS 6.3). Tensors are views on the mapped file, by the strides that the pickle gives them.
+
+use super::TensorSet;
+use super::archive::Archive;
+use super::pickle::{Pickle, Ref, Value};
+use super::sniff::{FileKind, sniff, wrong_kind};
+use crate::error::{Error, Result};
+use crate::tensor::{Bytes, DType, Tensor, element_count};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Levels of containers inside each other.
+const DEPTH: usize = 32;
+/// Entries that are looked at: containers may hold each other, and themselves.
+const MAX_ENTRIES: usize = 16_000_000;
+/// Elements of a tensor whose strides show the same bytes again and again.
+const MAX_EXPANDED: usize = 1 << 24;
+
+/// Reads a checkpoint. A tensor is named by the keys that lead to it (`state_dict.encoder.weight`); numbers and texts that
+/// stand beside the tensors become metadata.
+///
+/// # Errors
+/// It is no such file, is of the form before PyTorch 1.6 or a TorchScript program, holds what is neither tensor, number,
+/// text nor plain container, or a tensor reaches beyond its storage.
+pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
+    let data = bytes.as_slice();
+    match sniff(data) {
+        FileKind::Pickle if data.starts_with(b"PK") => {}
+        FileKind::Pickle => {
+            return Err(Error::format("is a bare pickle, the form of torch.save before PyTorch 1.6")
+                .file(file)
+                .help("load and save it again in Python: torch.save(torch.load(old), new)"));
+        }
+        FileKind::Zip => {}
+        _ if data.get(257..262) == Some(b"ustar") => {
+            return Err(Error::format("is a tar archive, the form of torch.save before PyTorch 0.2").file(file));
+        }
+        _ => return Err(wrong_kind(data, file, "a PyTorch checkpoint")),
+    }
+    Checkpoint::open(&bytes, file).and_then(|checkpoint| checkpoint.tensors(file)).map_err(|e| e.file(file))
+}
+
+/// What a pickle of PyTorch may name beside plain containers.
+fn known(name: &str) -> bool {
+    let bare = name.strip_prefix("torch.").unwrap_or_default();
+    matches!(
+        name,
+        "torch._utils._rebuild_tensor"
+            | "torch._utils._rebuild_tensor_v2"
+            | "torch._utils._rebuild_tensor_v3"
+            | "torch._utils._rebuild_parameter"
+            | "torch._utils._rebuild_parameter_with_state"
+            | "torch.storage.UntypedStorage"
+            | "torch.device"
+            | "_codecs.encode"
+    ) || bare == "UntypedStorage"
+        || element_type(bare).is_some()
+        || bare.strip_suffix("Storage").is_some_and(|kind| storage_type(kind).is_some())
+}
+
+/// The type of `torch.float32` and its like.
+fn element_type(name: &str) -> Option<DType> {
+    Some(match name {
+        "bool" => DType::Bool,
+        "uint8" => DType::U8,
+        "int8" => DType::I8,
+        "uint16" => DType::U16,
+        "int16" => DType::I16,
+        "uint32" => DType::U32,
+        "int32" => DType::I32,
+        "uint64" => DType::U64,
+        "int64" => DType::I64,
+        "float8_e4m3fn" => DType::F8E4M3,
+        "float8_e5m2" => DType::F8E5M2,
+        "float16" => DType::F16,
+        "bfloat16" => DType::BF16,
+        "float32" => DType::F32,
+        "float64" => DType::F64,
+        _ => return None,
+    })
+}
+
+/// The type of the elements of `torch.FloatStorage` and its like, by what stands before `Storage`.
+fn storage_type(kind: &str) -> Option<DType> {
+    element_type(match kind {
+        "Bool" => "bool",
+        "Byte" => "uint8",
+        "Char" => "int8",
+        "Short" => "int16",
+        "Int" => "int32",
+        "Long" => "int64",
+        "Half" => "float16",
+        "BFloat16" => "bfloat16",
+        "Float" => "float32",
+        "Double" => "float64",
+        _ => return None,
+    })
+}
+
+/// A checkpoint's members by name, and its pickle.
+struct Checkpoint<'a> {
+    archive: Archive<'a>,
+    members: HashMap<String, usize>,
+    /// The folder that all members lie in.
+    folder: String,
+    /// By key: a storage may be shared by tensors.
+    storages: HashMap<String, Bytes>,
+}
+
+impl<'a> Checkpoint<'a> {
+    fn open(bytes: &'a Bytes, file: &Path) -> Result<Self> {
+        let mut archive = Archive::open(bytes, file)?;
+        let mut members = HashMap::new();
+        for index in 0..archive.len() {
+            members.insert(archive.path(index)?, index);
+        }
+        let folder = members.keys().filter_map(|path| path.strip_suffix("data.pkl")).min_by_key(|folder| folder.len());
+        let Some(folder) = folder.map(str::to_string) else {
+            return Err(Error::format("is a zip archive without data.pkl, so it is no PyTorch checkpoint"));
+        };
+        let is_program =
+            |path: &String| path.strip_prefix(&folder).is_some_and(|rest| rest.starts_with("code/") || rest == "constants.pkl");
+        if members.keys().any(is_program) {
+            return Err(Error::format("is a TorchScript program, not a checkpoint")
+                .help("save its tensors in Python: torch.save(torch.jit.load(path).state_dict(), \"weights.pt\")"));
+        }
+        Ok(Checkpoint { archive, members, folder, storages: HashMap::new() })
+    }
+
+    fn member(&mut self, name: &str) -> Result<Option<Bytes>> {
+        let index = self.members.get(&format!("{}{name}", self.folder)).copied();
+        index.map(|index| self.archive.read(index)).transpose()
+    }
+
+    fn tensors(mut self, file: &Path) -> Result<TensorSet> {
+        if let Some(order) = self.member("byteorder")?.filter(|order| order.as_slice() != b"little") {
+            return Err(Error::format(format!("its numbers are in {} byte order", order.as_slice().escape_ascii()))
+                .help("load and save it again on a little-endian machine"));
+        }
+        let data = self.member("data.pkl")?.ok_or_else(|| Error::format("has no data.pkl"))?;
+        let pickle = Pickle::read(data.as_slice(), known)?;
+        let mut walk = Walk { pickle: &pickle, checkpoint: self, set: TensorSet::new(file), entries: 0 };
+        walk.collect(pickle.root(), String::new(), 0)?;
+        Ok(walk.set)
+    }
+
+    /// The bytes of a storage, which must be `needed` or more.
+    fn storage(&mut self, key: &str, needed: usize) -> Result<Bytes> {
+        if !self.storages.contains_key(key) {
+            let member = format!("data/{key}");
+            let bytes = self.member(&member)?;
+            let bytes =
+                bytes.ok_or_else(|| Error::format(format!("the member `{member}`, which holds its numbers, is missing")))?;
+            self.storages.insert(key.to_string(), bytes);
+        }
+        let bytes = self.storages.get(key).cloned().unwrap_or_else(|| Bytes::from_static(&[]));
+        if bytes.len() < needed {
+            return Err(Error::format(format!("its storage `{key}` has {} bytes, not the {needed} it should", bytes.len())));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Goes through a pickle's containers and gathers what they hold.
+struct Walk<'p, 'a> {
+    pickle: &'p Pickle<'p>,
+    checkpoint: Checkpoint<'a>,
+    set: TensorSet,
+    entries: usize,
+}
+
+impl<'p> Walk<'p, '_> {
+    fn collect(&mut self, of: Ref, path: String, depth: usize) -> Result<()> {
+        if depth > DEPTH {
+            return Err(Error::limit(format!("its containers lie more than {DEPTH} deep inside each other")).tensor(path));
+        }
+        let below = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+        let text = match self.pickle.get(of) {
+            Value::Dict(entries) => {
+                self.count(entries.len())?;
+                for (key, value) in entries {
+                    match self.pickle.get(*key) {
+                        Value::Text(key) => self.collect(*value, below(key), depth + 1)?,
+                        Value::Int(key) => self.collect(*value, below(&key.to_string()), depth + 1)?,
+                        // A key that has no name leads to no tensor that has one.
+                        _ => {}
+                    }
+                }
+                return Ok(());
+            }
+            Value::List(items) => {
+                self.count(items.len())?;
+                for (i, item) in items.iter().enumerate() {
+                    // Numbers in a list are a history or a shape, nothing that is asked for by name.
+                    if matches!(self.pickle.get(*item), Value::Dict(_) | Value::List(_) | Value::Call { .. }) {
+                        self.collect(*item, below(&i.to_string()), depth + 1)?;
+                    }
+                }
+                return Ok(());
+            }
+            Value::Call { .. } => {
+                let name = if path.is_empty() { "tensor".to_string() } else { path };
+                if let Some(tensor) = self.tensor(of, 0).map_err(|e| e.tensor(&name))?
+                    && !self.set.insert(&name, tensor)
+                {
+                    return Err(Error::format("is there twice").tensor(name));
+                }
+                return Ok(());
+            }
+            Value::Bool(value) => value.to_string(),
+            Value::Int(value) => value.to_string(),
+            Value::Float(value) => value.to_string(),
+            Value::Text(value) => value.to_string(),
+            Value::Global(name) => name.clone(),
+            Value::None | Value::Opaque | Value::Persistent(_) => return Ok(()),
+        };
+        self.set.metadata.insert(path, text);
+        Ok(())
+    }
+
+    fn count(&mut self, entries: usize) -> Result<()> {
+        // One for the container itself: empty ones take time too.
+        self.entries += entries + 1;
+        if self.entries > MAX_ENTRIES {
+            return Err(Error::limit("its containers hold each other without end"));
+        }
+        Ok(())
+    }
+
+    fn list(&self, of: Ref) -> Option<&'p [Ref]> {
+        if let Value::List(items) = self.pickle.get(of) { Some(items) } else { None }
+    }
+
+    fn size(&self, of: Ref) -> Option<usize> {
+        if let Value::Int(value) = self.pickle.get(of) { usize::try_from(*value).ok() } else { None }
+    }
+
+    fn sizes(&self, of: Ref) -> Option<Vec<usize>> {
+        self.list(of)?.iter().map(|item| self.size(*item)).collect()
+    }
+
+    fn global(&self, of: Ref) -> Option<&'p str> {
+        if let Value::Global(name) = self.pickle.get(of) { Some(name) } else { None }
+    }
+
+    /// The tensor that a call would make; none, when it would make something else.
+    fn tensor(&mut self, of: Ref, depth: usize) -> Result<Option<Tensor>> {
+        let broken = || Error::format("its record in the pickle is not one that PyTorch writes");
+        let Value::Call { function, arguments } = self.pickle.get(of) else { return Err(broken()) };
+        let (Some(function), Some(arguments)) = (self.global(*function), self.list(*arguments)) else { return Err(broken()) };
+        match (function.rsplit('.').next().unwrap_or_default(), arguments) {
+            ("_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..]) if depth < DEPTH => {
+                self.tensor(*data, depth + 1)
+            }
+            ("_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3", [storage, offset, shape, strides, rest @ ..]) => {
+                // Version 3 adds the type of the elements: after requires_grad and the hooks.
+                let dtype =
+                    rest.get(2).and_then(|dtype| self.global(*dtype)).and_then(|name| element_type(name.strip_prefix("torch.")?));
+                let (Some(offset), Some(shape), Some(strides)) = (self.size(*offset), self.sizes(*shape), self.sizes(*strides))
+                else {
+                    return Err(broken());
+                };
+                let (bytes, dtype) = self.storage(*storage, dtype)?.ok_or_else(broken)?;
+                let elements = bytes.len() / dtype.block_bytes();
+                if element_count(&shape)? > elements.max(MAX_EXPANDED) {
+                    return Err(Error::limit(format!("its shape {shape:?} repeats the {elements} elements of its storage")));
+                }
+                Tensor::strided(bytes, dtype, &shape, &strides, offset).map(Some)
+            }
+            ("device" | "encode", _) => Ok(None),
+            _ => Err(broken()),
+        }
+    }
+
+    /// The bytes of a storage and the type of its elements: `("storage", type, key, place, number of elements)`.
+    fn storage(&mut self, of: Ref, dtype: Option<DType>) -> Result<Option<(Bytes, DType)>> {
+        let Value::Persistent(id) = self.pickle.get(of) else { return Ok(None) };
+        let Some([_, kind, key, _, count, ..]) = self.list(*id) else { return Ok(None) };
+        let (Some(kind), Value::Text(key), Some(count)) = (self.global(*kind), self.pickle.get(*key), self.size(*count)) else {
+            return Ok(None);
+        };
+        let kind = kind.rsplit('.').next().and_then(|name| name.strip_suffix("Storage")).unwrap_or_default();
+        // An untyped storage counts bytes.
+        let (dtype, width) = match (storage_type(kind), dtype) {
+            (Some(dtype), _) => (dtype, dtype.block_bytes()),
+            (None, Some(dtype)) => (dtype, 1),
+            (None, None) => return Ok(None),
+        };
+        let Some(needed) = count.checked_mul(width) else { return Ok(None) };
+        Ok(Some((self.checkpoint.storage(key, needed)?, dtype)))
+    }
+}
