@@ -7,6 +7,7 @@ mod analyses;
 mod demo;
 mod dictionaries;
 mod formats;
+mod flow;
 mod forward;
 mod fuzz;
 mod house;
