@@ -6,7 +6,8 @@ use saerepl::analysis::{
     origin_scores,
 };
 use saerepl::dictionary::{
-    self, Activation, Dictionary, DirectionsOptions, RandomOptions, SaeOptions, SaeParts, load_sae, mlp_neurons, random_directions,
+    self, Activation, Dictionary, DirectionsOptions, RandomOptions, SaeOptions, SaeParts, load_sae, mlp_neurons,
+    random_directions,
 };
 use saerepl::model::{Model, ModelOptions};
 use saerepl::options::Ids;
@@ -169,9 +170,8 @@ fn random_directions_come_from_nowhere() {
     };
     let random = RandomOptions { n: Some(4000), seed: Some(2), ..RandomOptions::default() };
     let fresh = share(&random_directions(&target, Some(&model), &random, &work()).unwrap());
-    // Random directions are signed (as their null is not, in sign of cosine: twice the tail).
-    assert!((0.05 / 1.5..0.1 * 1.5).contains(&fresh), "{fresh}");
-    assert!(share(&target) > 0.5, "most features of a residual stream were there a layer before: {}", share(&target));
+    assert!((0.05 / 1.5..0.05 * 1.5).contains(&fresh), "{fresh}");
+    assert!(share(&target) > 4.0 * fresh, "features of a residual stream were there a layer before: {}", share(&target));
 }
 
 #[test]

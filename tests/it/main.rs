@@ -6,8 +6,8 @@
 mod analyses;
 mod demo;
 mod dictionaries;
-mod formats;
 mod flow;
+mod formats;
 mod forward;
 mod fuzz;
 mod house;
