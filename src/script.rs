@@ -15,6 +15,7 @@ pub mod scan;
 
 mod analyses;
 mod basics;
+mod cards;
 mod dictionaries;
 mod figures;
 mod files;
@@ -26,6 +27,7 @@ mod tensor;
 mod training;
 
 pub use basics::Outputs;
+pub use cards::Explainers;
 pub(crate) use tensor::token_watch;
 
 use crate::error::{Error, Kind};
@@ -63,6 +65,8 @@ pub struct Host {
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
     pub outputs: Outputs,
+    /// What pages of features share.
+    pub explainers: Explainers,
     /// The parameters that the script has read, with their values.
     used: Arc<Mutex<Vec<Used>>>,
     /// The status that `exit` asked for.
@@ -80,6 +84,7 @@ impl Host {
             width: 80,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
+            explainers: Explainers::default(),
             used: Arc::default(),
             exit: Arc::default(),
         }
@@ -135,6 +140,7 @@ pub fn entries() -> &'static [Entry] {
             tables::entries(),
             figures::entries(),
             pages::entries(),
+            cards::entries(),
             files::entries(),
         ]
         .concat()
