@@ -7,9 +7,11 @@ use crate::analysis::{
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
 use crate::entry;
+use crate::error::Error;
 use crate::model::Model;
-use crate::script::convert::IntoScript;
+use crate::script::convert::{IntoScript, numbers};
 use crate::script::declare::Entry;
+use crate::stats;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use rhai::{Dynamic, Map};
@@ -294,6 +296,16 @@ fn semantics() -> Vec<Entry> {
             }
         },
         entry! {
+            /// The same columns (without `feature`) for the random directions of the second draw of the null: to draw beside the features.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.null_table().len == 256);
+            /// ```
+            method null_table(call, found: Semantics) -> Table { found.null_table() }
+        },
+        entry! {
             /// The thresholds: `#{alpha, levenshtein, cosine, entropy}`; a list passes below, above and below them. `alpha` is the
             /// quantile of the null, the same for all three, at which the whole rule passes `fpr`.
             ///
@@ -521,7 +533,38 @@ fn values() -> Vec<Entry> {
 }
 
 fn populations() -> Vec<Entry> {
-    vec![entry! {
+    vec![trend(), comparison()]
+}
+
+fn trend() -> Entry {
+    entry! {
+        /// The shape of a curve over depth: `#{shape, break_at, slope_left, slope_right, p_left, p_right, spearman, spearman_p}`. `shape`
+        /// is `"U"` or `"inverted U"` only where the two-lines test (Simonsohn 2018) finds two slopes of opposite sign, each significant at
+        /// 5 %; else `"rising"` or `"falling"` by Spearman's correlation, else `"none"`. `x` and `y` are tensors or arrays of numbers; with
+        /// fewer than 7 points no U is asked for (NaN).
+        /// Errors: arrays of different length.
+        ///
+        /// ```rhai
+        /// let layers = arange(12);
+        /// assert(depth_trend(layers, (layers - 6.0) ** 2 + 0.1 * randn([12])).shape == "U");
+        /// assert(depth_trend(layers, 2.0 * layers).shape == "rising");
+        /// ```
+        fn depth_trend(call, x: Dynamic, y: Dynamic) -> Json {
+            let (x, y) = (numbers(&x, "x")?, numbers(&y, "y")?);
+            if x.len() != y.len() {
+                return Err(Error::input(format!("depth_trend: {} values of x for {} of y", x.len(), y.len())));
+            }
+            let found = stats::trend(&x, &y);
+            Ok(json!({
+                "shape": found.shape.name(), "break_at": found.break_at, "slope_left": found.slopes[0], "slope_right": found.slopes[1],
+                "p_left": found.p[0], "p_right": found.p[1], "spearman": found.spearman, "spearman_p": found.spearman_p,
+            }))
+        }
+    }
+}
+
+fn comparison() -> Entry {
+    entry! {
         /// Two samples (1-D tensors) beside each other: `n_a n_b mean_a mean_b median_a median_b p75_a p75_b ks ks_p mann_whitney_u
         /// mann_whitney_p rank_biserial rank_biserial_lo rank_biserial_hi wasserstein`. The effect is rank_biserial = 2U/(n_a n_b) − 1
         /// (1: every a lies above every b) with a bootstrap interval, over `clusters` where given; p-values are asymptotic.
@@ -534,5 +577,5 @@ fn populations() -> Vec<Entry> {
         fn compare(call, a: Tensor, b: Tensor; options: CompareOptions) -> Json {
             Ok(Json::Object(analysis::compare(&a, &b, &options, call.work())?.to_map()))
         }
-    }]
+    }
 }
