@@ -270,6 +270,11 @@ impl Dictionary {
         compute::row_norms(&self.0.w_dec, None, work)
     }
 
+    /// True for copies of the same dictionary.
+    pub fn is(&self, other: &Dictionary) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     // ---- ids ----------------------------------------------------------------------------------------------------
 
     /// The id of a position: its number in the dictionary that it was selected from.

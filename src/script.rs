@@ -15,6 +15,7 @@ pub mod scan;
 
 mod analyses;
 mod basics;
+mod cards;
 mod dictionaries;
 mod figures;
 mod files;
@@ -27,6 +28,7 @@ mod tensor;
 mod training;
 
 pub use basics::Outputs;
+pub use cards::Explainers;
 pub(crate) use tensor::token_watch;
 
 use crate::error::{Error, Kind};
@@ -65,8 +67,13 @@ pub struct Host {
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
     pub outputs: Outputs,
+<<<<<<< HEAD
     /// The texts of the script and its modules, as fingerprints by name.
     code: Arc<Mutex<BTreeMap<String, String>>>,
+=======
+    /// What pages of features share.
+    pub explainers: Explainers,
+>>>>>>> explain
     /// The parameters that the script has read, with their values.
     used: Arc<Mutex<Vec<Used>>>,
     /// The status that `exit` asked for.
@@ -84,7 +91,11 @@ impl Host {
             width: 80,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
+<<<<<<< HEAD
             code: Arc::default(),
+=======
+            explainers: Explainers::default(),
+>>>>>>> explain
             used: Arc::default(),
             exit: Arc::default(),
         }
@@ -150,7 +161,11 @@ pub fn entries() -> &'static [Entry] {
             tables::entries(),
             figures::entries(),
             pages::entries(),
+<<<<<<< HEAD
             parts::entries(),
+=======
+            cards::entries(),
+>>>>>>> explain
             files::entries(),
         ]
         .concat()

@@ -182,6 +182,7 @@ struct Inner {
     positions: Vec<usize>,
     ends: Vec<Ends>,
     judge: Judge,
+    entropy: EntropyKind,
     mask: Vec<bool>,
     thresholds: Thresholds,
     /// A second, independent draw of the null.
@@ -231,7 +232,7 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
     let default_side = if dictionary.signed() { SemanticSide::Both } else { SemanticSide::Top };
     let judge = Judge { rule: options.rule, side: options.side.unwrap_or(default_side) };
     let seed = options.seed.unwrap_or(work.seed());
-    let eye = Eye::new(scores, options, work)?;
+    let eye = Eye::new(scores, options.entropy, work)?;
     let ends = eye.features(scores, work)?;
     let mut draws = Draws { eye: &eye, dictionary, options, seed, covariance: None };
 
@@ -281,6 +282,7 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
         positions: scores.positions().to_vec(),
         ends,
         judge,
+        entropy: options.entropy,
         mask,
         thresholds,
         second,
@@ -292,6 +294,28 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
 }
 
 impl Semantics {
+    /// Other features under the same rule, thresholds and null share, without another draw.
+    pub(super) fn judge(&self, scores: &TokenScores, work: &Work) -> Result<Semantics> {
+        let Inner { judge, entropy, thresholds, null, nulls, log_vocabulary, warnings, provenance, .. } = &*self.0;
+        let ends = Eye::new(scores, *entropy, work)?.features(scores, work)?;
+        let share = |thresholds: &Thresholds| judge.count(&ends, thresholds) as f64 / ends.len() as f64;
+        let nulls = nulls.iter().map(|null| NullShare { share: share(&null.thresholds), ..*null }).collect();
+        Ok(Semantics(Arc::new(Inner {
+            dictionary: scores.dictionary().clone(),
+            positions: scores.positions().to_vec(),
+            judge: *judge,
+            entropy: *entropy,
+            mask: ends.iter().map(|e| judge.passes(e, thresholds)).collect(),
+            ends,
+            thresholds: *thresholds,
+            null: *null,
+            nulls,
+            log_vocabulary: *log_vocabulary,
+            warnings: warnings.clone(),
+            provenance: provenance.clone(),
+        })))
+    }
+
     /// True for the features that pass, in the order of the scores.
     pub fn mask(&self) -> &[bool] {
         &self.0.mask
@@ -544,7 +568,7 @@ struct Spread {
 }
 
 impl<'a> Eye<'a> {
-    fn new(scores: &'a TokenScores, options: &SemanticsOptions, work: &Work) -> Result<Self> {
+    fn new(scores: &'a TokenScores, entropy: EntropyKind, work: &Work) -> Result<Self> {
         work.check()?;
         let view = scores.view();
         let masked = |id: &usize| view.special.as_ref().is_some_and(|s| s.mask[*id]);
@@ -552,7 +576,7 @@ impl<'a> Eye<'a> {
         if unmasked.len() < 2 {
             return Err(Error::input("fewer than two tokens of the vocabulary are unmasked").help("pass mask_special: false"));
         }
-        Ok(Eye { view, entropy: options.entropy, k: view.options.k.min(unmasked.len()), unmasked })
+        Ok(Eye { view, entropy, k: view.options.k.min(unmasked.len()), unmasked })
     }
 
     fn log_vocabulary(&self) -> f64 {

@@ -1,14 +1,16 @@
 //! The analyses: what `analysis` computes, as scripts call it.
 
 use crate::analysis::{
-    self, AttentionOptions, AttentionScores, CompareOptions, CopyingOptions, OvOptions, OvScores, OvWriteOptions, ProductOptions,
-    ProductStats, Semantics, SemanticsOptions, Side, TokenOptions, TokenScores,
+    self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, MatchOptions, OriginOptions,
+    Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side, TokenOptions,
+    TokenScores,
 };
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
 use crate::entry;
 use crate::error::Error;
 use crate::model::Model;
+use crate::options::{OptionMap, Options};
 use crate::script::convert::{IntoScript, numbers};
 use crate::script::declare::Entry;
 use crate::stats;
@@ -48,7 +50,7 @@ impl IntoScript for analysis::TokenScore {
 }
 
 pub(super) fn entries() -> Vec<Entry> {
-    [product(), tokens(), semantics(), attention(), values(), populations(), shown()].concat()
+    [product(), tokens(), semantics(), attention(), values(), populations(), flow(), shown()].concat()
 }
 
 /// How results are written by `print`.
@@ -578,4 +580,63 @@ fn comparison() -> Entry {
             Ok(Json::Object(analysis::compare(&a, &b, &options, call.work())?.to_map()))
         }
     }
+}
+
+fn flow() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// For each feature of `a` the `k` features of `b` with the highest cosine of write directions (`by`: `"read"`, `"write_read"`
+            /// for the other ends), as `source target rank cosine`; ranks from 1, equal cosines by position. The cosines, n_a × n_b of
+            /// them, are never stored.
+            ///
+            /// `a` in a later layer than `b` gives predecessors, in an earlier one successors (Laptev et al. 2025). Errors: `k` is 0, a
+            /// feature that `a` does not have, a dictionary without the directions asked for.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let before = load_sae("demo", "saes/blocks.1.hook_resid_post");
+            /// let after = load_sae("demo", "saes/blocks.2.hook_resid_post");
+            /// let found = match_features(after, before, model, #{ features: 0..10 });
+            /// assert(found.columns == ["source", "target", "rank", "cosine"] && found.len == 10);
+            /// ```
+            fn match_features(call, a: Dictionary, b: Dictionary, model: Model; options: MatchOptions) -> Table {
+                analysis::match_features(&a, &b, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// Where the features of a residual stream come from: their highest cosine with what enters the layer (`res`), with what its MLP
+            /// adds (`mlp`) and with what its attention adds (`att`), any of which may be left out: `feature s_res s_mlp s_att id_res
+            /// id_mlp id_att group`.
+            ///
+            /// `group` names the origins that reach the cut, the score that 1 % of random directions reach there: `RES` alone is carried
+            /// over, `RES&MLP` processed, `MLP` newborn, `nowhere` unexplained. Errors: no origin, or one without write directions.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let sae = |hook| load_sae("demo", "saes/blocks." + hook);
+            /// let origins = #{ res: sae.call("1.hook_resid_post"), mlp: sae.call("2.hook_mlp_out"), att: sae.call("2.attn.hook_z") };
+            /// let found = origin_scores(sae.call("2.hook_resid_post"), origins, model, #{ n_null: 512 });
+            /// assert(found.columns.contains("s_att") && found["s_res"].max() < 1.001);
+            /// ```
+            fn origin_scores(call, target: Dictionary, origins: OptionMap, model: Model; options: OriginOptions) -> Table {
+                let origins = Origins::parse(&origins).map_err(|e| e.context("origin_scores: `origins`"))?;
+                analysis::origin_scores(&target, &origins, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// Which heads make each feature of an SAE on the heads' outputs (attn.hook_z): shares `[d_sae, n_heads]`, rows summing to 1,
+            /// `‖W_dec[i, k]‖ / Σ_j ‖W_dec[i, j]‖`; with `space: "residual"` of what W_O makes of the parts.
+            ///
+            /// Source: Kissane et al. 2024. Errors: a dictionary that does not lie in z, or does not fit the model.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let shares = head_attribution(load_sae("demo", "saes/blocks.2.attn.hook_z"), model);
+            /// assert(shares.shape == [768, model.cfg.n_heads]);
+            /// ```
+            fn head_attribution(call, dict: Dictionary, model: Model; options: AttributionOptions) -> Tensor {
+                analysis::head_attribution(&dict, &model, &options, call.work())
+            }
+        },
+    ]
 }
