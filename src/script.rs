@@ -67,13 +67,10 @@ pub struct Host {
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
     pub outputs: Outputs,
-<<<<<<< HEAD
     /// The texts of the script and its modules, as fingerprints by name.
     code: Arc<Mutex<BTreeMap<String, String>>>,
-=======
     /// What pages of features share.
     pub explainers: Explainers,
->>>>>>> explain
     /// The parameters that the script has read, with their values.
     used: Arc<Mutex<Vec<Used>>>,
     /// The status that `exit` asked for.
@@ -91,11 +88,8 @@ impl Host {
             width: 80,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
-<<<<<<< HEAD
             code: Arc::default(),
-=======
             explainers: Explainers::default(),
->>>>>>> explain
             used: Arc::default(),
             exit: Arc::default(),
         }
@@ -161,11 +155,8 @@ pub fn entries() -> &'static [Entry] {
             tables::entries(),
             figures::entries(),
             pages::entries(),
-<<<<<<< HEAD
             parts::entries(),
-=======
             cards::entries(),
->>>>>>> explain
             files::entries(),
         ]
         .concat()

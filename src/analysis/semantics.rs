@@ -296,7 +296,7 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
 impl Semantics {
     /// Other features under the same rule, thresholds and null share, without another draw.
     pub(super) fn judge(&self, scores: &TokenScores, work: &Work) -> Result<Semantics> {
-        let Inner { judge, entropy, thresholds, null, nulls, log_vocabulary, warnings, provenance, .. } = &*self.0;
+        let Inner { judge, entropy, thresholds, second, nulls, log_vocabulary, warnings, provenance, .. } = &*self.0;
         let ends = Eye::new(scores, *entropy, work)?.features(scores, work)?;
         let share = |thresholds: &Thresholds| judge.count(&ends, thresholds) as f64 / ends.len() as f64;
         let nulls = nulls.iter().map(|null| NullShare { share: share(&null.thresholds), ..*null }).collect();
@@ -308,7 +308,7 @@ impl Semantics {
             mask: ends.iter().map(|e| judge.passes(e, thresholds)).collect(),
             ends,
             thresholds: *thresholds,
-            null: *null,
+            second: second.clone(),
             nulls,
             log_vocabulary: *log_vocabulary,
             warnings: warnings.clone(),
