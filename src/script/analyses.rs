@@ -3,19 +3,20 @@
 use crate::analysis::{
     self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, MatchOptions, OriginOptions,
     Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side, TokenOptions,
-    TokenScores,
+    TokenScores, ValidateOptions,
 };
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
 use crate::entry;
-use crate::error::Error;
-use crate::model::Model;
-use crate::options::{OptionMap, Options};
+use crate::error::{Error, Result};
+use crate::model::{EncodeOptions, Model};
+use crate::options::{Ids, OptionMap, OptionValue, Options, Value};
 use crate::script::convert::{IntoScript, numbers};
 use crate::script::declare::Entry;
 use crate::stats;
 use crate::table::Table;
 use crate::tensor::Tensor;
+use crate::training::read_texts;
 use rhai::{Dynamic, Map};
 use serde_json::{Value as Json, json};
 
@@ -535,7 +536,38 @@ fn values() -> Vec<Entry> {
 }
 
 fn populations() -> Vec<Entry> {
-    vec![trend(), comparison()]
+    vec![trend(), comparison(), validation()]
+}
+
+fn validation() -> Entry {
+    entry! {
+        /// How well scores made of weights predict real attention: per head a row `head pairs spearman r2 row_spearman`, then the same
+        /// with `_permuted` (activations dealt to the wrong features) and `_tokens` (the token embeddings in place of the features, the
+        /// control to beat). Compared are the head's real scores before the softmax over all causal pairs of positions of `texts` (an
+        /// array of texts, a file or a folder) with Σ a_i a_j A_ij of the features that fire there. `spearman` and `r2` are over all
+        /// pairs, `row_spearman` the mean within a query's row, which is what a softmax sees. `head`: a number, an array or a range; `()`: all.
+        ///
+        /// Errors: a layer or head out of range, a dictionary without encoder or written after the layer has read, texts too short.
+        ///
+        /// ```rhai
+        /// let model = load_model("demo");
+        /// let sae = load_sae("demo", "saes/blocks.1.hook_resid_post");
+        /// let found = validate_attention(sae, model, 2, (), ["The quick brown fox jumps over the lazy dog, as it often does."]);
+        /// assert(found.len == model.cfg.n_heads && found.columns.contains("spearman_tokens"));
+        /// ```
+        fn validate_attention(call, dict: Dictionary, model: Model, layer: usize, head: Value, texts: Value; options: ValidateOptions) -> Table {
+            let n_heads = model.cfg().n_heads;
+            let heads = match &head {
+                Value::Unit => (0..n_heads).collect(),
+                Value::Int(head) => Ids::List(vec![*head]).resolve(n_heads, "head")?,
+                other => Ids::read(other).ok_or_else(|| wrong_heads(other))?.resolve(n_heads, "head")?,
+            };
+            let (texts, _) = read_texts(&texts)?;
+            let encode = |text: &String| model.encode(text, &EncodeOptions::default(), call.work());
+            let texts = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
+            analysis::validate_attention(&dict, &model, layer, &heads, &texts, &options, call.work())
+        }
+    }
 }
 
 fn trend() -> Entry {
@@ -563,6 +595,10 @@ fn trend() -> Entry {
             }))
         }
     }
+}
+
+fn wrong_heads(given: &Value) -> Error {
+    Error::input(format!("validate_attention: `head` is a number, a range, an array or (), not {}", given.describe()))
 }
 
 fn comparison() -> Entry {

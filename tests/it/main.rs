@@ -19,3 +19,4 @@ mod support;
 mod tensor;
 mod tokenizers;
 mod training;
+mod validation;
