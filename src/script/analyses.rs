@@ -3,17 +3,20 @@
 use crate::analysis::{
     self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, MatchOptions, OriginOptions,
     Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side, TokenOptions,
-    TokenScores,
+    TokenScores, ValidateOptions,
 };
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
 use crate::entry;
-use crate::model::Model;
-use crate::options::{OptionMap, Options};
-use crate::script::convert::IntoScript;
+use crate::error::{Error, Result};
+use crate::model::{EncodeOptions, Model};
+use crate::options::{Ids, OptionMap, OptionValue, Options, Value};
+use crate::script::convert::{IntoScript, numbers};
 use crate::script::declare::Entry;
+use crate::stats;
 use crate::table::Table;
 use crate::tensor::Tensor;
+use crate::training::read_texts;
 use rhai::{Dynamic, Map};
 use serde_json::{Value as Json, json};
 
@@ -296,6 +299,16 @@ fn semantics() -> Vec<Entry> {
             }
         },
         entry! {
+            /// The same columns (without `feature`) for the random directions of the second draw of the null: to draw beside the features.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.null_table().len == 256);
+            /// ```
+            method null_table(call, found: Semantics) -> Table { found.null_table() }
+        },
+        entry! {
             /// The thresholds: `#{alpha, levenshtein, cosine, entropy}`; a list passes below, above and below them. `alpha` is the
             /// quantile of the null, the same for all three, at which the whole rule passes `fpr`.
             ///
@@ -523,7 +536,73 @@ fn values() -> Vec<Entry> {
 }
 
 fn populations() -> Vec<Entry> {
-    vec![entry! {
+    vec![trend(), comparison(), validation()]
+}
+
+fn validation() -> Entry {
+    entry! {
+        /// How well scores made of weights predict real attention: per head a row `head pairs spearman r2 row_spearman`, then the same
+        /// with `_permuted` (activations dealt to the wrong features) and `_tokens` (the token embeddings in place of the features, the
+        /// control to beat). Compared are the head's real scores before the softmax over all causal pairs of positions of `texts` (an
+        /// array of texts, a file or a folder) with Σ a_i a_j A_ij of the features that fire there. `spearman` and `r2` are over all
+        /// pairs, `row_spearman` the mean within a query's row, which is what a softmax sees. `head`: a number, an array or a range; `()`: all.
+        ///
+        /// Errors: a layer or head out of range, a dictionary without encoder or written after the layer has read, texts too short.
+        ///
+        /// ```rhai
+        /// let model = load_model("demo");
+        /// let sae = load_sae("demo", "saes/blocks.1.hook_resid_post");
+        /// let found = validate_attention(sae, model, 2, (), ["The quick brown fox jumps over the lazy dog, as it often does."]);
+        /// assert(found.len == model.cfg.n_heads && found.columns.contains("spearman_tokens"));
+        /// ```
+        fn validate_attention(call, dict: Dictionary, model: Model, layer: usize, head: Value, texts: Value; options: ValidateOptions) -> Table {
+            let n_heads = model.cfg().n_heads;
+            let heads = match &head {
+                Value::Unit => (0..n_heads).collect(),
+                Value::Int(head) => Ids::List(vec![*head]).resolve(n_heads, "head")?,
+                other => Ids::read(other).ok_or_else(|| wrong_heads(other))?.resolve(n_heads, "head")?,
+            };
+            let (texts, _) = read_texts(&texts)?;
+            let encode = |text: &String| model.encode(text, &EncodeOptions::default(), call.work());
+            let texts = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
+            analysis::validate_attention(&dict, &model, layer, &heads, &texts, &options, call.work())
+        }
+    }
+}
+
+fn trend() -> Entry {
+    entry! {
+        /// The shape of a curve over depth: `#{shape, break_at, slope_left, slope_right, p_left, p_right, spearman, spearman_p}`. `shape`
+        /// is `"U"` or `"inverted U"` only where the two-lines test (Simonsohn 2018) finds two slopes of opposite sign, each significant at
+        /// 5 %; else `"rising"` or `"falling"` by Spearman's correlation, else `"none"`. `x` and `y` are tensors or arrays of numbers; with
+        /// fewer than 7 points no U is asked for (NaN).
+        /// Errors: arrays of different length.
+        ///
+        /// ```rhai
+        /// let layers = arange(12);
+        /// assert(depth_trend(layers, (layers - 6.0) ** 2 + 0.1 * randn([12])).shape == "U");
+        /// assert(depth_trend(layers, 2.0 * layers).shape == "rising");
+        /// ```
+        fn depth_trend(call, x: Dynamic, y: Dynamic) -> Json {
+            let (x, y) = (numbers(&x, "x")?, numbers(&y, "y")?);
+            if x.len() != y.len() {
+                return Err(Error::input(format!("depth_trend: {} values of x for {} of y", x.len(), y.len())));
+            }
+            let found = stats::trend(&x, &y);
+            Ok(json!({
+                "shape": found.shape.name(), "break_at": found.break_at, "slope_left": found.slopes[0], "slope_right": found.slopes[1],
+                "p_left": found.p[0], "p_right": found.p[1], "spearman": found.spearman, "spearman_p": found.spearman_p,
+            }))
+        }
+    }
+}
+
+fn wrong_heads(given: &Value) -> Error {
+    Error::input(format!("validate_attention: `head` is a number, a range, an array or (), not {}", given.describe()))
+}
+
+fn comparison() -> Entry {
+    entry! {
         /// Two samples (1-D tensors) beside each other: `n_a n_b mean_a mean_b median_a median_b p75_a p75_b ks ks_p mann_whitney_u
         /// mann_whitney_p rank_biserial rank_biserial_lo rank_biserial_hi wasserstein`. The effect is rank_biserial = 2U/(n_a n_b) − 1
         /// (1: every a lies above every b) with a bootstrap interval, over `clusters` where given; p-values are asymptotic.
@@ -536,7 +615,7 @@ fn populations() -> Vec<Entry> {
         fn compare(call, a: Tensor, b: Tensor; options: CompareOptions) -> Json {
             Ok(Json::Object(analysis::compare(&a, &b, &options, call.work())?.to_map()))
         }
-    }]
+    }
 }
 
 fn flow() -> Vec<Entry> {

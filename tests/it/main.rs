@@ -21,3 +21,4 @@ mod support;
 mod tensor;
 mod tokenizers;
 mod training;
+mod validation;
