@@ -108,7 +108,8 @@ pub(super) fn counts_text(counts: &Counts, width: usize) -> String {
     let most = joined(&total).into_iter().max().unwrap_or(0);
     let line = |((title, counts), sum): (&(&str, &[u64]), &String)| {
         let heights: String = joined(counts).into_iter().map(|count| level(count, most)).collect();
-        format!("{} {} {}", pad(&cut(title, name), name, false), pad(sum, number, true), heights.trim_end())
+        let line = format!("{} {} {heights}", pad(&cut(title, name), name, false), pad(sum, number, true));
+        line.trim_end().to_string()
     };
     let lines: Vec<String> = rows.iter().zip(&sums).map(line).collect();
     let (from, to) = ends(counts);
@@ -175,10 +176,11 @@ mod tests {
 
     #[test]
     fn lists_stand_side_by_side_where_there_is_room() {
+        // 34 columns each; the longest bar has those that names and numbers leave: 34 − 7 − 1 − 2.
         let expected = "\
-up                               down
-\" a\"     4 ████████████████████  \"我们的\"  -2 ░░░░░░░░░
-\"<b>\\n\"  1 █████                 c         NaN";
+up                                   down
+\" a\"    4 ████████████████████████   \"我们的\"  -2 ░░░░░░░░░░░
+\"<b>\\n\" 1 ██████                     c        NaN";
         assert_eq!(bars_text(&lists(), 71), expected);
         let narrow = bars_text(&lists(), 36);
         assert!(narrow.lines().all(|line| line.width() <= 36) && narrow.contains("\n\ndown\n"), "{narrow}");
