@@ -6,7 +6,7 @@
 //!
 //! * `product`: the open core. * `tokens`: directions against the vocabulary. * `semantics`: which of them name a family
 //!   of tokens, beside a null. * `attention`: directions as queries and keys of a head. * `ov`: what a head writes.
-//! * `validation`: scores of weights beside real attention. * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
+//! * `enrichment`: sets of tokens at the ends of a ranking. * `validation`: scores of weights beside real attention. * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
 //! * `attribution`: which heads make a feature. * `explain`: one feature or one head on a page.
 //! * `heads`: directions as a head reads them. * `common`: what the result tables share.
 //!
@@ -16,6 +16,7 @@
 mod attention;
 mod attribution;
 mod common;
+mod enrichment;
 mod explain;
 mod flow;
 mod heads;
@@ -31,6 +32,7 @@ pub use attention::{
 };
 pub use attribution::{AttributionOptions, AttributionSpace, head_attribution};
 pub use common::Side;
+pub use enrichment::{EnrichmentOptions, TokenSets, enrichment, token_sets};
 pub use explain::{ExplainOptions, Explainer, HeadPageOptions, entering, explain, explain_head};
 pub use flow::{Cut, MatchBy, MatchOptions, OriginOptions, Origins, match_features, origin_scores};
 pub use heads::{Scaling, Temperature};

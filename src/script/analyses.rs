@@ -1,9 +1,9 @@
 //! The analyses: what `analysis` computes, as scripts call it.
 
 use crate::analysis::{
-    self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, MatchOptions, OriginOptions,
-    Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side, TokenOptions,
-    TokenScores, ValidateOptions,
+    self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, EnrichmentOptions, MatchOptions,
+    OriginOptions, Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side,
+    TokenOptions, TokenScores, TokenSets, ValidateOptions,
 };
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
@@ -11,7 +11,7 @@ use crate::entry;
 use crate::error::{Error, Result};
 use crate::model::{EncodeOptions, Model};
 use crate::options::{Ids, OptionMap, OptionValue, Options, Value};
-use crate::script::convert::{IntoScript, numbers};
+use crate::script::convert::{IntoScript, describe, numbers};
 use crate::script::declare::Entry;
 use crate::stats;
 use crate::table::Table;
@@ -236,6 +236,38 @@ fn tokens() -> Vec<Entry> {
 fn semantics() -> Vec<Entry> {
     vec![
         entry! {
+            /// The built-in sets of a vocabulary's tokens, a map of ids: leading space, capitalised, all capitals, digits, punctuation,
+            /// not ASCII, by length and by first letter, and English words of closed classes (pronouns, determiners, …).
+            ///
+            /// ```rhai
+            /// let sets = token_sets(load_model("demo"));
+            /// assert(sets["leading space"].len > 100);
+            /// ```
+            fn token_sets(call, model: Model) -> Map {
+                let set = |ids: Vec<usize>| Tensor::vector_i64(ids.into_iter().map(|id| id as i64).collect()).into_script();
+                Ok(analysis::token_sets(&model).into_iter().map(|(name, ids)| (name.into(), set(ids))).collect())
+            }
+        },
+        entry! {
+            /// Which sets of tokens gather at an end of each feature's ranking of the vocabulary (TSEA, after gene set enrichment
+            /// analysis): a table `feature set n es nes p`. `es`: the largest deviation of GSEA's running sum, positive at the top of
+            /// the ranking; `nes`: over the mean of random directions; `p`: the share of random directions that reach as far. `sets`: a
+            /// map of token ids, `()` for `token_sets(model)`. Choose features by the `features` of `unembed`: each costs a sort of the vocabulary.
+            ///
+            /// Errors: scores of another model, ids outside the vocabulary, no set of at least `least` tokens.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let scores = unembed(mlp_neurons(model, 3), model, #{ features: 0..3 });
+            /// let found = enrichment(scores, model, #{ digits: token_sets(model).digits }, #{ n_null: 20 });
+            /// assert(found.columns == ["feature", "set", "n", "es", "nes", "p"] && found.len == 3);
+            /// ```
+            fn enrichment(call, scores: TokenScores, model: Model, sets: Dynamic; options: EnrichmentOptions) -> Table {
+                let sets = if sets.is_unit() { analysis::token_sets(&model) } else { given_sets(&sets)? };
+                analysis::enrichment(&scores, &model, &sets, &options, call.work())
+            }
+        },
+        entry! {
             /// Which features name a family of tokens: of the k tokens at the top of a list, by their spelling (Levenshtein), their
             /// vectors (cosine) and the concentration of the scores (entropy), against thresholds that random directions set.
             ///
@@ -346,6 +378,17 @@ fn semantics() -> Vec<Entry> {
             method table(call, found: Semantics) -> Table { found.table() }
         },
     ]
+}
+
+fn given_sets(sets: &Dynamic) -> Result<TokenSets> {
+    let wrong = |what: String| Error::input(format!("enrichment: `sets` is a map of token ids, not {what}"));
+    let map = sets.read_lock::<Map>().ok_or_else(|| wrong(describe(sets)))?;
+    let whole = |v: &f64| (v.fract() == 0.0 && *v >= 0.0).then_some(*v as usize);
+    let set = |(name, ids): (&rhai::Identifier, &Dynamic)| {
+        let ids = numbers(ids, &format!("the set `{name}`"))?.iter().map(whole).collect::<Option<Vec<usize>>>();
+        ids.map(|ids| (name.to_string(), ids)).ok_or_else(|| wrong(format!("numbers like those in `{name}`")))
+    };
+    map.iter().map(set).collect()
 }
 
 fn attention() -> Vec<Entry> {
