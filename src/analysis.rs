@@ -29,6 +29,7 @@ mod validation;
 
 pub use attention::{
     AttentionOptions, AttentionScores, Base, Distances, HeadWeights, QkNorm, attention_matrix, attention_scores,
+    attention_vectors,
 };
 pub use attribution::{AttributionOptions, AttributionSpace, head_attribution};
 pub use common::Side;

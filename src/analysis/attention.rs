@@ -287,6 +287,30 @@ pub fn attention_matrix(
     setup.product(&setup.queries.chosen()?, setup.key_operands(&setup.groups[0])?).matrix(work)
 }
 
+/// The head vectors behind the scores: queries times the attention scale and keys, `[n_query, d_head]` and `[n_key, d_head]`
+/// f32, so that `queries @ keysᵀ` are the scores before any softcap.
+///
+/// # Errors
+/// As [`attention_scores`]; distances that are not averaged.
+pub fn attention_vectors(
+    query: &Dictionary,
+    key: &Dictionary,
+    model: &Model,
+    layer: usize,
+    head: usize,
+    options: &AttentionOptions,
+    work: &Work,
+) -> Result<(Tensor, Tensor)> {
+    let setup = Setup::new(query, key, model, layer, head, options, work)?;
+    if setup.apart() {
+        return Err(Error::input("attention_vectors gives one key for each feature: pass one distance, or average: true"));
+    }
+    let mut queries = setup.queries.chosen()?;
+    let scale = model.cfg().attn_scale as f32;
+    queries.make_mut_f32().iter_mut().for_each(|v| *v *= scale);
+    Ok((queries, rotated_back(&setup.keys.chosen()?, setup.rope.as_ref(), &setup.groups[0])?))
+}
+
 /// One side's head vectors: all of the dictionary, and which of them take part.
 struct HeadSide<'a> {
     dictionary: &'a Dictionary,

@@ -427,6 +427,23 @@ fn attention() -> Vec<Entry> {
             }
         },
         entry! {
+            /// The head vectors behind the scores, `#{query, key}`, `[n_query, d_head]` and `[n_key, d_head]`: queries carry the attention
+            /// scale, so that `query @ key.T` are the scores before any softcap. For measures of one's own, such as the score of each
+            /// feature with itself. Options and errors as in `?attention_scores`; one distance, or their mean.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// let vectors = attention_vectors(dict, dict, model, 1, 0, #{ query_features: 0..4, key_features: 0..6 });
+            /// let scores = attention_matrix(dict, dict, model, 1, 0, #{ query_features: 0..4, key_features: 0..6 });
+            /// assert((vectors.query @ vectors.key.T).allclose(scores, #{ atol: 0.0001 }));
+            /// ```
+            fn attention_vectors(call, query_dict: Dictionary, key_dict: Dictionary, model: Model, layer: usize, head: usize; options: AttentionOptions) -> Map {
+                let (query, key) = analysis::attention_vectors(&query_dict, &key_dict, &model, layer, head, &options, call.work())?;
+                Ok(Map::from([("query".into(), query.into_script()), ("key".into(), key.into_script())]))
+            }
+        },
+        entry! {
             /// Statistics of each query feature's row.
             ///
             /// ```rhai

@@ -8,6 +8,7 @@ mod cards;
 mod demo;
 mod dictionaries;
 mod examples;
+mod experiments;
 mod flow;
 mod formats;
 mod forward;
