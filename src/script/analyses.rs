@@ -230,6 +230,18 @@ fn tokens() -> Vec<Entry> {
                 scores.histogram(feature, bins, call.work())
             }
         },
+        entry! {
+            /// Which tokens were kept out of the lists: their numbers by reason; empty without `mask_special`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// assert(unembed(mlp_neurons(model, 0), model, #{ mask_special: false }).masked == #{});
+            /// ```
+            get masked(call, scores: TokenScores) -> Json {
+                let counts = scores.special().map(|special| special.counts.iter().map(|(reason, n)| (reason.to_string(), json!(n))).collect());
+                Ok(Json::Object(counts.unwrap_or_default()))
+            }
+        },
     ]
 }
 
