@@ -26,9 +26,9 @@ pub use vocabulary::{TokenKind, Vocabulary};
 use crate::error::{Error, Result, ResultExt, nearest};
 use crate::formats::gguf::{self, Gguf};
 use crate::formats::huggingface::{self, Checkpoint};
-use crate::formats::{FileKind, Folder, json, sniff, wrong_kind};
+use crate::formats::{FileKind, json, sniff, wrong_kind};
 use crate::hub::{self, Place};
-use crate::tensor::{Bytes, Tensor};
+use crate::tensor::Tensor;
 use crate::work::Work;
 use architecture::Slot;
 use config::{Claims, Settled};
@@ -95,22 +95,23 @@ impl Model {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_string(),
         };
-        match hub::resolve(&name, work)? {
-            Place::Folder(files) => Self::from_checkpoint(huggingface::read(files.as_ref())?),
-            Place::File(path) => Self::from_file(&path),
-        }
-        .context(|| format!("loading the model `{name}`"))
+        Self::load_from(&hub::resolve(&name, work)?).context(|| format!("loading the model `{name}`"))
     }
 
-    fn from_file(path: &Path) -> Result<Self> {
-        let bytes = Bytes::map(path)?;
+    /// As [`Model::load`], from what a name was found to mean.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_from(place: &Place) -> Result<Self> {
+        let (folder, file) = match place {
+            Place::Folder(files) => return Self::from_checkpoint(huggingface::read(files.as_ref())?),
+            Place::File { folder, file } => (folder.as_ref(), file),
+        };
+        let (bytes, path) = (folder.open(file)?, folder.path_of(file));
         match sniff(bytes.as_slice()) {
-            FileKind::Gguf => Self::from_gguf(gguf::read(bytes, path)?, path),
-            FileKind::Safetensors => {
-                let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                Self::from_checkpoint(huggingface::read(&Folder::new(folder)?)?)
-            }
-            _ => Err(wrong_kind(bytes.as_slice(), path, "a model (GGUF or safetensors)")),
+            FileKind::Gguf => Self::from_gguf(gguf::read(bytes, &path)?, &path),
+            FileKind::Safetensors => Self::from_checkpoint(huggingface::read(folder)?),
+            _ => Err(wrong_kind(bytes.as_slice(), &path, "a model (GGUF or safetensors)")),
         }
     }
 
