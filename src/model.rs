@@ -53,6 +53,8 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     name: String,
+    /// The commit, of one from the hub.
+    revision: Option<String>,
     /// `GGUF` or `safetensors`, for `info`.
     format: &'static str,
     config: Config,
@@ -103,16 +105,21 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn load_from(place: &Place) -> Result<Self> {
-        let (folder, file) = match place {
-            Place::Folder(files) => return Self::from_checkpoint(huggingface::read(files.as_ref())?),
-            Place::File { folder, file } => (folder.as_ref(), file),
+        let mut model = match place {
+            Place::Folder(files) => Self::from_checkpoint(huggingface::read(files.as_ref())?)?,
+            Place::File { folder, file } => {
+                let (bytes, path) = (folder.open(file)?, folder.path_of(file));
+                match sniff(bytes.as_slice()) {
+                    FileKind::Gguf => Self::from_gguf(gguf::read(bytes, &path)?, &path)?,
+                    FileKind::Safetensors => Self::from_checkpoint(huggingface::read(folder.as_ref())?)?,
+                    _ => return Err(wrong_kind(bytes.as_slice(), &path, "a model (GGUF or safetensors)")),
+                }
+            }
         };
-        let (bytes, path) = (folder.open(file)?, folder.path_of(file));
-        match sniff(bytes.as_slice()) {
-            FileKind::Gguf => Self::from_gguf(gguf::read(bytes, &path)?, &path),
-            FileKind::Safetensors => Self::from_checkpoint(huggingface::read(folder)?),
-            _ => Err(wrong_kind(bytes.as_slice(), &path, "a model (GGUF or safetensors)")),
+        if let Some(inner) = Arc::get_mut(&mut model.0) {
+            inner.revision = place.files().revision();
         }
+        Ok(model)
     }
 
     /// A model from a Hugging Face checkpoint, read from files or made in memory.
@@ -188,6 +195,7 @@ impl Model {
         let w_u = if config.tied { w_e.t() } else { weights.get(Slot::Unembed, 0)?.t() };
         Ok(Model(Arc::new(Inner {
             name,
+            revision: None,
             format,
             config,
             weights,
@@ -252,12 +260,16 @@ impl Model {
     /// What provenance records of it.
     pub fn id(&self) -> Json {
         let config = self.cfg();
-        json!({
+        let mut id = json!({
             "name": self.name(),
             "source": self.0.weights.tensors.source.display().to_string(),
             "arch": config.arch,
             "quantised": config.quantised,
-        })
+        });
+        if let Some(revision) = &self.0.revision {
+            id["revision"] = json!(revision);
+        }
+        id
     }
 
     /// Facts for `info`, as (what, value).
@@ -313,6 +325,7 @@ impl Model {
             ("softcaps", format!("attention {}, final {}", cap(config.attn_softcap), cap(config.final_softcap))),
             ("embedding scale", config.embed_scale.to_string()),
         ];
+        facts.extend(self.0.revision.iter().map(|revision| ("revision", revision.clone())));
         facts.extend(self.warnings().iter().map(|warning| ("warning", warning.clone())));
         facts.into_iter().map(|(what, value)| (what.to_string(), value)).collect()
     }
