@@ -37,8 +37,8 @@ use crate::options::Ids;
 use crate::tensor::Tensor;
 use crate::work::Work;
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A set of directions that read from and write to a place in a model. Copies share everything.
 #[derive(Clone)]
@@ -79,8 +79,8 @@ struct Inner {
     /// Number of features of the dictionary that the ids count.
     numbered: usize,
     positions: OnceLock<BTreeMap<usize, usize>>,
-    /// Whether doubts that it belongs to a model have been said.
-    doubted: OnceLock<()>,
+    /// Names of the models for which doubts that it belongs to them have been said. Copies share it.
+    doubted: Arc<Mutex<BTreeSet<String>>>,
     /// Statistics by name, one value for each position.
     stats: BTreeMap<String, Vec<f64>>,
     labels: Option<Vec<String>>,
@@ -144,7 +144,7 @@ impl Inner {
             write,
             ids: None,
             positions: OnceLock::new(),
-            doubted: OnceLock::new(),
+            doubted: Arc::default(),
             stats: BTreeMap::new(),
             labels: None,
             rewrites: Vec::new(),
@@ -378,8 +378,8 @@ impl Dictionary {
         let gate = inner.gate.as_ref().map(|gate| [("b_gate", &gate.b_gate), ("b_mag", &gate.b_mag), ("r_mag", &gate.r_mag)]);
         let gate = gate.into_iter().flatten().map(|(name, tensor)| (name, Some(tensor.clone())));
         let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.clone())).chain(gate);
-        let tensors = tensors
-            .filter_map(|(name, tensor)| tensor.as_ref().map(|t| format!("{name} {:?} {}", t.shape(), t.dtype())));
+        let tensors =
+            tensors.filter_map(|(name, tensor)| tensor.as_ref().map(|t| format!("{name} {:?} {}", t.shape(), t.dtype())));
         let activation = match inner.activation.k() {
             Some(k) => format!("{} (k = {k})", inner.activation.name()),
             None => inner.activation.name().to_string(),
@@ -449,7 +449,8 @@ impl Dictionary {
             (Site::MlpPost, Route::Neurons) => "a d_mlp of",
             _ => "a d_model of",
         };
-        let layers = self.0.layer.max(self.written().1).map_or(String::new(), |layer| format!(" and at least {} layers", layer + 1));
+        let layers =
+            self.0.layer.max(self.written().1).map_or(String::new(), |layer| format!(" and at least {} layers", layer + 1));
         let trained = self.0.facts.iter().find(|(what, _)| what == "model_name");
         let trained = trained.map_or(String::new(), |(_, name)| format!("trained on {name}; "));
         format!("{trained}models with {width} {}{layers}", self.d_in())

@@ -205,7 +205,7 @@ pub fn ov_scores(
     let d_head = circuit.d_head.max(1);
     let write_norms: Vec<f64> = values.f32_cow().chunks_exact(d_head).zip(turned.chunks_exact(d_head)).map(dot).collect();
 
-    let read = target.read(model)?;
+    let read = target.read(model, work)?;
     let target_positions = target.positions(&options.target_features)?;
     let all_norms = row_norms(&read.rows, read.gain.as_deref(), work)?;
     let read_norms: Vec<f64> = target_positions.iter().map(|p| all_norms[*p]).collect();

@@ -72,7 +72,7 @@ impl Phase {
     pub(super) fn directions(self, dictionary: &Dictionary, model: &Model, work: &Work) -> Result<Directions> {
         match self {
             Phase::Unembed => dictionary.write(model, work),
-            Phase::Embed => dictionary.read(model),
+            Phase::Embed => dictionary.read(model, work),
         }
     }
 }

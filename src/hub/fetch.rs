@@ -371,9 +371,8 @@ mod tests {
 
     #[test]
     fn redirects_are_read_as_addresses() {
-        let answer = |location: &str| {
-            Response::builder().status(307).header("location", location).body(Body::builder().data("")).unwrap()
-        };
+        let answer =
+            |location: &str| Response::builder().status(307).header("location", location).body(Body::builder().data("")).unwrap();
         let at = "https://hub.co/org/repo/resolve/main/a.txt?x=/y";
         for (location, expected) in [
             ("/new/repo/resolve/main/a.txt", "https://hub.co/new/repo/resolve/main/a.txt"),

@@ -182,10 +182,9 @@ impl Hub {
         let what = file.map_or(format!("`{id}`"), |file| format!("`{file}` of `{id}`"));
         let licence = format!("accept its licence at {}/{id}", self.endpoint);
         let access = match self.token {
-            None => format!(
-                "set HF_TOKEN to your access token ({}/settings/tokens), or store it with `hf auth login`",
-                self.endpoint
-            ),
+            None => {
+                format!("set HF_TOKEN to your access token ({}/settings/tokens), or store it with `hf auth login`", self.endpoint)
+            }
             Some(_) => "check that HF_TOKEN belongs to the account that has access and may read gated repositories".into(),
         };
         let io = |message: String| Error::new(Kind::Io, message);
@@ -217,21 +216,26 @@ impl Hub {
             }
             // Without a token the hub does not say which of these it is.
             (401 | 403, _) => io(format!("there is no {what} on {}, or it is private or gated", self.endpoint))
-                .help(format!("check the spelling; if it exists, {licence}, and {access}")),
-            (404, _) => {
-                let error = io(format!("there is no {what} at revision `{revision}` on {}", self.endpoint)).help(
+                .help(format!("check the spelling; if it exists, {licence}, and {access}"))
+                .help_with(nearest_suite(id)),
+            (404, _) => io(format!("there is no {what} at revision `{revision}` on {}", self.endpoint))
+                .help(
                     "check the spelling of the repository and the revision; a local file or folder of this name is not there \
                      either",
-                );
-                let suites = suites::names();
-                let meant = id.split('/').next().and_then(|first| nearest(first, suites.iter().map(String::as_str)));
-                meant.map_or(error.clone(), |near| error.help(format!("the nearest name of a suite of SAEs is `{near}`")))
-            }
+                )
+                .help_with(nearest_suite(id)),
             (429, _) => io(format!("{} asks to wait: too many requests", self.endpoint))
                 .help("wait a minute, or set HF_TOKEN, which raises the limit"),
             (status, _) => io(format!("{} answers {what} with HTTP status {status}", self.endpoint)),
         }
     }
+}
+
+/// What may be meant by a repository that is not there.
+fn nearest_suite(id: &str) -> Option<String> {
+    let suites = suites::names();
+    let near = nearest(id.split('/').next()?, suites.iter().map(String::as_str))?;
+    Some(format!("the nearest name of a suite of SAEs is `{near}`"))
 }
 
 /// Why the hub gave nothing.

@@ -46,18 +46,8 @@ const SUITES: &[Suite] = &[
     suite("gemma-scope-2-{270m,1b,4b,12b,27b}-{pt,it}-mlp-all", "google/gemma-scope-2-$1-$2", "mlp_out_all", &[]),
     suite("gemma-scope-2-{270m,1b,4b,12b,27b}-{pt,it}-transcoders", "google/gemma-scope-2-$1-$2", "transcoder", &[]),
     suite("gemma-scope-2-{270m,1b,4b,12b,27b}-{pt,it}-transcoders-all", "google/gemma-scope-2-$1-$2", "transcoder_all", &[]),
-    suite(
-        "gemma-2-2b-res-matryoshka-dc",
-        "chanind/gemma-2-2b-batch-topk-matryoshka-saes-w-32k-l0-40",
-        "standard",
-        &[],
-    ),
-    suite(
-        "gemma-2-2b-res-snap-matryoshka-dc",
-        "chanind/gemma-2-2b-batch-topk-matryoshka-saes-w-32k-l0-40",
-        "snap",
-        &[],
-    ),
+    suite("gemma-2-2b-res-matryoshka-dc", "chanind/gemma-2-2b-batch-topk-matryoshka-saes-w-32k-l0-40", "standard", &[]),
+    suite("gemma-2-2b-res-snap-matryoshka-dc", "chanind/gemma-2-2b-batch-topk-matryoshka-saes-w-32k-l0-40", "snap", &[]),
     suite("gemma-2-9b-res-matryoshka-dc", "chanind/gemma-2-9b-batch-topk-matryoshka-saes-w-32k-l0-60", "", &[]),
     suite("gemma-3-1b-res-matryoshka-dc", "chanind/gemma-3-1b-batch-topk-matryoshka-saes-w-32k-l0-40", "", &[]),
     suite(
@@ -78,12 +68,7 @@ const SUITES: &[Suite] = &[
         "gemma-2-2b_matryoshka_batch_top_k_width-$1_date-0107",
         TRAINERS,
     ),
-    suite(
-        "temporal-sae-gemma-2-2b",
-        "canrager/temporalSAEs",
-        "gemma-2-2B",
-        &[("blocks.*.hook_resid_post", "layer_*/temporal")],
-    ),
+    suite("temporal-sae-gemma-2-2b", "canrager/temporalSAEs", "gemma-2-2B", &[("blocks.*.hook_resid_post", "layer_*/temporal")]),
     // Gemma 1
     suite(
         "gemma-2b-res-jb",
@@ -167,33 +152,18 @@ const SUITES: &[Suite] = &[
         "",
         &[("blocks.*.hook_mlp_out", "*-mlp-sm")],
     ),
-    suite("sae_bench_pythia70m_sweep_{gated,panneal,topk}_ctx128_0730", "canrager/lm_sae", "pythia70m_sweep_$1_ctx128_0730", TRAINERS),
+    suite(
+        "sae_bench_pythia70m_sweep_{gated,panneal,topk}_ctx128_0730",
+        "canrager/lm_sae",
+        "pythia70m_sweep_$1_ctx128_0730",
+        TRAINERS,
+    ),
     suite("sae_bench_pythia70m_sweep_standard_ctx128_0712", "canrager/lm_sae", "pythia70m_sweep_standard_ctx128_0712", TRAINERS),
     // Llama and Mistral
-    suite(
-        "llama_scope_lxr_{8x,32x}",
-        "fnlp/Llama3_1-8B-Base-LXR-$1",
-        "",
-        &[("l*r_$1", "Llama3_1-8B-Base-L*R-$1")],
-    ),
-    suite(
-        "llama_scope_lxa_{8x,32x}",
-        "fnlp/Llama3_1-8B-Base-LXA-$1",
-        "",
-        &[("l*a_$1", "Llama3_1-8B-Base-L*A-$1")],
-    ),
-    suite(
-        "llama_scope_lxm_{8x,32x}",
-        "fnlp/Llama3_1-8B-Base-LXM-$1",
-        "",
-        &[("l*m_$1", "Llama3_1-8B-Base-L*M-$1")],
-    ),
-    suite(
-        "llama_scope_lxtc_{8x,32x}",
-        "fnlp/Llama3_1-8B-Base-LXTC-$1",
-        "",
-        &[("l*tc_$1", "Llama3_1-8B-Base-L*TC-$1")],
-    ),
+    suite("llama_scope_lxr_{8x,32x}", "fnlp/Llama3_1-8B-Base-LXR-$1", "", &[("l*r_$1", "Llama3_1-8B-Base-L*R-$1")]),
+    suite("llama_scope_lxa_{8x,32x}", "fnlp/Llama3_1-8B-Base-LXA-$1", "", &[("l*a_$1", "Llama3_1-8B-Base-L*A-$1")]),
+    suite("llama_scope_lxm_{8x,32x}", "fnlp/Llama3_1-8B-Base-LXM-$1", "", &[("l*m_$1", "Llama3_1-8B-Base-L*M-$1")]),
+    suite("llama_scope_lxtc_{8x,32x}", "fnlp/Llama3_1-8B-Base-LXTC-$1", "", &[("l*tc_$1", "Llama3_1-8B-Base-L*TC-$1")]),
     suite(
         "llama_scope_r1_distill",
         "fnlp/Llama-Scope-R1-Distill",
@@ -295,7 +265,8 @@ pub(super) fn meaning(name: &str) -> Option<String> {
 /// The path among a repository's files that is meant by one that is not there: with `*` for what only the listing says, or
 /// with an average L0 that is near to one there. `None` where the path is there, or means nothing.
 pub(super) fn found(files: &[String], path: &str, work: &Work) -> Option<String> {
-    let is_there = |path: &str| files.iter().any(|file| file.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with('/')));
+    let is_there =
+        |path: &str| files.iter().any(|file| file.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with('/')));
     if path.contains('*') {
         let depth = path.matches('/').count() + 1;
         let cut = |file: &String| file.split('/').take(depth).collect::<Vec<_>>().join("/");
@@ -321,13 +292,13 @@ pub fn nearest_l0(files: &[String], path: &str, work: &Work) -> Option<String> {
 
 const AVERAGE_L0: &str = "average_l0_";
 
-/// The folder `average_l0_N` in `folder` whose N is nearest to `wanted`, the larger of two as near, as SAELens chooses.
+/// The folder `average_l0_N` in `folder` whose N is nearest to `wanted`, the smaller of two as near.
 /// `None` where the folder holds no such ones, or others too.
 pub fn average_l0(files: &[String], folder: &str, wanted: u64) -> Option<String> {
     let begin = if folder.is_empty() { String::new() } else { format!("{folder}/") };
     let inside = files.iter().filter_map(|file| file.strip_prefix(&begin)?.split('/').next());
     let l0s = inside.map(|name| name.strip_prefix(AVERAGE_L0)?.parse().ok()).collect::<Option<Vec<u64>>>()?;
-    let near = l0s.into_iter().min_by_key(|l0| (l0.abs_diff(wanted), std::cmp::Reverse(*l0)))?;
+    let near = l0s.into_iter().min_by_key(|l0| (l0.abs_diff(wanted), *l0))?;
     Some(format!("{begin}{AVERAGE_L0}{near}"))
 }
 

@@ -336,7 +336,7 @@ fn facts() -> Vec<Entry> {
             method read(call, dict: Dictionary, model: Model; options: ReadOptions) -> Tensor {
                 let directions = match options.head {
                     Some(head) => dict.read_head(&model, head, call.work())?,
-                    None => dict.read(&model)?,
+                    None => dict.read(&model, call.work())?,
                 };
                 dense(&directions, call)
             }
