@@ -6,14 +6,18 @@
 //!
 //! * `product`: the open core. * `tokens`: directions against the vocabulary. * `semantics`: which of them name a family
 //!   of tokens, beside a null. * `attention`: directions as queries and keys of a head. * `ov`: what a head writes.
-//! * `populations`: two samples beside each other.
+//! * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
+//! * `attribution`: which heads make a feature. * `explain`: one feature or one head on a page.
 //! * `heads`: directions as a head reads them. * `common`: what the result tables share.
 //!
 //! The docs of options carry the evidence tags of METHODS.md: `[TEXT]` the paper's own text, `[CODE]` public code,
 //! `[3RD]` somebody's summary of the paper, `[FIELD]` common practice, `[INFER]` our choice.
 
 mod attention;
+mod attribution;
 mod common;
+mod explain;
+mod flow;
 mod heads;
 mod ov;
 mod populations;
@@ -22,7 +26,10 @@ mod semantics;
 mod tokens;
 
 pub use attention::{AttentionOptions, AttentionScores, Base, Distances, QkNorm, attention_matrix, attention_scores};
+pub use attribution::{AttributionOptions, AttributionSpace, head_attribution};
 pub use common::Side;
+pub use explain::{ExplainOptions, Explainer, HeadPageOptions, entering, explain, explain_head};
+pub use flow::{Cut, MatchBy, MatchOptions, OriginOptions, Origins, match_features, origin_scores};
 pub use heads::{Scaling, Temperature};
 pub use ov::{CopyingOptions, OvOptions, OvScale, OvScores, OvWriteOptions, copying, ov_scores, ov_write};
 pub use populations::{CompareOptions, Comparison, Labels, compare};

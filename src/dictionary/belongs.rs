@@ -69,8 +69,9 @@ impl Dictionary {
         doubts
     }
 
-    /// Says the doubts, once for each model and not with every analysis.
-    pub(super) fn say_doubts(&self, model: &Model, work: &Work) {
+    /// Says the doubts, once for each model and not with every analysis. [`Dictionary::write`] and [`Dictionary::read_head`] do it
+    /// themselves.
+    pub fn say_doubts(&self, model: &Model, work: &Work) {
         if self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner).insert(model.name().to_string()) {
             self.doubts(model).iter().for_each(|doubt| work.note(&format!("note: {doubt}")));
         }

@@ -112,9 +112,8 @@ impl Dictionary {
     /// # Errors
     /// It does not fit the model, or has no read direction: in z each head reads on its own ([`Dictionary::read_head`]); on
     /// attn_out, mlp_out and the neurons it reads what a component made, not the residual stream.
-    pub fn read(&self, model: &Model, work: &Work) -> Result<Directions> {
+    pub fn read(&self, model: &Model) -> Result<Directions> {
         self.check_fits(model)?;
-        self.say_doubts(model, work);
         let (name, site) = (self.name(), self.0.site.name());
         let missing = Error::input(format!("{name} ({site}) has no read direction in the residual stream"));
         let directions = match (&self.0.read, &self.0.w_enc) {

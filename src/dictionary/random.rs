@@ -68,7 +68,7 @@ pub fn random_directions(
     };
     // What has no read direction in the residual stream has none there for its null.
     let read = match (&inner.read, model) {
-        (Route::Norm(_), Some(model)) if inner.w_enc.is_some() => Some(dictionary.read(model, work)?),
+        (Route::Norm(_), Some(model)) if inner.w_enc.is_some() => Some(dictionary.read(model)?),
         (route, _) if mapped && !direct(route) => None,
         (route, _) => own(dictionary.w_enc().map(|w| w.t()), route),
     };

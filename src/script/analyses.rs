@@ -1,15 +1,19 @@
 //! The analyses: what `analysis` computes, as scripts call it.
 
 use crate::analysis::{
-    self, AttentionOptions, AttentionScores, CompareOptions, CopyingOptions, OvOptions, OvScores, OvWriteOptions, ProductOptions,
-    ProductStats, Semantics, SemanticsOptions, Side, TokenOptions, TokenScores,
+    self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, MatchOptions, OriginOptions,
+    Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side, TokenOptions,
+    TokenScores,
 };
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
 use crate::entry;
+use crate::error::Error;
 use crate::model::Model;
-use crate::script::convert::IntoScript;
+use crate::options::{OptionMap, Options};
+use crate::script::convert::{IntoScript, numbers};
 use crate::script::declare::Entry;
+use crate::stats;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use rhai::{Dynamic, Map};
@@ -46,7 +50,7 @@ impl IntoScript for analysis::TokenScore {
 }
 
 pub(super) fn entries() -> Vec<Entry> {
-    [product(), tokens(), semantics(), attention(), values(), populations(), shown()].concat()
+    [product(), tokens(), semantics(), attention(), values(), populations(), flow(), shown()].concat()
 }
 
 /// How results are written by `print`.
@@ -294,6 +298,16 @@ fn semantics() -> Vec<Entry> {
             }
         },
         entry! {
+            /// The same columns (without `feature`) for the random directions of the second draw of the null: to draw beside the features.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.null_table().len == 256);
+            /// ```
+            method null_table(call, found: Semantics) -> Table { found.null_table() }
+        },
+        entry! {
             /// The thresholds: `#{alpha, levenshtein, cosine, entropy}`; a list passes below, above and below them. `alpha` is the
             /// quantile of the null, the same for all three, at which the whole rule passes `fpr`.
             ///
@@ -521,7 +535,38 @@ fn values() -> Vec<Entry> {
 }
 
 fn populations() -> Vec<Entry> {
-    vec![entry! {
+    vec![trend(), comparison()]
+}
+
+fn trend() -> Entry {
+    entry! {
+        /// The shape of a curve over depth: `#{shape, break_at, slope_left, slope_right, p_left, p_right, spearman, spearman_p}`. `shape`
+        /// is `"U"` or `"inverted U"` only where the two-lines test (Simonsohn 2018) finds two slopes of opposite sign, each significant at
+        /// 5 %; else `"rising"` or `"falling"` by Spearman's correlation, else `"none"`. `x` and `y` are tensors or arrays of numbers; with
+        /// fewer than 7 points no U is asked for (NaN).
+        /// Errors: arrays of different length.
+        ///
+        /// ```rhai
+        /// let layers = arange(12);
+        /// assert(depth_trend(layers, (layers - 6.0) ** 2 + 0.1 * randn([12])).shape == "U");
+        /// assert(depth_trend(layers, 2.0 * layers).shape == "rising");
+        /// ```
+        fn depth_trend(call, x: Dynamic, y: Dynamic) -> Json {
+            let (x, y) = (numbers(&x, "x")?, numbers(&y, "y")?);
+            if x.len() != y.len() {
+                return Err(Error::input(format!("depth_trend: {} values of x for {} of y", x.len(), y.len())));
+            }
+            let found = stats::trend(&x, &y);
+            Ok(json!({
+                "shape": found.shape.name(), "break_at": found.break_at, "slope_left": found.slopes[0], "slope_right": found.slopes[1],
+                "p_left": found.p[0], "p_right": found.p[1], "spearman": found.spearman, "spearman_p": found.spearman_p,
+            }))
+        }
+    }
+}
+
+fn comparison() -> Entry {
+    entry! {
         /// Two samples (1-D tensors) beside each other: `n_a n_b mean_a mean_b median_a median_b p75_a p75_b ks ks_p mann_whitney_u
         /// mann_whitney_p rank_biserial rank_biserial_lo rank_biserial_hi wasserstein`. The effect is rank_biserial = 2U/(n_a n_b) − 1
         /// (1: every a lies above every b) with a bootstrap interval, over `clusters` where given; p-values are asymptotic.
@@ -534,5 +579,64 @@ fn populations() -> Vec<Entry> {
         fn compare(call, a: Tensor, b: Tensor; options: CompareOptions) -> Json {
             Ok(Json::Object(analysis::compare(&a, &b, &options, call.work())?.to_map()))
         }
-    }]
+    }
+}
+
+fn flow() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// For each feature of `a` the `k` features of `b` with the highest cosine of write directions (`by`: `"read"`, `"write_read"`
+            /// for the other ends), as `source target rank cosine`; ranks from 1, equal cosines by position. The cosines, n_a × n_b of
+            /// them, are never stored.
+            ///
+            /// `a` in a later layer than `b` gives predecessors, in an earlier one successors (Laptev et al. 2025). Errors: `k` is 0, a
+            /// feature that `a` does not have, a dictionary without the directions asked for.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let before = load_sae("demo", "saes/blocks.1.hook_resid_post");
+            /// let after = load_sae("demo", "saes/blocks.2.hook_resid_post");
+            /// let found = match_features(after, before, model, #{ features: 0..10 });
+            /// assert(found.columns == ["source", "target", "rank", "cosine"] && found.len == 10);
+            /// ```
+            fn match_features(call, a: Dictionary, b: Dictionary, model: Model; options: MatchOptions) -> Table {
+                analysis::match_features(&a, &b, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// Where the features of a residual stream come from: their highest cosine with what enters the layer (`res`), with what its MLP
+            /// adds (`mlp`) and with what its attention adds (`att`), any of which may be left out: `feature s_res s_mlp s_att id_res
+            /// id_mlp id_att group`.
+            ///
+            /// `group` names the origins that reach the cut, the score that 1 % of random directions reach there: `RES` alone is carried
+            /// over, `RES&MLP` processed, `MLP` newborn, `nowhere` unexplained. Errors: no origin, or one without write directions.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let sae = |hook| load_sae("demo", "saes/blocks." + hook);
+            /// let origins = #{ res: sae.call("1.hook_resid_post"), mlp: sae.call("2.hook_mlp_out"), att: sae.call("2.attn.hook_z") };
+            /// let found = origin_scores(sae.call("2.hook_resid_post"), origins, model, #{ n_null: 512 });
+            /// assert(found.columns.contains("s_att") && found["s_res"].max() < 1.001);
+            /// ```
+            fn origin_scores(call, target: Dictionary, origins: OptionMap, model: Model; options: OriginOptions) -> Table {
+                let origins = Origins::parse(&origins).map_err(|e| e.context("origin_scores: `origins`"))?;
+                analysis::origin_scores(&target, &origins, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// Which heads make each feature of an SAE on the heads' outputs (attn.hook_z): shares `[d_sae, n_heads]`, rows summing to 1,
+            /// `‖W_dec[i, k]‖ / Σ_j ‖W_dec[i, j]‖`; with `space: "residual"` of what W_O makes of the parts.
+            ///
+            /// Source: Kissane et al. 2024. Errors: a dictionary that does not lie in z, or does not fit the model.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let shares = head_attribution(load_sae("demo", "saes/blocks.2.attn.hook_z"), model);
+            /// assert(shares.shape == [768, model.cfg.n_heads]);
+            /// ```
+            fn head_attribution(call, dict: Dictionary, model: Model; options: AttributionOptions) -> Tensor {
+                analysis::head_attribution(&dict, &model, &options, call.work())
+            }
+        },
+    ]
 }

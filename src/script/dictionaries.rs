@@ -334,9 +334,10 @@ fn facts() -> Vec<Entry> {
             /// assert(mlp_neurons(model, 0).read(model).allclose(gate));
             /// ```
             method read(call, dict: Dictionary, model: Model; options: ReadOptions) -> Tensor {
+                dict.say_doubts(&model, call.work());
                 let directions = match options.head {
                     Some(head) => dict.read_head(&model, head, call.work())?,
-                    None => dict.read(&model, call.work())?,
+                    None => dict.read(&model)?,
                 };
                 dense(&directions, call)
             }

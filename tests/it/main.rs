@@ -6,6 +6,7 @@
 mod analyses;
 mod demo;
 mod dictionaries;
+mod flow;
 mod formats;
 mod forward;
 mod fuzz;
