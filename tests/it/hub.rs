@@ -604,3 +604,32 @@ fn trap_27_the_nearest_average_l0_is_found_by_listing() {
     let (_, error, status) = home.run(&server, &["info", "gemma-scope-2b-pt-res/layer_1"]);
     assert!(status == 1 && error.contains("there are 4 SAEs"), "{error}");
 }
+
+// ---- what belongs together ----------------------------------------------------------------------------------------------
+
+#[test]
+fn an_sae_of_another_model_is_doubted_once_for_each_model() {
+    let server = Server::start();
+    put(&server, "google/gemma-scope-2b-pt-res", &[("gs-f16", "layer_1/width_16k/average_l0_82/")]);
+    let home = Home::of(&server);
+    let models = ["gemma-2-2b", "gemma-2-2b-it", "gemma-2-9b"];
+    for model in models {
+        fs::create_dir(home.folder.path().join(model)).unwrap();
+        for file in fs::read_dir(fixture("tiny-gemma2")).unwrap() {
+            let file = file.unwrap().path();
+            fs::copy(&file, home.folder.path().join(model).join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    let script = "let sae = load_sae(\"gemma-scope-2b-pt-res/layer_1/width_16k\");
+        for name in [\"gemma-2-2b\", \"gemma-2-2b-it\", \"gemma-2-9b\"] {
+            let model = load_model(name);
+            sae.write(model); sae.read(model); unembed(sae, model);
+        }";
+    fs::write(home.folder.path().join("s.rhai"), script).unwrap();
+    let (_, error, status) = home.run(&server, &["run", "s.rhai"]);
+    assert_eq!(status, 0, "{error}");
+    let doubts: Vec<&str> = error.lines().filter(|line| line.contains("was trained on gemma-2-2b")).collect();
+    assert_eq!(doubts.len(), 2, "{error}");
+    assert!(doubts[0].ends_with("but gemma-2-2b-it is instruction-tuned"), "{error}");
+    assert!(doubts[1].ends_with("not on gemma-2-9b"), "{error}");
+}
