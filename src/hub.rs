@@ -168,10 +168,7 @@ pub fn resolve_with(name: &str, hub: &Hub, work: &Work) -> Result<Place> {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         return Ok(Place::File { folder: Arc::new(Folder::new(folder)?), file });
     }
-    if let Some(repo) = suites::meaning(name).and_then(|name| RepoName::parse(&name)) {
-        return hub.find(&repo, work);
-    }
-    match RepoName::parse(name) {
+    match suites::meaning(name).as_deref().or(Some(name)).and_then(RepoName::parse) {
         Some(repo) if !looks_like_a_path(name, &repo) => hub.find(&repo, work),
         _ => Err(no_such_file(name, &path)),
     }

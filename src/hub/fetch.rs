@@ -251,7 +251,7 @@ impl Fetch {
                 promised.or(total).ok_or_else(|| Refusal::Other("it does not say how many bytes there are".into()))?
             }
         };
-        let steps = self.work.begin_bytes(&self.path, size);
+        let steps = self.work.begin_bytes(&format!("fetching {}", self.path), size);
         steps.advance(have);
         let (mut body, mut buffer) = (answer.into_body().into_reader(), vec![0; BUFFER]);
         while have < size {
@@ -276,12 +276,16 @@ impl Fetch {
         if etag.len() != 64 || !etag.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(());
         }
+        let steps = self.work.begin_bytes(&format!("checking {}", self.path), file.metadata().map_err(io)?.len());
         let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
         loop {
             self.check()?;
             match file.read(&mut buffer).map_err(io)? {
                 0 => break,
-                read => hash.update(&buffer[..read]),
+                read => {
+                    hash.update(&buffer[..read]);
+                    steps.advance(read as u64);
+                }
             }
         }
         let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
