@@ -6,7 +6,7 @@
 //!
 //! * `product`: the open core. * `tokens`: directions against the vocabulary. * `semantics`: which of them name a family
 //!   of tokens, beside a null. * `attention`: directions as queries and keys of a head. * `ov`: what a head writes.
-//! * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
+//! * `enrichment`: sets of tokens at the ends of a ranking. * `validation`: scores of weights beside real attention. * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
 //! * `attribution`: which heads make a feature. * `explain`: one feature or one head on a page.
 //! * `heads`: directions as a head reads them. * `common`: what the result tables share.
 //!
@@ -16,6 +16,7 @@
 mod attention;
 mod attribution;
 mod common;
+mod enrichment;
 mod explain;
 mod flow;
 mod heads;
@@ -24,10 +25,14 @@ mod populations;
 mod product;
 mod semantics;
 mod tokens;
+mod validation;
 
-pub use attention::{AttentionOptions, AttentionScores, Base, Distances, QkNorm, attention_matrix, attention_scores};
+pub use attention::{
+    AttentionOptions, AttentionScores, Base, Distances, HeadWeights, QkNorm, attention_matrix, attention_scores,
+};
 pub use attribution::{AttributionOptions, AttributionSpace, head_attribution};
 pub use common::Side;
+pub use enrichment::{EnrichmentOptions, TokenSets, enrichment, token_sets};
 pub use explain::{ExplainOptions, Explainer, HeadPageOptions, entering, explain, explain_head};
 pub use flow::{Cut, MatchBy, MatchOptions, OriginOptions, Origins, match_features, origin_scores};
 pub use heads::{Scaling, Temperature};
@@ -38,3 +43,4 @@ pub use semantics::{
     EntropyKind, GivenThresholds, NullKind, NullShare, Rule, SemanticSide, Semantics, SemanticsOptions, Thresholds, semantics,
 };
 pub use tokens::{Lens, Phase, TokenOptions, TokenScore, TokenScores, embed, unembed};
+pub use validation::{Constant, ValidateOptions, validate_attention};

@@ -275,6 +275,11 @@ impl Dictionary {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// True for an MLP's own neurons: they fire as the model's hook says, not as an encoder does.
+    pub fn is_neurons(&self) -> bool {
+        self.0.format == "neurons"
+    }
+
     // ---- ids ----------------------------------------------------------------------------------------------------
 
     /// The id of a position: its number in the dictionary that it was selected from.

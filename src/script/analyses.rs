@@ -1,21 +1,22 @@
 //! The analyses: what `analysis` computes, as scripts call it.
 
 use crate::analysis::{
-    self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, MatchOptions, OriginOptions,
-    Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side, TokenOptions,
-    TokenScores,
+    self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, EnrichmentOptions, MatchOptions,
+    OriginOptions, Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side,
+    TokenOptions, TokenScores, TokenSets, ValidateOptions,
 };
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
 use crate::entry;
-use crate::error::Error;
-use crate::model::Model;
-use crate::options::{OptionMap, Options};
-use crate::script::convert::{IntoScript, numbers};
+use crate::error::{Error, Result};
+use crate::model::{EncodeOptions, Model};
+use crate::options::{Ids, OptionMap, OptionValue, Options, Value};
+use crate::script::convert::{IntoScript, describe, numbers};
 use crate::script::declare::Entry;
 use crate::stats;
 use crate::table::Table;
 use crate::tensor::Tensor;
+use crate::training::read_texts;
 use rhai::{Dynamic, Map};
 use serde_json::{Value as Json, json};
 
@@ -235,6 +236,38 @@ fn tokens() -> Vec<Entry> {
 fn semantics() -> Vec<Entry> {
     vec![
         entry! {
+            /// The built-in sets of a vocabulary's tokens, a map of ids: leading space, capitalised, all capitals, digits, punctuation,
+            /// not ASCII, by length and by first letter, and English words of closed classes (pronouns, determiners, …).
+            ///
+            /// ```rhai
+            /// let sets = token_sets(load_model("demo"));
+            /// assert(sets["leading space"].len > 100);
+            /// ```
+            fn token_sets(call, model: Model) -> Map {
+                let set = |ids: Vec<usize>| Tensor::vector_i64(ids.into_iter().map(|id| id as i64).collect()).into_script();
+                Ok(analysis::token_sets(&model).into_iter().map(|(name, ids)| (name.into(), set(ids))).collect())
+            }
+        },
+        entry! {
+            /// Which sets of tokens gather at an end of each feature's ranking of the vocabulary (TSEA, after gene set enrichment
+            /// analysis): a table `feature set n es nes p`. `es`: the largest deviation of GSEA's running sum, positive at the top of
+            /// the ranking; `nes`: over the mean of random directions; `p`: the share of random directions that reach as far. `sets`: a
+            /// map of token ids, `()` for `token_sets(model)`. Choose features by the `features` of `unembed`: each costs a sort of the vocabulary.
+            ///
+            /// Errors: scores of another model, ids outside the vocabulary, no set of at least `least` tokens.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let scores = unembed(mlp_neurons(model, 3), model, #{ features: 0..3 });
+            /// let found = enrichment(scores, model, #{ digits: token_sets(model).digits }, #{ n_null: 20 });
+            /// assert(found.columns == ["feature", "set", "n", "es", "nes", "p"] && found.len == 3);
+            /// ```
+            fn enrichment(call, scores: TokenScores, model: Model, sets: Dynamic; options: EnrichmentOptions) -> Table {
+                let sets = if sets.is_unit() { analysis::token_sets(&model) } else { given_sets(&sets)? };
+                analysis::enrichment(&scores, &model, &sets, &options, call.work())
+            }
+        },
+        entry! {
             /// Which features name a family of tokens: of the k tokens at the top of a list, by their spelling (Levenshtein), their
             /// vectors (cosine) and the concentration of the scores (entropy), against thresholds that random directions set.
             ///
@@ -345,6 +378,17 @@ fn semantics() -> Vec<Entry> {
             method table(call, found: Semantics) -> Table { found.table() }
         },
     ]
+}
+
+fn given_sets(sets: &Dynamic) -> Result<TokenSets> {
+    let wrong = |what: String| Error::input(format!("enrichment: `sets` is a map of token ids, not {what}"));
+    let map = sets.read_lock::<Map>().ok_or_else(|| wrong(describe(sets)))?;
+    let whole = |v: &f64| (v.fract() == 0.0 && *v >= 0.0).then_some(*v as usize);
+    let set = |(name, ids): (&rhai::Identifier, &Dynamic)| {
+        let ids = numbers(ids, &format!("the set `{name}`"))?.iter().map(whole).collect::<Option<Vec<usize>>>();
+        ids.map(|ids| (name.to_string(), ids)).ok_or_else(|| wrong(format!("numbers like those in `{name}`")))
+    };
+    map.iter().map(set).collect()
 }
 
 fn attention() -> Vec<Entry> {
@@ -535,7 +579,38 @@ fn values() -> Vec<Entry> {
 }
 
 fn populations() -> Vec<Entry> {
-    vec![trend(), comparison()]
+    vec![trend(), comparison(), validation()]
+}
+
+fn validation() -> Entry {
+    entry! {
+        /// How well scores made of weights predict real attention: per head a row `head pairs spearman r2 row_spearman`, then the same
+        /// with `_permuted` (activations dealt to the wrong features) and `_tokens` (the token embeddings in place of the features, the
+        /// control to beat). Compared are the head's real scores before the softmax over all causal pairs of positions of `texts` (an
+        /// array of texts, a file or a folder) with Σ a_i a_j A_ij of the features that fire there. `spearman` and `r2` are over all
+        /// pairs, `row_spearman` the mean within a query's row, which is what a softmax sees. `head`: a number, an array or a range; `()`: all.
+        ///
+        /// Errors: a layer or head out of range, a dictionary without encoder or written after the layer has read, texts too short.
+        ///
+        /// ```rhai
+        /// let model = load_model("demo");
+        /// let sae = load_sae("demo", "saes/blocks.1.hook_resid_post");
+        /// let found = validate_attention(sae, model, 2, (), ["The quick brown fox jumps over the lazy dog, as it often does."]);
+        /// assert(found.len == model.cfg.n_heads && found.columns.contains("spearman_tokens"));
+        /// ```
+        fn validate_attention(call, dict: Dictionary, model: Model, layer: usize, head: Value, texts: Value; options: ValidateOptions) -> Table {
+            let n_heads = model.cfg().n_heads;
+            let heads = match &head {
+                Value::Unit => (0..n_heads).collect(),
+                Value::Int(head) => Ids::List(vec![*head]).resolve(n_heads, "head")?,
+                other => Ids::read(other).ok_or_else(|| wrong_heads(other))?.resolve(n_heads, "head")?,
+            };
+            let (texts, _) = read_texts(&texts)?;
+            let encode = |text: &String| model.encode(text, &EncodeOptions::default(), call.work());
+            let texts = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
+            analysis::validate_attention(&dict, &model, layer, &heads, &texts, &options, call.work())
+        }
+    }
 }
 
 fn trend() -> Entry {
@@ -563,6 +638,10 @@ fn trend() -> Entry {
             }))
         }
     }
+}
+
+fn wrong_heads(given: &Value) -> Error {
+    Error::input(format!("validate_attention: `head` is a number, a range, an array or (), not {}", given.describe()))
 }
 
 fn comparison() -> Entry {

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod analyses;
+mod cards;
 mod demo;
 mod dictionaries;
+mod examples;
 mod flow;
 mod formats;
 mod forward;
@@ -21,3 +23,4 @@ mod support;
 mod tensor;
 mod tokenizers;
 mod training;
+mod validation;

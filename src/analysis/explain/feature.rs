@@ -31,7 +31,7 @@ crate::options! {
         /// Heads whose partner features are listed, on either side. [INFER]
         heads: usize = 3,
         /// Partner features listed of each of them, and matches in the dictionaries before and after. [INFER]
-        partners: usize = 4,
+        partners: usize = 3,
         /// The dictionary of an earlier place in which predecessors are looked for; of neurons those of the layer before.
         before: Option<Dictionary> = None,
         /// The dictionary of a later place in which successors are looked for; of neurons those of the layer behind.
@@ -191,7 +191,7 @@ impl Explainer {
             Err(_) => None,
         };
         page.blocks.extend(it.facts(position, work)?);
-        page.blocks.extend(it.tokens(feature, &written, read.as_ref())?);
+        page.blocks.extend(it.tokens(feature, &written, read.as_ref(), work)?);
         page.blocks.extend(it.distribution(feature, &written, work)?);
         page.blocks.extend(it.semantic(&written, read.as_ref(), work)?);
         page.blocks.extend(it.in_attention(feature, position, work)?);
@@ -351,7 +351,7 @@ impl Inner {
         Ok(vec![Block::Fields(fields)])
     }
 
-    fn tokens(&self, feature: usize, written: &TokenScores, read: Option<&TokenScores>) -> Result<Vec<Block>> {
+    fn tokens(&self, feature: usize, written: &TokenScores, read: Option<&TokenScores>, work: &Work) -> Result<Vec<Block>> {
         let lists = |scores: &TokenScores, up: &str, down: &str| -> Result<Block> {
             let list = |title: &str, tokens: Vec<crate::analysis::TokenScore>| Bars {
                 title: title.into(),
@@ -367,7 +367,10 @@ impl Inner {
         ];
         match (read, &self.read) {
             (Some(read), _) => {
-                blocks.push(text("The token embeddings that its read direction picks up: `W_E e`. A weak detector of what it fires on above the first layers."));
+                blocks.push(text(
+                    "The token embeddings that its read direction picks up: `W_E e`. Above the first layers they say little of what it \
+                     fires on.",
+                ));
                 blocks.push(lists(read, "towards", "away")?);
             }
             (None, Err(missing)) => blocks.push(text(format!("Not known: {missing}."))),
@@ -376,7 +379,7 @@ impl Inner {
         if self.dictionary.site() == Site::Z {
             let options =
                 AttributionOptions { space: AttributionSpace::Residual, features: Some(Ids::List(vec![feature as i64])) };
-            let shares = head_attribution(&self.dictionary, &self.model, &options, &Work::silent(1)?)?.to_f64();
+            let shares = head_attribution(&self.dictionary, &self.model, &options, work)?.to_f64();
             let bars = shares.into_iter().enumerate().map(|(head, share)| (format!("head {head}"), share)).collect();
             blocks.push(Block::Heading("Heads that make it".into()));
             blocks.push(Block::Bars(vec![Bars { title: "share of ‖W_dec[i, head] W_O‖".into(), bars }]));
@@ -411,9 +414,10 @@ impl Inner {
         let scores = written.scores(feature, work)?.to_f64();
         Ok(vec![
             Block::Heading("Its logits by kind of token".into()),
+            text("Over the whole vocabulary; z is how many standard deviations the mean of a kind lies above that of all."),
             Block::Counts(self.histogram(&scores, &own)),
             text(format!(
-                "{role} (Gurnee et al. 2024.) Percentiles are among {}; the moments of a normal are 0 and 3.",
+                "{role} (Gurnee et al. 2024.) Percentiles are among {}; a normal has skewness 0 and kurtosis 3.",
                 self.whole()
             )),
             Block::Table(table),
@@ -433,24 +437,27 @@ impl Inner {
             (format!("{name} z {:+.2}", (sum / n as f64 - own.mean) / own.std), counts)
         };
         let kinds = KINDS.iter().zip(counts).zip(sums).filter(|(_, (_, n))| *n > 0).map(named).collect();
-        Counts {
-            what: "tokens; z: mean of the kind".into(),
-            edges: (0..=BINS).map(|i| own.min + i as f64 * width).collect(),
-            kinds,
-        }
+        Counts { what: "tokens".into(), edges: (0..=BINS).map(|i| own.min + i as f64 * width).collect(), kinds }
     }
 
     fn semantic(&self, written: &TokenScores, read: Option<&TokenScores>, work: &Work) -> Result<Vec<Block>> {
-        let mut blocks = vec![Block::Heading("Do its tokens form a family?".into())];
+        let mut blocks = vec![
+            Block::Heading("Do its tokens form a family?".into()),
+            text(format!(
+                "Semantic is a list of {} tokens that lies beyond the threshold in at least two of three: alike in spelling (Levenshtein \
+                 distance, below), alike in their vectors (cosine, above), few that stand out (entropy of the scores, below). The \
+                 thresholds let {} % of random directions with the dictionary's covariance pass.",
+                self.options.k,
+                100.0 * self.options.fpr
+            )),
+        ];
         let ends = [("Written", Some((&self.written, written))), ("Read", self.read.as_ref().ok().zip(read))];
         for (name, (ends, scores)) in ends.into_iter().filter_map(|(name, ends)| Some((name, ends?))) {
             let found = ends.semantics.judge(scores, work)?;
             let (null, (low, high)) = found.null_share();
-            let call = if found.mask()[0] { "semantic" } else { "not semantic" };
             blocks.push(text(format!(
-                "{name}: {call}. At least two of three metrics of the {} tokens must lie beyond their thresholds; of {} {:.1} % pass, \
-                 of random directions with the dictionary's covariance {:.1} % (95 % interval {:.1}–{:.1}).",
-                self.options.k,
+                "{name}: {}. Of {} {:.1} % are; of fresh random directions {:.1} % (95 % interval {:.1}–{:.1}).",
+                if found.mask()[0] { "semantic" } else { "not semantic" },
                 self.whole(),
                 100.0 * ends.semantics.share(),
                 100.0 * null,
@@ -491,7 +498,12 @@ impl Inner {
         )));
         blocks.push(Block::Table(table));
         if let Some(partners) = self.partners(attention.layer, feature, &heads, work)? {
-            blocks.push(text("Its partners in the heads where it stands out most, with tokens that they write (of a signed dictionary either sign of score)."));
+            let signs =
+                if self.dictionary.signed() { " Largest in magnitude: of signed features either sign may be meant." } else { "" };
+            blocks.push(text(format!(
+                "The features with which it scores highest in the heads where it stands out most from random directions, and tokens \
+                 that they write.{signs}"
+            )));
             blocks.push(Block::Table(partners));
         }
         let one = self.dictionary.select(&[feature], work)?;
@@ -506,7 +518,10 @@ impl Inner {
             .with("percentile", percent(|h| h.gain_percentile))?
             .with("cosine", column(|h| h.cosine))?
             .with("writes", tokens_of(&lists, &through)?)?;
-        blocks.push(text("What each head writes when it attends to the feature: its length over the feature's, with the percentile among random directions, its cosine with the feature (1: a copy), and the tokens that it raises."));
+        blocks.push(text(
+            "What each head writes when it attends to the feature: its length over the feature's, with the percentile among random \
+             directions, its cosine with the feature (1: a copy), and the tokens that it raises.",
+        ));
         blocks.push(Block::Table(table));
         Ok(blocks)
     }

@@ -190,9 +190,7 @@ impl Head<'_> {
         let bars = lists.into_iter().map(|(title, values)| self.strongest(title, &values, work)).collect::<Result<Vec<_>>>()?;
         Ok(vec![
             Block::Heading("What it matches".into()),
-            text(
-                "The pairs of features with the highest scores (of a signed dictionary by magnitude), with tokens that they write.",
-            ),
+            text("The pairs of features with the highest scores (of signed features by magnitude), with tokens that they write."),
             Block::Table(table),
             text("The features with the largest mean |score| over all partners."),
             Block::Bars(bars),
