@@ -31,7 +31,7 @@ use crate::hub::{self, Place};
 use crate::provenance::fingerprint;
 use crate::tensor::Tensor;
 use crate::work::Work;
-use architecture::Slot;
+use architecture::{Architecture, Slot};
 use config::{Claims, Settled};
 use forward::Forward;
 use rope::RopeRule;
@@ -107,9 +107,17 @@ impl Model {
     /// As [`Model::load`].
     pub fn load_from(place: &Place) -> Result<Self> {
         let mut model = match place {
-            Place::Folder(files) => Self::from_checkpoint(huggingface::read(files.as_ref())?)?,
+            Place::Folder(files) => {
+                // Before its weights are fetched.
+                architecture_of(&huggingface::config(files.as_ref())?).in_file(files.name())?;
+                Self::from_checkpoint(huggingface::read(files.as_ref())?)?
+            }
             Place::File { folder, file } => {
-                let (bytes, path) = (folder.open(file)?, folder.path_of(file));
+                let bytes = folder.open(file)?;
+                for part in parts_beside(&folder.list()?, file) {
+                    folder.open(part)?;
+                }
+                let path = folder.on_disk(file).unwrap_or_else(|| folder.path_of(file));
                 match sniff(bytes.as_slice()) {
                     FileKind::Gguf => Self::from_gguf(gguf::read(bytes, &path)?, &path)?,
                     FileKind::Safetensors => Self::from_checkpoint(huggingface::read(folder.as_ref())?)?,
@@ -130,12 +138,7 @@ impl Model {
     pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
         let Checkpoint { config, tensors, tokenizer, tokenizer_config, name } = checkpoint;
         let text = config::text_config(&config);
-        let class = config["architectures"][0].as_str().map(|class| class.split("For").next().unwrap_or(class).to_lowercase());
-        let model_type = text["model_type"].as_str().or_else(|| config["model_type"].as_str()).or(class.as_deref());
-        let Some(model_type) = model_type else {
-            return Err(Error::format("config.json names neither `model_type` nor `architectures`").file(&tensors.source));
-        };
-        let architecture = architecture::by_model_type(model_type).in_file(&tensors.source)?;
+        let architecture = architecture_of(&config).in_file(&tensors.source)?;
         let claims = Claims::from_json(&config, architecture);
         let weights = Weights::new(tensors, architecture.huggingface);
         let settled = config::settle(architecture, claims, &weights)?;
@@ -677,6 +680,27 @@ impl Model {
             rows => Ok(rows),
         }
     }
+}
+
+/// The architecture that a `config.json` names.
+fn architecture_of(config: &Json) -> Result<&'static Architecture> {
+    let class = config["architectures"][0].as_str().map(|class| class.split("For").next().unwrap_or(class).to_lowercase());
+    let text = config::text_config(config)["model_type"].as_str();
+    let named = text.or_else(|| config["model_type"].as_str()).or(class.as_deref());
+    let named = named.ok_or_else(|| Error::format("config.json names neither `model_type` nor `architectures`"))?;
+    architecture::by_model_type(named)
+}
+
+/// The other files of a model that is split over several: `NAME-00002-of-00003.gguf` beside `NAME-00001-of-00003.gguf`. They
+/// are found by their names, so all must be there when one is read.
+fn parts_beside<'a>(list: &'a [String], file: &str) -> Vec<&'a String> {
+    fn whole(name: &str) -> Option<(&str, &str)> {
+        let (part, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (stem, number) = part.rsplit_once('-')?;
+        number.bytes().all(|b| b.is_ascii_digit()).then_some((stem, count))
+    }
+    let Some(ours) = whole(file) else { return Vec::new() };
+    list.iter().filter(|other| other.as_str() != file && whole(other) == Some(ours)).collect()
 }
 
 /// A transposed copy as f32. Rows are widened before they are turned, for quantised storage.

@@ -452,6 +452,30 @@ fn pull_fetches_saes_by_path_and_says_what_a_collection_holds() {
 }
 
 #[test]
+fn weights_of_an_architecture_that_is_not_known_are_not_fetched() {
+    let server = Server::start();
+    let config = small("{\"model_type\": \"perceiver\"}");
+    server.put("org/repo", Access::Open, &[("config.json", config), ("model.safetensors", large(bytes(WHOLE), Fault::None))]);
+    let (_, error, status) = Home::of(&server).run(&server, &["pull", "org/repo"]);
+    assert!(status == 1 && error.contains("perceiver"), "{error}");
+    assert!(!server.asked().iter().any(|asked| asked.to_store), "{:?}", server.asked());
+}
+
+#[test]
+fn all_parts_of_a_split_model_are_fetched() {
+    let server = Server::start();
+    let whole = fs::read(fixture("tiny-llama.gguf")).unwrap();
+    let part = |i: usize| large([&whole[..], &vec![0; i][..]].concat(), Fault::None);
+    let files =
+        [("q/m-00001-of-00002.gguf", part(0)), ("q/m-00002-of-00002.gguf", part(1)), ("q/n-00001-of-00002.gguf", part(2))];
+    server.put("org/gguf", Access::Open, &files);
+    let home = Home::of(&server);
+    let (out, error, status) = home.run(&server, &["pull", "org/gguf/q/m-00001-of-00002.gguf"]);
+    assert_eq!(status, 0, "{error}");
+    assert!(out.contains("q/m-00002-of-00002.gguf") && out.contains("\n2 files, ") && !out.contains("n-00001"), "{out}");
+}
+
+#[test]
 fn two_processes_at_once_fetch_a_file_once() {
     let server = Server::start();
     put(&server, "org/tiny", &[("tiny-llama", "")]);
