@@ -26,12 +26,12 @@ pub use vocabulary::{TokenKind, Vocabulary};
 use crate::error::{Error, Result, ResultExt, nearest};
 use crate::formats::gguf::{self, Gguf};
 use crate::formats::huggingface::{self, Checkpoint};
-use crate::formats::{FileKind, Folder, json, sniff, wrong_kind};
+use crate::formats::{FileKind, json, sniff, wrong_kind};
 use crate::hub::{self, Place};
 use crate::provenance::fingerprint;
-use crate::tensor::{Bytes, Tensor};
+use crate::tensor::Tensor;
 use crate::work::Work;
-use architecture::Slot;
+use architecture::{Architecture, Slot};
 use config::{Claims, Settled};
 use forward::Forward;
 use rope::RopeRule;
@@ -54,6 +54,8 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     name: String,
+    /// The commit, of one from the hub.
+    revision: Option<String>,
     /// `GGUF` or `safetensors`, for `info`.
     format: &'static str,
     config: Config,
@@ -96,23 +98,37 @@ impl Model {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_string(),
         };
-        match hub::resolve(&name, work)? {
-            Place::Folder(files) => Self::from_checkpoint(huggingface::read(files.as_ref())?),
-            Place::File(path) => Self::from_file(&path),
-        }
-        .context(|| format!("loading the model `{name}`"))
+        Self::load_from(&hub::resolve(&name, work)?).context(|| format!("loading the model `{name}`"))
     }
 
-    fn from_file(path: &Path) -> Result<Self> {
-        let bytes = Bytes::map(path)?;
-        match sniff(bytes.as_slice()) {
-            FileKind::Gguf => Self::from_gguf(gguf::read(bytes, path)?, path),
-            FileKind::Safetensors => {
-                let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                Self::from_checkpoint(huggingface::read(&Folder::new(folder)?)?)
+    /// As [`Model::load`], from what a name was found to mean.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_from(place: &Place) -> Result<Self> {
+        let mut model = match place {
+            Place::Folder(files) => {
+                // Before its weights are fetched.
+                architecture_of(&huggingface::config(files.as_ref())?).in_file(files.name())?;
+                Self::from_checkpoint(huggingface::read(files.as_ref())?)?
             }
-            _ => Err(wrong_kind(bytes.as_slice(), path, "a model (GGUF or safetensors)")),
+            Place::File { folder, file } => {
+                let bytes = folder.open(file)?;
+                for part in parts_beside(&folder.list()?, file) {
+                    folder.open(part)?;
+                }
+                let path = folder.on_disk(file).unwrap_or_else(|| folder.path_of(file));
+                match sniff(bytes.as_slice()) {
+                    FileKind::Gguf => Self::from_gguf(gguf::read(bytes, &path)?, &path)?,
+                    FileKind::Safetensors => Self::from_checkpoint(huggingface::read(folder.as_ref())?)?,
+                    _ => return Err(wrong_kind(bytes.as_slice(), &path, "a model (GGUF or safetensors)")),
+                }
+            }
+        };
+        if let Some(inner) = Arc::get_mut(&mut model.0) {
+            inner.revision = place.files().revision();
         }
+        Ok(model)
     }
 
     /// A model from a Hugging Face checkpoint, read from files or made in memory.
@@ -122,12 +138,7 @@ impl Model {
     pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
         let Checkpoint { config, tensors, tokenizer, tokenizer_config, name } = checkpoint;
         let text = config::text_config(&config);
-        let class = config["architectures"][0].as_str().map(|class| class.split("For").next().unwrap_or(class).to_lowercase());
-        let model_type = text["model_type"].as_str().or_else(|| config["model_type"].as_str()).or(class.as_deref());
-        let Some(model_type) = model_type else {
-            return Err(Error::format("config.json names neither `model_type` nor `architectures`").file(&tensors.source));
-        };
-        let architecture = architecture::by_model_type(model_type).in_file(&tensors.source)?;
+        let architecture = architecture_of(&config).in_file(&tensors.source)?;
         let claims = Claims::from_json(&config, architecture);
         let weights = Weights::new(tensors, architecture.huggingface);
         let settled = config::settle(architecture, claims, &weights)?;
@@ -188,6 +199,7 @@ impl Model {
         let w_u = if config.tied { w_e.t() } else { weights.get(Slot::Unembed, 0)?.t() };
         Ok(Model(Arc::new(Inner {
             name,
+            revision: None,
             format,
             config,
             weights,
@@ -270,12 +282,16 @@ impl Model {
     /// What provenance records of it.
     pub fn id(&self) -> Json {
         let config = self.cfg();
-        json!({
+        let mut id = json!({
             "name": self.name(),
             "source": self.0.weights.tensors.source.display().to_string(),
             "arch": config.arch,
             "quantised": config.quantised,
-        })
+        });
+        if let Some(revision) = &self.0.revision {
+            id["revision"] = json!(revision);
+        }
+        id
     }
 
     /// Facts for `info`, as (what, value).
@@ -331,6 +347,7 @@ impl Model {
             ("softcaps", format!("attention {}, final {}", cap(config.attn_softcap), cap(config.final_softcap))),
             ("embedding scale", config.embed_scale.to_string()),
         ];
+        facts.extend(self.0.revision.iter().map(|revision| ("revision", revision.clone())));
         facts.extend(self.warnings().iter().map(|warning| ("warning", warning.clone())));
         facts.into_iter().map(|(what, value)| (what.to_string(), value)).collect()
     }
@@ -663,6 +680,27 @@ impl Model {
             rows => Ok(rows),
         }
     }
+}
+
+/// The architecture that a `config.json` names.
+fn architecture_of(config: &Json) -> Result<&'static Architecture> {
+    let class = config["architectures"][0].as_str().map(|class| class.split("For").next().unwrap_or(class).to_lowercase());
+    let text = config::text_config(config)["model_type"].as_str();
+    let named = text.or_else(|| config["model_type"].as_str()).or(class.as_deref());
+    let named = named.ok_or_else(|| Error::format("config.json names neither `model_type` nor `architectures`"))?;
+    architecture::by_model_type(named)
+}
+
+/// The other files of a model that is split over several: `NAME-00002-of-00003.gguf` beside `NAME-00001-of-00003.gguf`. They
+/// are found by their names, so all must be there when one is read.
+fn parts_beside<'a>(list: &'a [String], file: &str) -> Vec<&'a String> {
+    fn whole(name: &str) -> Option<(&str, &str)> {
+        let (part, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (stem, number) = part.rsplit_once('-')?;
+        number.bytes().all(|b| b.is_ascii_digit()).then_some((stem, count))
+    }
+    let Some(ours) = whole(file) else { return Vec::new() };
+    list.iter().filter(|other| other.as_str() != file && whole(other) == Some(ours)).collect()
 }
 
 /// A transposed copy as f32. Rows are widened before they are turned, for quantised storage.

@@ -72,7 +72,10 @@ impl Phase {
     pub(super) fn directions(self, dictionary: &Dictionary, model: &Model, work: &Work) -> Result<Directions> {
         match self {
             Phase::Unembed => dictionary.write(model, work),
-            Phase::Embed => dictionary.read(model),
+            Phase::Embed => {
+                dictionary.say_doubts(model, work);
+                dictionary.read(model)
+            }
         }
     }
 }

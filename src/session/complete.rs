@@ -1,6 +1,7 @@
 //! Completion by context, and the signature of the call around the cursor. Nothing a user wrote is run for it.
 
 use super::{COMMANDS, Session};
+use crate::hub::{self, Hub};
 use crate::script::convert::{short_type_name, type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
@@ -9,7 +10,7 @@ use crate::script::scan::{Kind, Piece, outline};
 use crate::table::Table;
 use rhai::{Array, Dynamic, Map, NativeCallContext, Position};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Rhai's words that begin or join statements.
 pub const KEYWORDS: &[&str] = &[
@@ -115,8 +116,9 @@ impl Session {
                     return matching(start, inner, keys(&known).into_iter().map(|key| (key.clone(), key)));
                 }
                 let mut found = files(start, inner);
-                if let Some("load_model" | "load_sae" | "list_saes") = before.strip_suffix('(').map(last_name) {
-                    let names = cached_models().into_iter().chain(["demo".to_string()]);
+                if let Some(call @ ("load_model" | "load_sae" | "list_saes")) = before.strip_suffix('(').map(last_name) {
+                    let suites = if call == "load_model" { Vec::new() } else { hub::suites() };
+                    let names = Hub::from_env().cached().into_iter().chain(["demo".to_string()]).chain(suites);
                     found.candidates.extend(matching(start, inner, names.map(|name| (name.clone(), name))).candidates);
                     found.candidates.sort();
                 }
@@ -455,15 +457,6 @@ fn files(start: usize, path: &str) -> Completion {
     matching(start, path, names.collect::<Vec<_>>())
 }
 
-/// Models in the Hugging Face cache: its folders are named `models--org--name`.
-fn cached_models() -> Vec<String> {
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/huggingface"));
-    let Some(cache) = std::env::var_os("HF_HOME").map(PathBuf::from).or_else(home) else { return Vec::new() };
-    let folders = std::fs::read_dir(cache.join("hub")).into_iter().flatten().flatten();
-    let ids = folders.filter_map(|f| f.file_name().to_str()?.strip_prefix("models--").map(|id| id.replacen("--", "/", 1)));
-    ids.collect()
-}
-
 /// The kind of value that an entry gives, as [`type_name`] names kinds.
 impl Entry {
     fn gives_kind(&self) -> String {
@@ -523,6 +516,7 @@ mod tests {
             ("unembed(d, model, #{k: 3, fold|", "fold_norm: "),
             ("plot::histogram(t, #{ bi|", "bins: "),
             ("load_model(\"de|", "demo"),
+            ("load_sae(\"gpt2-small-res-j|", "gpt2-small-res-jb"),
             (":hist|", ":history"),
             (":session l|", "load "),
             (":timeit alp|", "alpha"),
