@@ -157,9 +157,9 @@ impl Model {
         let Some(name) = text("general.architecture") else {
             return Err(Error::format("its metadata has no `general.architecture`").file(file));
         };
-        let (architecture, layout) = architecture::by_gguf_name(name).in_file(file)?;
+        let architecture = architecture::by_gguf_name(name).in_file(file)?;
         let claims = Claims::from_gguf(&metadata, architecture).in_file(file)?;
-        let weights = Weights::new(tensors, layout);
+        let weights = Weights::new(tensors, architecture.gguf);
         let settled = config::settle(architecture, claims, &weights).in_file(file)?;
         let vocabulary = Vocabulary::from_gguf(&metadata, settled.config.d_vocab, file)?;
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());

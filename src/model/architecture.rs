@@ -97,13 +97,15 @@ pub(super) struct Architecture {
     /// Its `model_type`s in config.json.
     pub model_types: &'static [&'static str],
     pub huggingface: &'static Layout,
-    pub gguf: Option<&'static Layout>,
+    pub gguf: &'static Layout,
     pub norm: Norm,
     /// Norms multiply by 1 + w, whether or not the file has added the 1 already.
     pub norm_offset: bool,
     /// The embedding is multiplied by √d_model at the input.
     pub scaled_embedding: bool,
     pub sliding: Sliding,
+    /// Length of a sliding window, where files leave it out.
+    pub window: Option<usize>,
     /// Share of a head that turns; 0 where positions are learned.
     pub rotary_share: f64,
     /// Attention and MLP both read the layer's input, unless the config says otherwise.
@@ -178,6 +180,35 @@ const GGUF: Names = &[
 const GGUF_GEMMA_NORMS: Names =
     &[(Slot::Ln1Post, "blk.{}.post_attention_norm.weight"), (Slot::Ln2Post, "blk.{}.post_ffw_norm.weight")];
 const GGUF_HEAD_NORMS: Names = &[(Slot::QueryNorm, "blk.{}.attn_q_norm.weight"), (Slot::KeyNorm, "blk.{}.attn_k_norm.weight")];
+const GGUF_BIASES: Names = &[
+    (Slot::QueryBias, "blk.{}.attn_q.bias"),
+    (Slot::KeyBias, "blk.{}.attn_k.bias"),
+    (Slot::ValueBias, "blk.{}.attn_v.bias"),
+    (Slot::OutputBias, "blk.{}.attn_output.bias"),
+    (Slot::GateBias, "blk.{}.ffn_gate.bias"),
+    (Slot::InBias, "blk.{}.ffn_up.bias"),
+    (Slot::OutBias, "blk.{}.ffn_down.bias"),
+];
+/// GPT-2 and GPT-NeoX.
+const GGUF_LAYER_NORMED: Names = &[
+    (Slot::Embed, "token_embd.weight"),
+    (Slot::Unembed, "output.weight"),
+    (Slot::LnFinal, "output_norm.weight"),
+    (Slot::LnFinalBias, "output_norm.bias"),
+    (Slot::Ln1, "blk.{}.attn_norm.weight"),
+    (Slot::Ln1Bias, "blk.{}.attn_norm.bias"),
+    (Slot::Fused, "blk.{}.attn_qkv.weight"),
+    (Slot::FusedBias, "blk.{}.attn_qkv.bias"),
+    (Slot::Output, "blk.{}.attn_output.weight"),
+    (Slot::OutputBias, "blk.{}.attn_output.bias"),
+    (Slot::Ln2, "blk.{}.ffn_norm.weight"),
+    (Slot::Ln2Bias, "blk.{}.ffn_norm.bias"),
+    (Slot::In, "blk.{}.ffn_up.weight"),
+    (Slot::InBias, "blk.{}.ffn_up.bias"),
+    (Slot::Out, "blk.{}.ffn_down.weight"),
+    (Slot::OutBias, "blk.{}.ffn_down.bias"),
+];
+const GGUF_POSITIONS: Names = &[(Slot::Position, "position_embd.weight")];
 
 const GPT2_NAMES: Names = &[
     (Slot::Embed, "wte.weight"),
@@ -225,19 +256,28 @@ const GEMMA2: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, BIASES], nor
 const GEMMA3: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, HEAD_NORMS, BIASES], norm_offset: true, ..PLAIN };
 const GPT2: Layout = Layout { names: &[GPT2_NAMES], heads: Heads::Thirds, turned: true, ..PLAIN };
 const NEOX: Layout = Layout { names: &[NEOX_NAMES], heads: Heads::Interleaved, ..PLAIN };
-const LLAMA_GGUF: Layout = Layout { names: &[GGUF], interleaved_rotary: true, ..PLAIN };
-// The converter adds the 1 to every norm of Gemma, those of q and k too (FORMATS.md 4.4).
+// llama.cpp's converter turns the rotary halves of the architecture `llama` alone.
+const LLAMA_GGUF: Layout = Layout { names: &[GGUF, GGUF_BIASES], interleaved_rotary: true, ..PLAIN };
+const QWEN2_GGUF: Layout = Layout { names: &[GGUF, GGUF_BIASES], ..PLAIN };
+const QWEN3_GGUF: Layout = Layout { names: &[GGUF, GGUF_HEAD_NORMS, GGUF_BIASES], ..PLAIN };
+// It adds the 1 to every norm of Gemma, those of q and k too (FORMATS.md 4.4).
+const GEMMA_GGUF: Layout = Layout { names: &[GGUF], ..PLAIN };
+const GEMMA2_GGUF: Layout = Layout { names: &[GGUF, GGUF_GEMMA_NORMS], ..PLAIN };
 const GEMMA3_GGUF: Layout = Layout { names: &[GGUF, GGUF_GEMMA_NORMS, GGUF_HEAD_NORMS], ..PLAIN };
+// It stores GPT-2's matrices as `[out, in]`, and sorts the heads of GPT-NeoX into thirds.
+const GPT2_GGUF: Layout = Layout { names: &[GGUF_LAYER_NORMED, GGUF_POSITIONS], heads: Heads::Thirds, ..PLAIN };
+const NEOX_GGUF: Layout = Layout { names: &[GGUF_LAYER_NORMED], heads: Heads::Thirds, ..PLAIN };
 
 const LLAMA_LIKE: Architecture = Architecture {
     name: "llama",
     model_types: &["llama", "mistral"],
     huggingface: &LLAMA,
-    gguf: Some(&LLAMA_GGUF),
+    gguf: &LLAMA_GGUF,
     norm: Norm::Rms,
     norm_offset: false,
     scaled_embedding: false,
     sliding: Sliding::All,
+    window: None,
     rotary_share: 1.0,
     parallel: false,
     local_rope_theta: None,
@@ -255,7 +295,7 @@ const GEMMA_LIKE: Architecture = Architecture {
     name: "gemma",
     model_types: &["gemma"],
     huggingface: &GEMMA,
-    gguf: None,
+    gguf: &GEMMA_GGUF,
     norm_offset: true,
     scaled_embedding: true,
     act: "gelu_pytorch_tanh",
@@ -263,17 +303,17 @@ const GEMMA_LIKE: Architecture = Architecture {
     d_head: Some(256),
     ..LLAMA_LIKE
 };
-const LAYER_NORMED: Architecture = Architecture { norm: Norm::Layer, eps: 1e-5, gguf: None, ..LLAMA_LIKE };
+const LAYER_NORMED: Architecture = Architecture { norm: Norm::Layer, eps: 1e-5, ..LLAMA_LIKE };
 
 /// Every architecture that can be read.
 const ARCHITECTURES: &[Architecture] = &[
     LLAMA_LIKE,
-    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: None, sliding: Sliding::From, ..LLAMA_LIKE },
+    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: &QWEN2_GGUF, sliding: Sliding::From, ..LLAMA_LIKE },
     Architecture {
         name: "qwen3",
         model_types: &["qwen3"],
         huggingface: &QWEN3,
-        gguf: None,
+        gguf: &QWEN3_GGUF,
         sliding: Sliding::From,
         d_head: Some(128),
         ..LLAMA_LIKE
@@ -283,8 +323,12 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gemma2",
         model_types: &["gemma2"],
         huggingface: &GEMMA2,
+        gguf: &GEMMA2_GGUF,
         sliding: Sliding::Even,
+        window: Some(4096),
         query_scalar: Some(256.0),
+        // Gemma-2-27B
+        gguf_query_scalars: &[(4608, 32, 144.0)],
         attn_softcap: Some(50.0),
         final_softcap: Some(30.0),
         ..GEMMA_LIKE
@@ -293,7 +337,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gemma3",
         model_types: &["gemma3_text", "gemma3"],
         huggingface: &GEMMA3,
-        gguf: Some(&GEMMA3_GGUF),
+        gguf: &GEMMA3_GGUF,
         sliding: Sliding::AllButEvery(6),
         local_rope_theta: Some(1e4),
         rope_theta: 1e6,
@@ -306,6 +350,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gpt2",
         model_types: &["gpt2"],
         huggingface: &GPT2,
+        gguf: &GPT2_GGUF,
         rotary_share: 0.0,
         act: "gelu_new",
         tied: true,
@@ -315,6 +360,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gptneox",
         model_types: &["gpt_neox"],
         huggingface: &NEOX,
+        gguf: &NEOX_GGUF,
         rotary_share: 0.25,
         parallel: true,
         act: "gelu",
@@ -339,14 +385,13 @@ pub(super) fn by_model_type(model_type: &str) -> Result<&'static Architecture> {
     found.ok_or_else(|| unknown(model_type, "config.json", ARCHITECTURES.iter().flat_map(|a| a.model_types).copied().collect()))
 }
 
-/// The architecture of a GGUF file's `general.architecture`, with its layout there.
+/// The architecture of a GGUF file's `general.architecture`.
 ///
 /// # Errors
 /// It is none of the known ones, which the message lists.
-pub(super) fn by_gguf_name(name: &str) -> Result<(&'static Architecture, &'static Layout)> {
-    let known = ARCHITECTURES.iter().filter_map(|a| Some((a, a.gguf?)));
-    let found = known.clone().find(|(a, _)| a.name == name);
-    found.ok_or_else(|| unknown(name, "GGUF", known.map(|(a, _)| a.name).collect()))
+pub(super) fn by_gguf_name(name: &str) -> Result<&'static Architecture> {
+    let found = ARCHITECTURES.iter().find(|a| a.name == name);
+    found.ok_or_else(|| unknown(name, "GGUF", ARCHITECTURES.iter().map(|a| a.name).collect()))
 }
 
 fn unknown(name: &str, container: &str, known: Vec<&str>) -> Error {

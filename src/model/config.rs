@@ -213,6 +213,7 @@ impl Claims {
         let scaling = if global.is_object() { json_scaling(global) } else { json_scaling(&text["rope_scaling"]) };
         let local_base = local.map_or_else(|| number("rope_local_base_freq"), |rope| json_number(&rope["rope_theta"]));
         let layer_types = text["layer_types"].as_array();
+        let window = text.get("sliding_window").map_or(architecture.window, |window| json_number(window).and_then(whole));
         Claims {
             source: "config.json",
             n_layers: size("num_hidden_layers", "n_layer"),
@@ -242,7 +243,7 @@ impl Claims {
             rope_base: json_number(&global["rope_theta"]).or_else(|| number("rope_theta")).or_else(|| number("rotary_emb_base")),
             rope_scaling: Some(scaling),
             local_rope: local_base.map(|base| RopeRule { base, scaling: local.map_or(Scaling::None, json_scaling) }),
-            window: size("sliding_window", "").filter(|_| flag("use_sliding_window") != Some(false)),
+            window: window.filter(|_| flag("use_sliding_window") != Some(false)),
             window_pattern: size("sliding_window_pattern", "_sliding_window_pattern"),
             window_from: size("max_window_layers", ""),
             sliding: layer_types.map(|types| types.iter().map(|kind| kind == "sliding_attention").collect()),
@@ -282,12 +283,12 @@ impl Claims {
             d_vocab: size("vocab_size"),
             tied: None,
             act: None,
-            eps: number("attention.layer_norm_rms_epsilon"),
+            eps: number("attention.layer_norm_rms_epsilon").or_else(|| number("attention.layer_norm_epsilon")),
             query_scalar: query_scalar.map(|(.., scalar)| *scalar),
             attn_scale: number("attention.scale"),
-            parallel: None,
-            attn_softcap: number("attn_logit_softcapping"),
-            final_softcap: number("final_logit_softcapping"),
+            parallel: value("use_parallel_residual").and_then(gguf::Value::as_bool),
+            attn_softcap: number("attn_logit_softcapping").or(architecture.attn_softcap),
+            final_softcap: number("final_logit_softcapping").or(architecture.final_softcap),
             n_ctx: size("context_length"),
             end_tokens: ["eos", "eot"]
                 .iter()
@@ -298,7 +299,7 @@ impl Claims {
             rope_base: number("rope.freq_base"),
             rope_scaling: Some(scaling),
             local_rope: None,
-            window: size("attention.sliding_window"),
+            window: size("attention.sliding_window").or(architecture.window),
             window_pattern: size("attention.sliding_window_pattern"),
             window_from: None,
             sliding: None,
