@@ -302,7 +302,9 @@ impl Claims {
             window: size("attention.sliding_window").or(architecture.window),
             window_pattern: size("attention.sliding_window_pattern"),
             window_from: None,
-            sliding: None,
+            sliding: value("attention.sliding_window_pattern")
+                .and_then(gguf::Value::as_list)
+                .map(|layers| layers.iter().map(|layer| layer.as_bool() == Some(true)).collect()),
         })
     }
 }

@@ -1,8 +1,10 @@
 //! Models against independent readings of the same files (tests/reference, made by NumPy and transformers).
 
 use crate::support::{assert_close, assert_tensor, fixture, numbers, real, reference, work};
+use saerepl::formats::{TensorSet, gguf, safetensors};
+use saerepl::model::forward::Request;
 use saerepl::model::{Model, ModelOptions, TokenKind};
-use saerepl::tensor::Tensor;
+use saerepl::tensor::{Block, Bytes, DType, Tensor};
 use serde_json::Value;
 
 fn load(name: &str) -> saerepl::Result<Model> {
@@ -157,6 +159,134 @@ fn gguf_twins_give_the_same_canonical_weights() {
     assert!((0..3).all(|layer| gemma.rope(layer).unwrap().base == 1e4), "5:1 pattern: none of three layers is global");
     assert!(gemma.cfg().quantised);
     assert!(gemma.warnings().iter().any(|w| w.contains("quantised (q8_0)")), "{:?}", gemma.warnings());
+}
+
+/// Every weight of a model by its name, widened.
+fn all_weights(model: &Model) -> Vec<(String, Option<Vec<f32>>)> {
+    let cfg = model.cfg();
+    let mut all =
+        vec![("W_E".to_string(), Some(model.w_e())), ("W_U".into(), Some(model.w_u())), ("W_pos".into(), model.w_pos())];
+    all.extend([
+        ("ln_final".into(), model.find_gain("ln_final").unwrap()),
+        ("b ln_final".into(), model.bias("ln_final").unwrap()),
+    ]);
+    for layer in 0..cfg.n_layers {
+        for head in 0..cfg.n_heads {
+            for (name, weight) in [
+                ("W_Q", model.w_q(layer, head).map(Some)),
+                ("W_K", model.w_k(layer, head).map(Some)),
+                ("W_V", model.w_v(layer, head).map(Some)),
+                ("W_O", model.w_o(layer, head).map(Some)),
+                ("b_Q", model.b_q(layer, head)),
+                ("b_K", model.b_k(layer, head)),
+                ("b_V", model.b_v(layer, head)),
+            ] {
+                all.push((format!("{name}({layer},{head})"), weight.unwrap()));
+            }
+        }
+        for (name, weight) in [
+            ("W_in", model.w_in(layer).map(Some)),
+            ("W_gate", model.w_gate(layer)),
+            ("W_out", model.w_out(layer).map(Some)),
+            ("b_O", model.b_o(layer)),
+            ("b_in", model.b_in(layer)),
+            ("b_gate", model.b_gate(layer)),
+            ("b_out", model.b_out(layer)),
+        ] {
+            all.push((format!("{name}({layer})"), weight.unwrap()));
+        }
+        for norm in ["ln1", "ln1_post", "ln2", "ln2_post", "attn.q_norm", "attn.k_norm"] {
+            let norm = format!("blocks.{layer}.{norm}");
+            all.push((format!("b {norm}"), model.bias(&norm).unwrap()));
+            all.push((norm.clone(), model.find_gain(&norm).unwrap()));
+        }
+    }
+    all.into_iter().map(|(name, weight)| (name, weight.map(|weight| weight.contiguous().to_f32()))).collect()
+}
+
+/// Converted by llama.cpp's rules, and run by llama.cpp with the same logits (tests/reference/gguf_twins.py).
+#[test]
+fn gguf_twins_of_every_architecture() {
+    let work = work();
+    let twins = reference("gguf_twins.json");
+    assert_eq!(twins.as_object().unwrap().len(), 10);
+    for (name, expected) in twins.as_object().unwrap() {
+        let model = load(&fixture(&format!("forward/{name}.gguf"))).unwrap();
+        let twin = load(&fixture(&format!("forward/{name}"))).unwrap();
+        assert_eq!(model.cfg().arch, twin.cfg().arch);
+        assert_eq!(model.cfg().tied, twin.cfg().tied, "{name}");
+        assert_eq!(model.cfg().parallel, twin.cfg().parallel, "{name}");
+        for ((what, got), (_, wanted)) in all_weights(&model).into_iter().zip(all_weights(&twin)) {
+            assert!(got == wanted, "{name}: {what} is not its twin's");
+        }
+        let ids: Vec<usize> = (0..2).flat_map(|_| [5, 17, 3, 60, 41]).collect();
+        let forward = |model: &Model, ids: &[usize]| {
+            let pass = model.forward(&work).unwrap().run(&[ids], &Request::default(), &work).unwrap();
+            pass.logits.unwrap().select(0, ids.len() - 1).unwrap().to_f64()
+        };
+        // What a GGUF file of these two cannot say is another number in the twin.
+        if !["gemma2", "gemma3_text"].contains(&name.as_str()) {
+            assert_close(&forward(&model, &ids), &forward(&twin, &ids), 1e-6, name);
+        }
+        let file = std::path::PathBuf::from(fixture(&format!("forward/{name}/expected.safetensors")));
+        let run = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap();
+        let ids: Vec<usize> = run.get("ids").unwrap().to_i64().iter().map(|id| *id as usize).collect();
+        assert_close(&forward(&model, &ids), &numbers(&expected["logits_last"]), 1e-4, name);
+    }
+}
+
+#[test]
+fn what_gguf_leaves_unsaid_of_gemma() {
+    let model = load(&fixture("forward/gemma2.gguf")).unwrap();
+    assert_eq!((model.cfg().attn_softcap, model.cfg().final_softcap), (Some(2.5), Some(2.0)));
+    assert_close(&[model.cfg().attn_scale], &[10f64.powf(-0.5)], 1e-12, "1 / √d_head");
+    assert_eq!((0..3).map(|layer| model.window(layer).unwrap()).collect::<Vec<_>>(), [Some(8), None, Some(8)]);
+    let model = load(&fixture("forward/gemma3_text.gguf")).unwrap();
+    let bases: Vec<f64> = (0..4).map(|layer| model.rope(layer).unwrap().base).collect();
+    assert_eq!(bases, [1e4, 1e4, 3000.0, 1e4]);
+    // The linear scaling is that of the layers with full attention.
+    assert_eq!(model.rope(0).unwrap().inverse_frequencies[0], 1.0);
+    assert_eq!(model.rope(2).unwrap().inverse_frequencies[0], 0.125);
+}
+
+/// The two models of 27 billion weights divide scores by the root of d_model / n_heads, which no GGUF file says.
+#[test]
+fn the_27b_models_of_gemma_have_a_query_scale_of_their_own() {
+    let scale = |arch: &str, d_model: usize, heads: usize| {
+        let (d_head, d_mlp, d_vocab) = (128, 32, 32);
+        let mut tensors = TensorSet::new("m.gguf");
+        let mut put = |name: &str, shape: &[usize]| {
+            let dtype = DType::Block(Block::Q8_0);
+            let bytes = vec![0u8; dtype.bytes_of(shape.iter().product()).unwrap()];
+            tensors.insert(name, Tensor::from_bytes(Bytes::from(bytes), dtype, shape).unwrap());
+        };
+        put("token_embd.weight", &[d_vocab, d_model]);
+        put("output_norm.weight", &[d_model]);
+        for norm in ["attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"] {
+            put(&format!("blk.0.{norm}.weight"), &[d_model]);
+        }
+        put("blk.0.attn_q.weight", &[heads * d_head, d_model]);
+        put("blk.0.attn_k.weight", &[d_head, d_model]);
+        put("blk.0.attn_v.weight", &[d_head, d_model]);
+        put("blk.0.attn_output.weight", &[d_model, heads * d_head]);
+        put("blk.0.ffn_gate.weight", &[d_mlp, d_model]);
+        put("blk.0.ffn_up.weight", &[d_mlp, d_model]);
+        put("blk.0.ffn_down.weight", &[d_model, d_mlp]);
+        if arch == "gemma3" {
+            put("blk.0.attn_q_norm.weight", &[d_head]);
+            put("blk.0.attn_k_norm.weight", &[d_head]);
+        }
+        let metadata = [
+            ("general.architecture".to_string(), gguf::Value::Text(arch.into())),
+            (format!("{arch}.embedding_length"), gguf::Value::U64(d_model as u64)),
+            (format!("{arch}.attention.head_count"), gguf::Value::U64(heads as u64)),
+            (format!("{arch}.block_count"), gguf::Value::U64(1)),
+        ];
+        let file = gguf::Gguf { metadata: metadata.into(), tensors, bytes: Bytes::from(Vec::new()) };
+        Model::from_gguf(file, "m.gguf".as_ref()).unwrap().cfg().attn_scale
+    };
+    let scales = [scale("gemma2", 4608, 32), scale("gemma3", 5376, 32), scale("gemma2", 2304, 32), scale("gemma3", 5376, 16)];
+    assert_close(&scales, &[144f64.powf(-0.5), 168f64.powf(-0.5), 128f64.powf(-0.5), 128f64.powf(-0.5)], 1e-12, "scales");
 }
 
 #[test]
