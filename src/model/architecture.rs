@@ -25,6 +25,8 @@ pub(super) enum Slot {
     Gate,
     Out,
     RopeDivisors,
+    /// The output of linear attention, which a layer has in place of heads.
+    LinearOutput,
     /// Queries, keys and values in one matrix, where a container stores them so.
     Fused,
     /// Learned positions.
@@ -45,8 +47,17 @@ pub(super) enum Slot {
 impl Slot {
     /// True for what models of one architecture may have or lack: the biases of linear maps.
     pub fn is_optional(self) -> bool {
-        use Slot::{GateBias, InBias, KeyBias, OutBias, OutputBias, QueryBias, RopeDivisors, Unembed, ValueBias};
-        matches!(self, QueryBias | KeyBias | ValueBias | OutputBias | InBias | GateBias | OutBias | RopeDivisors | Unembed)
+        use Slot::{GateBias, InBias, KeyBias, LinearOutput, OutBias, OutputBias, QueryBias, RopeDivisors, Unembed, ValueBias};
+        matches!(
+            self,
+            QueryBias | KeyBias | ValueBias | OutputBias | InBias | GateBias | OutBias | RopeDivisors | Unembed | LinearOutput
+        )
+    }
+
+    /// True for what only a layer with heads has.
+    pub fn is_of_heads(self) -> bool {
+        use Slot::{Fused, Key, KeyNorm, Output, Query, QueryNorm, Value};
+        matches!(self, Query | Key | Value | Fused | QueryNorm | KeyNorm | Output)
     }
 }
 
@@ -59,6 +70,8 @@ pub(super) enum Heads {
     Thirds,
     /// One tensor: query, key and value of head 0, then those of head 1, ….
     Interleaved,
+    /// A tensor each, where a head's queries are followed by the gate that its z is multiplied by.
+    Gated,
 }
 
 /// How one container (transformers' safetensors, or GGUF) stores an architecture. Matrices are `[out, in]`.
@@ -97,7 +110,7 @@ pub(super) struct Architecture {
     /// Its `model_type`s in config.json.
     pub model_types: &'static [&'static str],
     pub huggingface: &'static Layout,
-    pub gguf: &'static Layout,
+    pub gguf: Option<&'static Layout>,
     pub norm: Norm,
     /// Norms multiply by 1 + w, whether or not the file has added the 1 already.
     pub norm_offset: bool,
@@ -161,6 +174,8 @@ const GEMMA_NORMS: Names = &[
 ];
 const HEAD_NORMS: Names =
     &[(Slot::QueryNorm, "layers.{}.self_attn.q_norm.weight"), (Slot::KeyNorm, "layers.{}.self_attn.k_norm.weight")];
+
+const LINEAR: Names = &[(Slot::LinearOutput, "layers.{}.linear_attn.out_proj.weight")];
 
 const GGUF: Names = &[
     (Slot::Embed, "token_embd.weight"),
@@ -251,6 +266,8 @@ const NEOX_NAMES: Names = &[
 const PLAIN: Layout = Layout { names: &[], norm_offset: false, interleaved_rotary: false, heads: Heads::Separate, turned: false };
 const LLAMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES], ..PLAIN };
 const QWEN3: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES], ..PLAIN };
+const QWEN35: Layout =
+    Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES, LINEAR], norm_offset: true, heads: Heads::Gated, ..PLAIN };
 const GEMMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES], norm_offset: true, ..PLAIN };
 const GEMMA2: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, BIASES], norm_offset: true, ..PLAIN };
 const GEMMA3: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, HEAD_NORMS, BIASES], norm_offset: true, ..PLAIN };
@@ -272,7 +289,7 @@ const LLAMA_LIKE: Architecture = Architecture {
     name: "llama",
     model_types: &["llama", "mistral"],
     huggingface: &LLAMA,
-    gguf: &LLAMA_GGUF,
+    gguf: Some(&LLAMA_GGUF),
     norm: Norm::Rms,
     norm_offset: false,
     scaled_embedding: false,
@@ -295,7 +312,7 @@ const GEMMA_LIKE: Architecture = Architecture {
     name: "gemma",
     model_types: &["gemma"],
     huggingface: &GEMMA,
-    gguf: &GEMMA_GGUF,
+    gguf: Some(&GEMMA_GGUF),
     norm_offset: true,
     scaled_embedding: true,
     act: "gelu_pytorch_tanh",
@@ -308,14 +325,25 @@ const LAYER_NORMED: Architecture = Architecture { norm: Norm::Layer, eps: 1e-5, 
 /// Every architecture that can be read.
 const ARCHITECTURES: &[Architecture] = &[
     LLAMA_LIKE,
-    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: &QWEN2_GGUF, sliding: Sliding::From, ..LLAMA_LIKE },
+    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: Some(&QWEN2_GGUF), sliding: Sliding::From, ..LLAMA_LIKE },
     Architecture {
         name: "qwen3",
         model_types: &["qwen3"],
         huggingface: &QWEN3,
-        gguf: &QWEN3_GGUF,
+        gguf: Some(&QWEN3_GGUF),
         sliding: Sliding::From,
         d_head: Some(128),
+        ..LLAMA_LIKE
+    },
+    // Three of four layers have linear attention.
+    Architecture {
+        name: "qwen3_5",
+        model_types: &["qwen3_5_text", "qwen3_5"],
+        huggingface: &QWEN35,
+        gguf: None,
+        norm_offset: true,
+        rotary_share: 0.25,
+        d_head: Some(256),
         ..LLAMA_LIKE
     },
     GEMMA_LIKE,
@@ -323,7 +351,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gemma2",
         model_types: &["gemma2"],
         huggingface: &GEMMA2,
-        gguf: &GEMMA2_GGUF,
+        gguf: Some(&GEMMA2_GGUF),
         sliding: Sliding::Even,
         window: Some(4096),
         query_scalar: Some(256.0),
@@ -337,7 +365,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gemma3",
         model_types: &["gemma3_text", "gemma3"],
         huggingface: &GEMMA3,
-        gguf: &GEMMA3_GGUF,
+        gguf: Some(&GEMMA3_GGUF),
         sliding: Sliding::AllButEvery(6),
         local_rope_theta: Some(1e4),
         rope_theta: 1e6,
@@ -350,7 +378,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gpt2",
         model_types: &["gpt2"],
         huggingface: &GPT2,
-        gguf: &GPT2_GGUF,
+        gguf: Some(&GPT2_GGUF),
         rotary_share: 0.0,
         act: "gelu_new",
         tied: true,
@@ -360,7 +388,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gptneox",
         model_types: &["gpt_neox"],
         huggingface: &NEOX,
-        gguf: &NEOX_GGUF,
+        gguf: Some(&NEOX_GGUF),
         rotary_share: 0.25,
         parallel: true,
         act: "gelu",
@@ -385,13 +413,14 @@ pub(super) fn by_model_type(model_type: &str) -> Result<&'static Architecture> {
     found.ok_or_else(|| unknown(model_type, "config.json", ARCHITECTURES.iter().flat_map(|a| a.model_types).copied().collect()))
 }
 
-/// The architecture of a GGUF file's `general.architecture`.
+/// The architecture of a GGUF file's `general.architecture`, with its layout there.
 ///
 /// # Errors
 /// It is none of the known ones, which the message lists.
-pub(super) fn by_gguf_name(name: &str) -> Result<&'static Architecture> {
-    let found = ARCHITECTURES.iter().find(|a| a.name == name);
-    found.ok_or_else(|| unknown(name, "GGUF", ARCHITECTURES.iter().map(|a| a.name).collect()))
+pub(super) fn by_gguf_name(name: &str) -> Result<(&'static Architecture, &'static Layout)> {
+    let known = ARCHITECTURES.iter().filter_map(|a| Some((a, a.gguf?)));
+    let found = known.clone().find(|(a, _)| a.name == name);
+    found.ok_or_else(|| unknown(name, "GGUF", known.map(|(a, _)| a.name).collect()))
 }
 
 fn unknown(name: &str, container: &str, known: Vec<&str>) -> Error {

@@ -344,7 +344,7 @@ impl Forward {
             n_heads,
             n_kv_heads,
             d_head,
-            scale: self.cfg.attn_scale as f32,
+            scale: self.cfg.attn_scale_of(index) as f32,
             softcap: self.cfg.attn_softcap.map(|cap| cap as f32),
             window: layer.window,
         };

@@ -1,6 +1,7 @@
 //! The files that other programs wrote (tests/reference/make_fixtures.py: NumPy, safetensors, gguf) are read as those
 //! programs say.
 
+use crate::support;
 use saerepl::formats::{Files, Folder, gguf, huggingface, npy, npz, safetensors};
 use saerepl::tensor::Bytes;
 use serde_json::Value;
@@ -115,4 +116,20 @@ fn written_arrays_are_numpys_to_the_byte() {
     numpy.push(b'\n');
     numpy.extend((0..6).flat_map(|v| (v as f32).to_le_bytes()));
     assert_eq!(npy::write(&tensor), numpy);
+}
+
+/// Every byte as torch reads it (tests/reference/fp8.py).
+#[test]
+fn eight_bit_floats() {
+    let file = fixture("f8.safetensors");
+    let set = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap();
+    for (name, expected) in support::reference("fp8.json")["values"].as_object().unwrap() {
+        let got = set.get(name).unwrap().to_f64();
+        for (byte, (got, expected)) in got.iter().zip(support::numbers(expected)).enumerate() {
+            assert!(
+                *got as f32 == expected as f32 || (!got.is_finite() && expected.is_nan()),
+                "{name} {byte:#x}: {got}, expected {expected}"
+            );
+        }
+    }
 }

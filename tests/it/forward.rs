@@ -6,7 +6,7 @@ use saerepl::model::forward::{Edit, GenerateOptions, Hook, KvCache, Logits, Op, 
 use saerepl::model::{Model, ModelOptions};
 use saerepl::tensor::{Bytes, Tensor};
 
-const MODELS: [&str; 13] = [
+const MODELS: [&str; 14] = [
     "llama",
     "llama_bias",
     "llama_linear",
@@ -20,6 +20,7 @@ const MODELS: [&str; 13] = [
     "gpt2",
     "gpt_neox",
     "gpt_neox_serial",
+    "gpt2_by_layer",
 ];
 
 fn open(name: &str) -> (Model, TensorSet, Vec<usize>) {

@@ -1,6 +1,8 @@
 //! Models against independent readings of the same files (tests/reference, made by NumPy and transformers).
 
 use crate::support::{assert_close, assert_tensor, fixture, numbers, real, reference, work};
+use saerepl::analysis::{AttentionOptions, TokenOptions, attention_matrix, unembed};
+use saerepl::dictionary::{DirectionsOptions, directions};
 use saerepl::formats::{TensorSet, gguf, safetensors};
 use saerepl::model::forward::Request;
 use saerepl::model::{Model, ModelOptions, TokenKind};
@@ -289,6 +291,82 @@ fn the_27b_models_of_gemma_have_a_query_scale_of_their_own() {
     assert_close(&scales, &[144f64.powf(-0.5), 168f64.powf(-0.5), 128f64.powf(-0.5), 128f64.powf(-0.5)], 1e-12, "scales");
 }
 
+/// Qwen3.5: what stands in the residual stream can be analysed, heads where there are some (tests/reference/qwen3_5.py).
+#[test]
+fn trap_42_linear_attention_and_gated_queries() {
+    let work = work();
+    let model = load(&fixture("tiny-qwen3_5")).unwrap();
+    let expected = reference("qwen3_5.json");
+    let warned = |what: &str| model.warnings().iter().any(|warning| warning.contains(what));
+    assert!(model.warnings().len() == 2 && warned("tokenizer.json") && warned("multiply z by a gate"), "{:?}", model.warnings());
+    let cfg = model.cfg();
+    assert_eq!((cfg.n_layers, cfg.n_heads, cfg.n_kv_heads, cfg.d_head, cfg.norm_offset), (5, 3, 1, 8, true));
+    assert_eq!((model.layers_with_heads(), model.rope(3).unwrap().rotary_dims), (vec![3], 4));
+    for head in 0..3 {
+        assert_tensor(&model.w_q(3, head).unwrap(), &expected["W_Q"][head], 1e-7, "W_Q");
+        assert_tensor(&model.w_k(3, head).unwrap(), &expected["W_K"], 1e-7, "W_K");
+        assert_tensor(&model.w_o(3, head).unwrap(), &expected["W_O"][head], 1e-7, "W_O");
+    }
+    for (norm, gain) in expected["gains"].as_object().unwrap() {
+        assert_tensor(&model.gain(norm).unwrap(), gain, 1e-7, norm);
+    }
+    let rows = numbers(&expected["directions"]).iter().map(|v| *v as f32).collect();
+    let probes = directions(&Tensor::from_f32(rows, &[3, 20]).unwrap(), &DirectionsOptions::default()).unwrap();
+    let scores = unembed(&probes, &model, &TokenOptions::default(), &work).unwrap();
+    for feature in 0..3 {
+        assert_tensor(&scores.scores(feature, &work).unwrap(), &expected["logits"][feature], 1e-5, "logits");
+    }
+    let reason = "tiny-qwen3_5 has linear attention, which has no heads of queries and keys";
+    let refused = attention_matrix(&probes, &probes, &model, 4, 0, &AttentionOptions::default(), &work).unwrap_err();
+    assert!(refused.to_string().contains(reason), "{refused}");
+    assert!(refused.helps()[0].contains("layers with heads: [3]"));
+    assert!(attention_matrix(&probes, &probes, &model, 3, 0, &AttentionOptions::default(), &work).is_ok());
+    assert!(model.w_v(4, 0).unwrap_err().to_string().contains(reason));
+    assert!(model.w_o_all(4).unwrap_err().to_string().contains(reason));
+    assert!(model.forward(&work).unwrap_err().to_string().contains("linear attention and gated heads are not known here"));
+    let layers = model.describe().into_iter().find(|(what, _)| what == "layers").unwrap().1;
+    assert_eq!(layers, "5, of which 4 have linear attention; heads in [3]");
+}
+
+/// Matrices of FP8 checkpoints times their scales (tests/reference/fp8.py).
+#[test]
+fn eight_bit_weights_with_scales() {
+    let work = work();
+    let expected = reference("fp8.json");
+    let file = std::path::PathBuf::from(fixture("forward/qwen3/expected.safetensors"));
+    let ids = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap().get("ids").unwrap().to_i64();
+    let ids: Vec<usize> = ids.iter().map(|id| *id as usize).collect();
+    for (kind, logits) in expected["logits_last"].as_object().unwrap() {
+        let model = load(&fixture(&format!("fp8/{kind}"))).unwrap();
+        let pass = model.forward(&work).unwrap().run(&[&ids], &Request::default(), &work).unwrap();
+        let last = pass.logits.unwrap().select(0, ids.len() - 1).unwrap();
+        assert_close(&last.to_f64(), &numbers(logits), 1e-5, kind);
+        assert!(model.cfg().quantised && model.warnings().iter().any(|w| w.contains("quantised (f8_")), "{:?}", model.warnings());
+        assert!(!model.warnings().iter().any(|w| w.contains("not used")), "{:?}", model.warnings());
+    }
+    // Blocks of another size than the scales were made for.
+    let folder = changed("fp8/block", |config| config["quantization_config"]["weight_block_size"] = serde_json::json!([32, 32]));
+    let error = load(&folder.path().display().to_string()).unwrap_err().to_string();
+    assert!(error.contains("_proj.weight") && error.contains("but blocks of [32, 32] need"), "{error}");
+}
+
+#[test]
+fn packed_integers_are_refused_by_their_method() {
+    let folder = changed("tiny-llama", |config| config["quantization_config"]["quant_method"] = "gptq".into());
+    let file = folder.path().join("model.safetensors");
+    let mut tensors = TensorSet::new("");
+    let stored = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap();
+    for (name, tensor) in stored.iter() {
+        tensors.insert(name.replace("q_proj.weight", "q_proj.qweight"), tensor.clone());
+    }
+    let bytes = safetensors::write(&tensors).unwrap();
+    drop((stored, tensors));
+    std::fs::write(&file, bytes).unwrap();
+    let error = load(&folder.path().display().to_string()).unwrap_err();
+    assert!(error.to_string().contains("q_proj.qweight`: its weights are packed by gptq, which is not read"), "{error}");
+    assert!(error.helps()[0].contains("GGUF"));
+}
+
 #[test]
 fn grouped_heads_share_by_division() {
     let model = load(&fixture("tiny-llama")).unwrap();
@@ -339,14 +417,14 @@ fn contradictions_name_both_sides() {
     let kv = refused(&|c| c["num_key_value_heads"] = 4.into());
     assert!(kv.to_string().contains("k_proj.weight`: has 16 rows, 2 heads of 8, but config.json says 4 kv heads"), "{kv}");
     let layers = refused(&|c| c["num_hidden_layers"] = 4.into());
-    assert!(layers.to_string().contains("says 4 layers, but `model.layers.3.self_attn.q_proj.weight` is missing"), "{layers}");
+    assert!(layers.to_string().contains("says 4 layers, but `model.layers.3.input_layernorm.weight` is missing"), "{layers}");
     let unknown = refused(&|c| c["model_type"] = "lama".into());
     assert!(unknown.to_string().contains("unknown architecture `lama`"), "{unknown}");
     assert_eq!(
         unknown.helps(),
         [
             "the nearest known one is `llama`",
-            "known architectures are: llama, mistral, qwen2, qwen3, gemma, gemma2, gemma3_text, gemma3, gpt2, gpt_neox"
+            "known architectures are: llama, mistral, qwen2, qwen3, qwen3_5_text, qwen3_5, gemma, gemma2, gemma3_text, gemma3, gpt2, gpt_neox"
         ]
     );
     let none = refused(&|c| {
