@@ -146,6 +146,11 @@ fn token_scores(
     }
     let provenance = provenance(phase.name(), model, &[("dictionary", dictionary)], options.canonical())
         .with("masked_tokens", view.masked_counts().collect::<JsonMap<String, Json>>());
+    // A softcap keeps the order of scores, not their size (FORMATS.md, trap 41).
+    let provenance = match (phase, model.cfg().final_softcap) {
+        (Phase::Unembed, Some(cap)) => provenance.with("scores", format!("before the model's final softcap of {cap}")),
+        _ => provenance,
+    };
     Ok(TokenScores(Arc::new(Inner { view, dictionary: dictionary.clone(), positions, moments, top, bottom, provenance })))
 }
 

@@ -1,10 +1,10 @@
 //! Models against independent readings of the same files (tests/reference, made by NumPy and transformers).
 
 use crate::support::{assert_close, assert_tensor, fixture, numbers, real, reference, work};
-use saerepl::analysis::{AttentionOptions, TokenOptions, attention_matrix, unembed};
+use saerepl::analysis::{AttentionOptions, Scale, TokenOptions, attention_matrix, unembed};
 use saerepl::dictionary::{DirectionsOptions, directions};
 use saerepl::formats::{TensorSet, gguf, safetensors};
-use saerepl::model::forward::Request;
+use saerepl::model::forward::{Hook, Request};
 use saerepl::model::{Model, ModelOptions, TokenKind};
 use saerepl::tensor::{Block, Bytes, DType, Tensor};
 use serde_json::Value;
@@ -367,8 +367,91 @@ fn packed_integers_are_refused_by_their_method() {
     assert!(error.helps()[0].contains("GGUF"));
 }
 
+// ---- traps of FORMATS.md 7 ------------------------------------------------------------------------------------------
+
+/// A model's tensors as its file stores them, by their stored names.
+fn stored(name: &str) -> TensorSet {
+    let path = std::path::PathBuf::from(fixture(name));
+    if name.ends_with(".gguf") {
+        return gguf::read(Bytes::map(&path).unwrap(), &path).unwrap().tensors;
+    }
+    let file = path.join("model.safetensors");
+    safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap()
+}
+
+fn plus(tensor: &Tensor, offset: f32) -> Vec<f32> {
+    tensor.to_f32().into_iter().map(|v| v + offset).collect()
+}
+
 #[test]
-fn grouped_heads_share_by_division() {
+fn trap_12_which_norms_multiply_by_one_more() {
+    for (name, norm, offset) in [
+        ("tiny-gemma2", "model.layers.1.input_layernorm.weight", 1.0),
+        ("tiny-gemma3", "language_model.model.layers.1.self_attn.q_norm.weight", 1.0),
+        ("tiny-gemma3.gguf", "blk.1.attn_q_norm.weight", 0.0),
+        ("forward/gemma2.gguf", "blk.1.attn_norm.weight", 0.0),
+        ("forward/qwen3", "model.layers.1.self_attn.q_norm.weight", 0.0),
+        ("tiny-llama", "model.layers.1.input_layernorm.weight", 0.0),
+        ("tiny-qwen3_5", "model.language_model.layers.1.input_layernorm.weight", 1.0),
+    ] {
+        let gain = if norm.contains("q_norm") { "blocks.1.attn.q_norm" } else { "blocks.1.ln1" };
+        assert_eq!(
+            load(&fixture(name)).unwrap().gain(gain).unwrap().to_f32(),
+            plus(stored(name).get(norm).unwrap(), offset),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn trap_13_one_name_for_two_norms() {
+    let norm = "model.layers.2.post_attention_layernorm.weight";
+    let llama = load(&fixture("tiny-llama")).unwrap();
+    assert_eq!(llama.gain("blocks.2.ln2").unwrap().to_f32(), plus(stored("tiny-llama").get(norm).unwrap(), 0.0));
+    let (gemma, file) = (load(&fixture("tiny-gemma2")).unwrap(), stored("tiny-gemma2"));
+    assert_eq!(gemma.gain("blocks.2.ln1_post").unwrap().to_f32(), plus(file.get(norm).unwrap(), 1.0));
+    let before = file.get("model.layers.2.pre_feedforward_layernorm.weight").unwrap();
+    assert_eq!(gemma.gain("blocks.2.ln2").unwrap().to_f32(), plus(before, 1.0));
+}
+
+#[test]
+fn trap_14_llamas_queries_are_permuted_in_gguf() {
+    let (model, file) = (load(&fixture("forward/llama_bias.gguf")).unwrap(), stored("forward/llama_bias.gguf"));
+    let (rows, biases) = (file.get("blk.1.attn_k.weight").unwrap(), file.get("blk.1.attn_k.bias").unwrap().to_f32());
+    // Query heads 2 and 3 read kv head 1, whose six rows begin at 6: halves (0, 1, 2) and (3, 4, 5) lie in turn.
+    let (key, bias) = (model.w_k(1, 3).unwrap(), model.b_k(1, 3).unwrap().unwrap().to_f32());
+    for (stored, column) in [0, 3, 1, 4, 2, 5].into_iter().enumerate() {
+        assert_eq!(key.select(1, column).unwrap().to_f32(), rows.row(6 + stored).unwrap());
+        assert_eq!(bias[column], biases[6 + stored]);
+    }
+}
+
+#[test]
+fn trap_15_gpt2_stores_matrices_the_other_way_round() {
+    let (model, file) = (load(&fixture("forward/gpt2")).unwrap(), stored("forward/gpt2"));
+    // Both are square; a head has 8 dimensions of 24.
+    let output = file.get("h.1.attn.c_proj.weight").unwrap();
+    assert_eq!(output.shape(), [24, 24]);
+    assert_eq!(model.w_o(1, 2).unwrap().to_f32(), output.narrow(0, 16..24).unwrap().to_f32());
+    let fused = file.get("h.1.attn.c_attn.weight").unwrap();
+    for (weight, third) in [(model.w_q(1, 2), 0), (model.w_k(1, 2), 1), (model.w_v(1, 2), 2)] {
+        let columns = 24 * third + 16..24 * third + 24;
+        assert_eq!(weight.unwrap().to_f32(), fused.narrow(1, columns).unwrap().contiguous().to_f32(), "{third}");
+    }
+}
+
+#[test]
+fn trap_16_neox_mixes_heads_in_one_matrix() {
+    let (model, file) = (load(&fixture("forward/gpt_neox")).unwrap(), stored("forward/gpt_neox"));
+    let fused = file.get("gpt_neox.layers.1.attention.query_key_value.weight").unwrap();
+    for (weight, part) in [(model.w_q(1, 2), 0), (model.w_k(1, 2), 1), (model.w_v(1, 2), 2)] {
+        let at = 8 * (3 * 2 + part);
+        assert_eq!(weight.unwrap().to_f32(), fused.narrow(0, at..at + 8).unwrap().t().contiguous().to_f32(), "{part}");
+    }
+}
+
+#[test]
+fn trap_17_grouped_heads_share_by_division() {
     let model = load(&fixture("tiny-llama")).unwrap();
     let key = |head| model.w_k(1, head).unwrap().to_f32();
     assert!(key(0) == key(1) && key(2) == key(3) && key(1) != key(2));
@@ -388,6 +471,122 @@ fn what_is_out_of_range_or_misnamed_is_said() {
     let error = model.gain("blocks.0.ln_1").unwrap_err();
     assert_eq!(error.helps()[0], "did you mean `blocks.0.ln1`?");
     assert!(model.rope(3).is_err() && model.window(3).is_err() && model.w_out(3).is_err());
+}
+
+#[test]
+fn trap_18_a_head_is_not_always_d_model_over_heads() {
+    let folder = changed("forward/qwen3", |config| drop(config.as_object_mut().unwrap().remove("head_dim")));
+    // The head norm's own length says it: 10, where 28 / 4 would be 7.
+    let cfg = load(&folder.path().display().to_string()).unwrap().cfg().clone();
+    assert_eq!((cfg.d_model, cfg.n_heads, cfg.d_head), (28, 4, 10));
+    assert_eq!(load(&fixture("forward/gemma2")).unwrap().cfg().d_head, 10);
+}
+
+#[test]
+fn trap_19_tied_or_not_by_the_tensors() {
+    let folder = changed("forward/qwen3", |config| config["tie_word_embeddings"] = false.into());
+    let model = load(&folder.path().display().to_string()).unwrap();
+    assert!(model.cfg().tied && model.w_u().to_f32() == model.w_e().t().contiguous().to_f32());
+    assert!(model.warnings().iter().any(|w| w.contains("not tied, but the file has none")), "{:?}", model.warnings());
+    // transformers ties whatever the file holds.
+    let folder = changed("tiny-llama", |config| config["tie_word_embeddings"] = true.into());
+    assert!(load(&folder.path().display().to_string()).unwrap().cfg().tied);
+}
+
+#[test]
+fn trap_20_the_embedding_is_scaled_at_the_input_only() {
+    let work = work();
+    for name in ["forward/gemma1", "forward/gemma2.gguf"] {
+        let (model, file) = (load(&fixture(name)).unwrap(), stored(name));
+        let embedding = file.find("model.embed_tokens.weight").or(file.find("token_embd.weight")).unwrap();
+        assert_eq!(model.w_e().to_f32(), embedding.to_f32());
+        assert_eq!(model.w_u().contiguous().to_f32(), embedding.t().contiguous().to_f32());
+        let request = Request { keep: vec![Hook::Embed], ..Request::default() };
+        let pass = model.forward(&work).unwrap().run(&[&[7, 2]], &request, &work).unwrap();
+        let scale = (model.cfg().d_model as f64).sqrt();
+        let expected: Vec<f64> = embedding.row(7).unwrap().iter().map(|v| f64::from(*v) * scale).collect();
+        assert_close(&pass.kept[0].1.row(0).unwrap().iter().map(|v| f64::from(*v)).collect::<Vec<_>>(), &expected, 1e-6, name);
+    }
+}
+
+#[test]
+fn trap_21_rows_beyond_the_tokenizer_stay_out_of_the_lists() {
+    let work = work();
+    let model = load(&fixture("tiny-llama-sharded")).unwrap();
+    // The row of a token that no text holds, as a direction: its own score is the highest.
+    let row = model.w_e().row(36).unwrap();
+    let probe = directions(&Tensor::vector(row), &DirectionsOptions::default()).unwrap();
+    let top = |mask_special| {
+        let options = TokenOptions { mask_special, fold_norm: false, k: 37, ..TokenOptions::default() };
+        unembed(&probe, &model, &options, &work).unwrap().top(0).unwrap().into_iter().map(|t| t.id).collect::<Vec<_>>()
+    };
+    assert_eq!(top(false)[0], 36);
+    let masked = top(true);
+    assert!(!masked.contains(&36) && !masked.contains(&0), "{masked:?}");
+    assert!(model.special_mask(&work).unwrap().counts.iter().any(|(reason, n)| (*reason, *n) == ("padded", 2)));
+}
+
+/// A copy of a fixture with changed tensors.
+fn with_tensors(name: &str, change: impl Fn(&str, &mut Tensor)) -> tempfile::TempDir {
+    let folder = changed(name, |_| {});
+    let mut tensors = TensorSet::new("");
+    for (key, tensor) in stored(name).iter() {
+        let mut tensor = tensor.clone();
+        change(key, &mut tensor);
+        tensors.insert(key, tensor);
+    }
+    std::fs::write(folder.path().join("model.safetensors"), safetensors::write(&tensors).unwrap()).unwrap();
+    folder
+}
+
+#[test]
+fn trap_22_one_long_row_does_not_lead_every_list_of_cosines() {
+    let work = work();
+    let folder = with_tensors("tiny-llama", |name, tensor| {
+        if name == "lm_head.weight" {
+            tensor.make_mut_f32()[12 * 20..12 * 21].iter_mut().for_each(|v| *v *= 1e4);
+        }
+    });
+    let (plain, long) = (load(&fixture("tiny-llama")).unwrap(), load(&folder.path().display().to_string()).unwrap());
+    let probes = directions(&Tensor::randn(&[8, 12], 3, 0, &work).unwrap(), &DirectionsOptions::default()).unwrap();
+    let leading = |model: &Model, scale| {
+        let options = TokenOptions { mask_special: false, scale, k: 1, ..TokenOptions::default() };
+        let scores = unembed(&probes, model, &options, &work).unwrap();
+        (0..8).map(|feature| scores.top(feature).unwrap()[0].id).collect::<Vec<_>>()
+    };
+    assert!(leading(&long, Scale::Raw).iter().filter(|id| **id == 20).count() > 1);
+    assert_eq!(leading(&long, Scale::Cosine), leading(&plain, Scale::Cosine));
+}
+
+#[test]
+fn trap_40_gains_of_zero_and_below_are_never_divided_by() {
+    let work = work();
+    let folder = with_tensors("tiny-llama", |name, tensor| {
+        if name.ends_with("norm.weight") {
+            tensor.make_mut_f32()[..3].copy_from_slice(&[0.0, -2.0, 1e-30]);
+        }
+    });
+    let model = load(&folder.path().display().to_string()).unwrap();
+    let probes = directions(&Tensor::randn(&[4, 12], 3, 0, &work).unwrap(), &DirectionsOptions::default()).unwrap();
+    let scores = unembed(&probes, &model, &TokenOptions::default(), &work).unwrap().scores(2, &work).unwrap().to_f64();
+    let (gain, w_u) = (model.gain("ln_final").unwrap().to_f64(), stored("tiny-llama").get("lm_head.weight").unwrap().to_f64());
+    let direction = probes.w_dec().row(2).unwrap();
+    let expected: Vec<f64> =
+        w_u.chunks(12).map(|row| (0..12).map(|i| row[i] * gain[i] * f64::from(direction[i])).sum()).collect();
+    assert_close(&scores, &expected, 1e-6, "scores");
+    let matrix = attention_matrix(&probes, &probes, &model, 1, 0, &AttentionOptions::default(), &work).unwrap();
+    assert!(matrix.to_f64().iter().all(|v| v.is_finite()));
+}
+
+#[test]
+fn trap_41_scores_are_those_before_the_softcap_and_say_so() {
+    let work = work();
+    let model = load(&fixture("tiny-gemma2")).unwrap();
+    let probes = directions(&Tensor::randn(&[4, 12], 3, 0, &work).unwrap(), &DirectionsOptions::default()).unwrap();
+    let scores = unembed(&probes, &model, &TokenOptions::default(), &work).unwrap();
+    let largest = (0..4).flat_map(|feature| scores.scores(feature, &work).unwrap().to_f64()).fold(0f64, |m, v| m.max(v.abs()));
+    assert!(largest > model.cfg().final_softcap.unwrap(), "{largest}");
+    assert_eq!(scores.table().unwrap().provenance.get("scores").unwrap(), "before the model's final softcap of 3");
 }
 
 /// A copy of a fixture with a changed config.json.
