@@ -724,13 +724,36 @@ fn with_encoder(record: Vec<u8>) -> Vec<u8> {
 
 /// A zip with these members.
 fn zipped(members: &[&str]) -> Vec<u8> {
+    let members: Vec<_> = members.iter().map(|name| (*name, b"x".to_vec())).collect();
+    zip_of(&members, zip::CompressionMethod::Deflated)
+}
+
+fn zip_of(members: &[(&str, Vec<u8>)], method: zip::CompressionMethod) -> Vec<u8> {
     use std::io::Write;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for name in members {
-        zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-        zip.write_all(b"x").unwrap();
+    for (name, bytes) in members {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default().compression_method(method)).unwrap();
+        zip.write_all(bytes).unwrap();
     }
     zip.finish().unwrap().into_inner()
+}
+
+/// An archive of one NumPy array with this header and payload.
+fn npz(header: &str, payload: &[u8]) -> Vec<u8> {
+    let array = [&b"\x93NUMPY\x01\0"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), payload].concat();
+    zip_of(&[("W_enc.npy", array)], zip::CompressionMethod::Stored)
+}
+
+/// A GGUF file of this version with one tensor of these dimensions and type, its data cut to so many bytes.
+fn gguf(version: u32, dims: &[u64], kind: u32, data: usize) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut out = [&b"GGUF"[..], &version.to_le_bytes(), &1u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
+    out.extend([text("general.architecture"), 8u32.to_le_bytes().to_vec(), text("llama")].concat());
+    out.extend([text("output_norm.weight"), (dims.len() as u32).to_le_bytes().to_vec()].concat());
+    out.extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
+    out.extend([&kind.to_le_bytes()[..], &0u64.to_le_bytes()].concat());
+    out.resize(out.len().next_multiple_of(32) + data, 0);
+    out
 }
 
 /// Every bad file of FORMATS.md 8 that can stand in place of an SAE: its name, its bytes, and what the message must say.
@@ -796,7 +819,33 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             with_encoder(tensor("0", 160, 0, &[9, 6], &[6, 1])),
             "its shape is [9, 6], but a dictionary_learning SAE has [10, 6] here",
         ),
+        ("objects.npz", npz("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }\n", b"\x80\x03"), "Python objects"),
+        ("bfloat16.npz", npz("{'descr': '|V2', 'fortran_order': False, 'shape': (2,), }\n", &[0; 4]), "probably bfloat16"),
+        ("short.npz", npz("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n", &[0; 20]), "needs 24 bytes, but 20"),
+        ("code.npz", npz("__import__('os').system('true')\n", &[]), "not the dictionary NumPy writes"),
+        ("long.npz", npz(&" ".repeat(300), &[])[..250].to_vec(), "is truncated"),
+        ("outside.npz", zipped(&["../W_enc.npy"]), "points out of the archive"),
+        ("names.npz", zipped(&["W_enc.txt"]), "is not named `….npy`"),
         ("none.pt", with_encoder(tensor("0", 160, 0, &[0, 6], &[6, 1])), "tensor `encoder.weight`: is empty"),
+    ]
+}
+
+/// Bad files of FORMATS.md 8 that stand in place of a model.
+fn bad_models() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    vec![
+        ("cut.gguf", gguf(3, &[8], 0, 20), "the first incomplete tensor is `output_norm.weight`"),
+        ("tables.gguf", gguf(3, &[8], 0, 32)[..60].to_vec(), "is truncated inside its tables"),
+        ("old.gguf", gguf(1, &[8], 0, 32), "GGUF version 1"),
+        ("turned.gguf", gguf(0x0300_0000, &[8], 0, 32), "big-endian"),
+        ("iq.gguf", gguf(3, &[256], 16, 66), "its type IQ2_XXS (number 16) is not supported"),
+        ("empty-row.gguf", gguf(3, &[8, 0], 0, 32), "has a dimension of size 0"),
+        (
+            "shards/model.safetensors.index.json",
+            br#"{"weight_map": {"a": "model-1.safetensors"}}"#.to_vec(),
+            "model-1.safetensors",
+        ),
+        ("pickle/pytorch_model.bin", b"\x80\x02}q\0.".to_vec(), "neither model.safetensors nor"),
+        ("other/model.safetensors", stored(&[("x", made(&[3, 4], 0))]), "`embed_tokens.weight`"),
     ]
 }
 
@@ -815,15 +864,19 @@ fn bad_files_are_refused_with_their_fault() {
 #[test]
 fn the_program_ends_with_status_1_on_bad_files() {
     let place = Place::new();
-    for (name, bytes, _) in bad_files()
-        .into_iter()
-        .filter(|(name, ..)| ["system.pt", "circle.pt", "truncated.safetensors", "expanded.pt"].contains(name))
-    {
-        let file = place.put(name, &bytes);
+    for (name, bytes, fault) in bad_files().into_iter().chain(bad_models()) {
+        let mut file = place.put(name, &bytes);
+        if let Some((folder, _)) = name.split_once('/') {
+            place.json(&format!("{folder}/config.json"), json!({"model_type": "llama", "num_attention_heads": 2}));
+            file = place.path(folder);
+        }
         let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_saerepl")).args(["info", &file]).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
+        // The report wraps its lines.
+        let words = error.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
         assert_eq!(output.status.code(), Some(1), "{name}: {error}");
-        assert!(error.contains(name) && !error.contains("panicked"), "{error}");
+        assert!(words.contains(name.rsplit('/').next().unwrap()) || name.contains('/') && words.contains(&file), "{error}");
+        assert!(words.contains(fault) && !words.contains("panicked"), "{name}, {fault}: {error}");
     }
 }
 
