@@ -20,6 +20,7 @@ mod figures;
 mod files;
 mod forward;
 mod models;
+mod pages;
 mod tables;
 mod tensor;
 mod training;
@@ -36,6 +37,14 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// A parameter that a script has read.
+#[derive(Clone)]
+pub(crate) struct Used {
+    pub name: String,
+    pub value: Json,
+    pub description: String,
+}
 
 /// What bindings may reach: the session's work handle and where its results go. Cheap to copy.
 #[derive(Clone)]
@@ -55,7 +64,7 @@ pub struct Host {
     /// The values of the session's cells.
     pub outputs: Outputs,
     /// The parameters that the script has read, with their values.
-    used: Arc<Mutex<BTreeMap<String, Json>>>,
+    used: Arc<Mutex<Vec<Used>>>,
     /// The status that `exit` asked for.
     exit: Arc<Mutex<Option<u8>>>,
 }
@@ -77,13 +86,20 @@ impl Host {
     }
 
     /// Notes a parameter with the value that the script got.
-    pub(crate) fn note_parameter(&self, name: &str, value: Json) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), value);
+    pub(crate) fn note_parameter(&self, read: Used) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.retain(|earlier| earlier.name != read.name);
+        used.push(read);
+    }
+
+    /// The parameters that the script has read, in this order.
+    pub(crate) fn used(&self) -> Vec<Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How to make this session's results again: the script, its parameters and the seed.
     pub fn run(&self) -> Json {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let used: serde_json::Map<_, _> = self.used().into_iter().map(|used| (used.name, used.value)).collect();
         json!({ "script": self.script.as_deref(), "parameters": used, "seed": self.work.seed() })
     }
 
@@ -118,6 +134,7 @@ pub fn entries() -> &'static [Entry] {
             analyses::entries(),
             tables::entries(),
             figures::entries(),
+            pages::entries(),
             files::entries(),
         ]
         .concat()
