@@ -237,6 +237,17 @@ fn gguf_twins_of_every_architecture() {
     }
 }
 
+/// Split by the gguf package.
+#[test]
+fn a_gguf_model_in_parts() {
+    let whole = load(&fixture("forward/llama_bias.gguf")).unwrap();
+    for part in 1..=3 {
+        let model = load(&fixture(&format!("forward/llama_bias-split-0000{part}-of-00003.gguf"))).unwrap();
+        assert!(all_weights(&model) == all_weights(&whole));
+        assert!(model.warnings().is_empty(), "{:?}", model.warnings());
+    }
+}
+
 #[test]
 fn what_gguf_leaves_unsaid_of_gemma() {
     let model = load(&fixture("forward/gemma2.gguf")).unwrap();

@@ -431,6 +431,9 @@ fn trap_11_three_inputs_of_transcoders() {
     let after = load(&place.path("gemma-scope-2-1b-pt"));
     assert_eq!((after.hook(), after.site()), ("blocks.1.mlp.hook_in", Site::Ln2Normalized));
     assert_close(&dense(after.read(&gemma).unwrap()), &gained(&after.w_enc().unwrap().t(), &gain), 1e-6, "after the gain");
+    assert!(Hook::parse(after.hook(), gemma.cfg()).is_ok());
+    // As wide at both ends, it is no SAE all the same.
+    assert!(after.ablation(0, &work()).unwrap_err().to_string().contains("does not give back what it reads"));
     // The residual stream itself: Llama 3.2.
     place.tensors("transcoder-Llama-3.2-1B/layer_1.safetensors", &four([21, 12], [21, 12], 21, 12));
     let raw = load(&place.path("transcoder-Llama-3.2-1B"));

@@ -1,7 +1,7 @@
 """The models of ../fixtures/forward/ once more as GGUF files, converted as llama.cpp's converter does it (its `conversion/` folder:
 llama.py, qwen.py, gemma.py, gpt2.py, gpt_neox.py), with the names of gguf's own table.
 
-Writes ../fixtures/forward/NAME.gguf, without tokens, and gguf_twins.json: the logits of the last position. They are transformers' on the
+Writes ../fixtures/forward/NAME.gguf, without tokens, one of them in parts too, and gguf_twins.json: the logits of the last position. They are transformers' on the
 safetensors twin, whose configuration first loses what a GGUF file cannot say. llama.cpp must give the same from the GGUF file; how
 far it is off is part of the output. forward.py comes first.
 
@@ -28,6 +28,8 @@ ARCHITECTURES = {
     "llama": "llama", "llama_bias": "llama", "gemma1": "gemma", "gemma2": "gemma2", "gemma3_text": "gemma3", "qwen2": "qwen2",
     "qwen3": "qwen3", "gpt2": "gpt2", "gpt_neox": "gptneox", "gpt_neox_serial": "gptneox",
 }
+# This one once more in parts.
+SPLIT = "llama_bias"
 
 
 def without_unsaid(config, arch):
@@ -110,9 +112,9 @@ def llama3_divisors(config):
     return (1 / ((1 - share) / rope["factor"] + share)).astype(np.float32)
 
 
-def convert(name, arch, config, path, whole):
-    """Writes the twin; `whole` with every tensor in f32, else matrices in bf16 where they are stored so."""
-    out = gguf.GGUFWriter(path, arch)
+def convert(name, arch, config, path, whole, parts_of=0):
+    """Writes the twin; `whole` with every tensor in f32, else matrices in bf16 where they are stored so. `parts_of` so many tensors."""
+    out = gguf.GGUFWriter(path, arch, split_max_tensors=parts_of)
     metadata(out, arch, config)
     kind = gguf.MODEL_ARCH(next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == arch))
     names = gguf.get_tensor_name_map(kind, config.num_hidden_layers)
@@ -174,6 +176,9 @@ def main():
             far = np.abs(llama_logits(copy, expected["ids"].tolist()) - logits).max() / np.abs(logits).max()
         print(f"{name}: {os.path.getsize(path)} bytes, llama.cpp is off by {far:.1e} of the largest logit")
         out[name] = {"logits_last": logits, "llama_cpp": far}
+    folder = os.path.join(FOLDER, SPLIT)
+    config = AutoConfig.from_pretrained(folder)
+    convert(SPLIT, ARCHITECTURES[SPLIT], config, os.path.join(FOLDER, f"{SPLIT}-split.gguf"), whole=False, parts_of=17)
     write("gguf_twins.json", out)
 
 
