@@ -19,6 +19,38 @@ pub enum Block {
     Table(Table),
     /// A figure.
     Figure(Figure),
+    /// Lists of named amounts in one unit, side by side where there is room.
+    Bars(Vec<Bars>),
+    /// How often values fall into bins, by kind.
+    Counts(Counts),
+}
+
+/// Named amounts, each with a bar.
+#[derive(Clone, Debug)]
+pub struct Bars {
+    /// What stands above them.
+    pub title: String,
+    /// Name and amount of each, from the top.
+    pub bars: Vec<(String, f64)>,
+}
+
+/// Counts of values in bins, one list of counts for each kind of value.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// What is counted, in the plural.
+    pub what: String,
+    /// Borders of the bins, one more than there are bins.
+    pub edges: Vec<f64>,
+    /// Name and counts of each kind.
+    pub kinds: Vec<(String, Vec<u64>)>,
+}
+
+impl Counts {
+    /// The counts of all kinds together.
+    pub fn total(&self) -> Vec<u64> {
+        let bins = self.edges.len().saturating_sub(1);
+        (0..bins).map(|bin| self.kinds.iter().filter_map(|(_, counts)| counts.get(bin)).sum()).collect()
+    }
 }
 
 /// A page.

@@ -4,8 +4,10 @@
 //! * `charts`: each kind of figure as marks in a frame. * `frame`: titles, axes, legend, small print around the marks.
 //! * `axis`: scales and ticks. * `canvas`: marks and text through plotters' SVG backend. * `color`: palettes.
 //! * `raster`: pixels, for what has too many marks. * `png`: an SVG as PNG. * `page`: reports and cards.
+//! * `bars`: a page's lists with bars and counts by kind.
 
 mod axis;
+mod bars;
 mod canvas;
 mod charts;
 mod color;

@@ -15,20 +15,24 @@ pub mod scan;
 
 mod analyses;
 mod basics;
+mod cards;
 mod dictionaries;
 mod figures;
 mod files;
 mod forward;
 mod models;
 mod pages;
+mod parts;
 mod tables;
 mod tensor;
 mod training;
 
 pub use basics::Outputs;
+pub use cards::Explainers;
 pub(crate) use tensor::token_watch;
 
 use crate::error::{Error, Kind};
+use crate::provenance::fingerprint;
 use crate::work::Work;
 use convert::{FromScript, IntoScript};
 use declare::Entry;
@@ -63,6 +67,10 @@ pub struct Host {
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
     pub outputs: Outputs,
+    /// The texts of the script and its modules, as fingerprints by name.
+    code: Arc<Mutex<BTreeMap<String, String>>>,
+    /// What pages of features share.
+    pub explainers: Explainers,
     /// The parameters that the script has read, with their values.
     used: Arc<Mutex<Vec<Used>>>,
     /// The status that `exit` asked for.
@@ -80,9 +88,21 @@ impl Host {
             width: 80,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
+            code: Arc::default(),
+            explainers: Explainers::default(),
             used: Arc::default(),
             exit: Arc::default(),
         }
+    }
+
+    /// Notes the text of the script or of a module that it imports.
+    pub fn note_code(&self, name: &str, text: &str) {
+        self.code.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), fingerprint(text.bytes()));
+    }
+
+    /// The fingerprints of the script and its modules, by name.
+    pub(crate) fn code(&self) -> BTreeMap<String, String> {
+        self.code.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes a parameter with the value that the script got.
@@ -135,6 +155,8 @@ pub fn entries() -> &'static [Entry] {
             tables::entries(),
             figures::entries(),
             pages::entries(),
+            parts::entries(),
+            cards::entries(),
             files::entries(),
         ]
         .concat()

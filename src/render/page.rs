@@ -1,10 +1,11 @@
 //! A page as text, HTML, Markdown and JSON: one walk over its blocks for each.
 
+use super::bars::{bars_html, bars_text, counts_html, counts_text};
 use super::canvas::escape;
 use super::{number, svg, text};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::page::{Block, Page};
+use crate::page::{Bars, Block, Counts, Page};
 use crate::table::{Column, Table};
 use crate::work::Work;
 use base64::Engine as _;
@@ -15,6 +16,8 @@ use unicode_width::UnicodeWidthStr;
 
 /// Rows of a table on a page; a longer one is told to lie in a file.
 const ROWS: usize = 200;
+/// Columns of a drawing in Markdown.
+const MARKDOWN: usize = 80;
 
 /// A page for a terminal of `width` columns; of a figure its name.
 pub fn page_text(page: &Page, width: usize) -> String {
@@ -35,6 +38,8 @@ pub fn page_text(page: &Page, width: usize) -> String {
             }
             Block::Table(table) => text::table(table, width),
             Block::Figure(figure) => figure.to_string(),
+            Block::Bars(lists) => bars_text(lists, width),
+            Block::Counts(counts) => counts_text(counts, width),
         });
     }
     parts.join("\n\n")
@@ -69,6 +74,8 @@ fn page_body(page: &Page) -> Result<String> {
             }
             Block::Table(table) => html_table(table),
             Block::Figure(figure) => format!("<figure>\n{}</figure>\n", svg(figure)?),
+            Block::Bars(lists) => bars_html(lists),
+            Block::Counts(counts) => counts_html(counts),
         };
     }
     if !page.provenance.is_empty() {
@@ -140,6 +147,8 @@ pub fn page_markdown(page: &Page) -> Result<String> {
                 let title = figure.look().title.map_or_else(|| figure.kind().to_string(), |title| title.replace(['[', ']'], ""));
                 format!("![{title}](data:image/svg+xml;base64,{})", STANDARD.encode(svg(figure)?))
             }
+            Block::Bars(lists) => format!("```text\n{}\n```", bars_text(lists, MARKDOWN)),
+            Block::Counts(counts) => format!("```text\n{}\n```", counts_text(counts, MARKDOWN)),
         });
     }
     Ok(parts.join("\n\n") + "\n")
@@ -164,6 +173,15 @@ pub fn page_json(page: &Page) -> Result<Json> {
             }
             Block::Figure(figure) => {
                 json!({"figure": {"kind": figure.kind(), "title": figure.look().title, "provenance": figure.provenance.to_json()}})
+            }
+            Block::Bars(lists) => {
+                let bar = |(name, amount): &(String, f64)| json!({"name": name, "amount": amount});
+                let list = |list: &Bars| json!({"title": list.title, "bars": list.bars.iter().map(bar).collect::<Vec<_>>()});
+                json!({"bars": lists.iter().map(list).collect::<Vec<_>>()})
+            }
+            Block::Counts(Counts { what, edges, kinds }) => {
+                let kind = |(name, counts): &(String, Vec<u64>)| json!({"name": name, "counts": counts});
+                json!({"counts": {"what": what, "edges": edges, "kinds": kinds.iter().map(kind).collect::<Vec<_>>()}})
             }
         })
     };

@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod analyses;
+mod cards;
 mod demo;
 mod dictionaries;
+mod examples;
+mod experiments;
+mod flow;
 mod formats;
 mod forward;
 mod fuzz;
@@ -18,3 +22,4 @@ mod support;
 mod tensor;
 mod tokenizers;
 mod training;
+mod validation;
