@@ -140,7 +140,8 @@ impl Model {
         let text = config::text_config(&config);
         let architecture = architecture_of(&config).in_file(&tensors.source)?;
         let claims = Claims::from_json(&config, architecture);
-        let weights = Weights::new(tensors, architecture.huggingface);
+        config::refuse_packed(&config, &tensors).in_file(&tensors.source)?;
+        let weights = Weights::new(tensors, architecture.huggingface, config::scale_block(&config));
         let settled = config::settle(architecture, claims, &weights)?;
         let size = settled.config.d_vocab;
         let mut warnings = Vec::new();
@@ -171,7 +172,7 @@ impl Model {
         };
         let (architecture, layout) = architecture::by_gguf_name(name).in_file(file)?;
         let claims = Claims::from_gguf(&metadata, architecture).in_file(file)?;
-        let weights = Weights::new(tensors, layout);
+        let weights = Weights::new(tensors, layout, None);
         let settled = config::settle(architecture, claims, &weights).in_file(file)?;
         let vocabulary = Vocabulary::from_gguf(&metadata, settled.config.d_vocab, file)?;
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -329,12 +330,17 @@ impl Model {
             config.eps,
             if config.qk_norm { ", queries and keys normalised" } else { "" }
         );
+        let with_heads = self.layers_with_heads();
+        let layers = match config.n_layers - with_heads.len() {
+            0 => config.n_layers.to_string(),
+            linear => format!("{}, of which {linear} have linear attention; heads in {with_heads:?}", config.n_layers),
+        };
         let heads = format!("{} query, {} key and value, of {}", config.n_heads, config.n_kv_heads, config.d_head);
         let mut facts = vec![
             ("model", self.name().to_string()),
             ("format", format!("{}, {} tensors ({})", self.0.format, self.0.weights.tensors.len(), dtypes.join(", "))),
             ("architecture", config.arch.to_string()),
-            ("layers", config.n_layers.to_string()),
+            ("layers", layers),
             ("d_model", config.d_model.to_string()),
             ("heads", heads),
             ("d_mlp", format!("{}, {}", config.d_mlp, config.act.name())),
@@ -343,7 +349,10 @@ impl Model {
             ("positions", positions),
             ("context", config.n_ctx.map_or("not said".into(), |n_ctx| format!("{n_ctx} tokens"))),
             ("sliding window", window),
-            ("attention scale", config.attn_scale.to_string()),
+            (
+                "attention scale",
+                format!("{}{}", config.attn_scale, if config.attn_scale_by_layer { " / (layer + 1)" } else { "" }),
+            ),
             ("softcaps", format!("attention {}, final {}", cap(config.attn_softcap), cap(config.final_softcap))),
             ("embedding scale", config.embed_scale.to_string()),
         ];
@@ -362,6 +371,29 @@ impl Model {
             return Ok(());
         }
         Err(Error::input(format!("layer {layer} is out of range: {} has {n} layers, numbered from 0", self.name())))
+    }
+
+    /// Layers whose attention has heads, all but those with linear attention.
+    pub fn layers_with_heads(&self) -> Vec<usize> {
+        (0..self.cfg().n_layers).filter(|layer| !self.0.weights.is_linear(*layer)).collect()
+    }
+
+    /// Fails when a layer has no heads of queries, keys and values.
+    ///
+    /// # Errors
+    /// `layer` lies beyond the last, or has linear attention.
+    pub fn check_attention(&self, layer: usize) -> Result<()> {
+        self.check_layer(layer)?;
+        if !self.0.weights.is_linear(layer) {
+            return Ok(());
+        }
+        let name = self.name();
+        Err(Error::input(format!("layer {layer} of {name} has linear attention, which has no heads of queries and keys")).help(
+            format!(
+                "layers with heads: {:?}; what stands in the residual stream can be analysed anywhere",
+                self.layers_with_heads()
+            ),
+        ))
     }
 
     /// Fails when there is no query head `head`.
@@ -418,7 +450,7 @@ impl Model {
     /// # Errors
     /// The layer or head is out of range.
     pub fn w_o(&self, layer: usize, head: usize) -> Result<Tensor> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         self.check_head(head)?;
         let d_head = self.cfg().d_head;
         let columns = self.0.weights.get(Slot::Output, layer)?.narrow(1, head * d_head..(head + 1) * d_head)?;
@@ -430,7 +462,7 @@ impl Model {
     /// # Errors
     /// The layer is out of range.
     pub fn w_o_all(&self, layer: usize) -> Result<Tensor> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         Ok(self.0.weights.get(Slot::Output, layer)?.t())
     }
 
@@ -573,7 +605,7 @@ impl Model {
     }
 
     fn head_bias(&self, slot: Slot, layer: usize, head: usize) -> Result<Option<Tensor>> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         Ok(self.head_rows(slot, layer, head)?.map(|bias| Tensor::vector(bias.to_f32())))
     }
 
@@ -602,7 +634,7 @@ impl Model {
     /// # Errors
     /// The layer is out of range, or the file scales frequencies in a way that is not known.
     pub fn rope(&self, layer: usize) -> Result<Rope> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         let rule = self.0.local_rope.as_ref().filter(|_| self.0.sliding[layer]).unwrap_or(&self.0.rope);
         rule.rope(self.0.rotary_dims)
     }
@@ -634,8 +666,15 @@ impl Model {
     /// The model made ready to run: its layers' weights as f32, made on first use, then shared.
     ///
     /// # Errors
-    /// A rotary scaling that is not known, or the user's interruption.
+    /// An architecture whose attention is not known in full, a rotary scaling that is not known, or the user's interruption.
     pub fn forward(&self, work: &Work) -> Result<Arc<Forward>> {
+        if self.0.weights.layout.heads == architecture::Heads::Gated {
+            return Err(Error::input(format!(
+                "{} cannot be run: linear attention and gated heads are not known here",
+                self.name()
+            ))
+            .help("analyses of weights work: unembed, token_scores, semantics, and attention in the layers that have heads"));
+        }
         let mut place = self.0.forward.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(forward) = &*place {
             return Ok(Arc::clone(forward));
@@ -659,7 +698,7 @@ impl Model {
 
     /// The rows of one head of q, k or v, transposed.
     fn head_input(&self, slot: Slot, layer: usize, head: usize) -> Result<Tensor> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         let rows = self.head_rows(slot, layer, head)?.ok_or_else(|| Error::internal(format!("{slot:?} is missing")))?;
         dense_transpose(&rows)
     }

@@ -202,13 +202,14 @@ impl Forward {
                 add(&mut x, &attn_out);
                 taps.at(at(Spot::ResidMid), &mut x, stream)?;
             }
-            let normed = if taps.wants(at(Spot::MlpIn)) {
+            let mut normed = if taps.wants(at(Spot::MlpIn)) {
                 let mut mlp_in = x.clone();
                 taps.at(at(Spot::MlpIn), &mut mlp_in, stream)?;
                 self.norm(&layer.ln2, &mlp_in, at(Spot::Ln2Normalized), &mut taps, work)?
             } else {
                 self.norm(&layer.ln2, &x, at(Spot::Ln2Normalized), &mut taps, work)?
             };
+            taps.at(at(Spot::MlpInput), &mut normed, stream)?;
             let neurons = self.neurons(layer, index, &normed, &mut taps, work)?;
             let mut mlp_out = apply(&layer.output, &neurons, work)?;
             if let Some(norm) = &layer.ln2_post {
@@ -344,7 +345,7 @@ impl Forward {
             n_heads,
             n_kv_heads,
             d_head,
-            scale: self.cfg.attn_scale as f32,
+            scale: self.cfg.attn_scale_of(index) as f32,
             softcap: self.cfg.attn_softcap.map(|cap| cap as f32),
             window: layer.window,
         };
