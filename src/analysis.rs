@@ -6,7 +6,7 @@
 //!
 //! * `product`: the open core. * `tokens`: directions against the vocabulary. * `semantics`: which of them name a family
 //!   of tokens, beside a null. * `attention`: directions as queries and keys of a head. * `ov`: what a head writes.
-//! * `enrichment`: sets of tokens at the ends of a ranking. * `validation`: scores of weights beside real attention. * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
+//! * `closed`: what is known of a product without making it. * `enrichment`: sets of tokens at the ends of a ranking. * `validation`: scores of weights beside real attention. * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
 //! * `attribution`: which heads make a feature. * `explain`: one feature or one head on a page.
 //! * `heads`: directions as a head reads them. * `common`: what the result tables share.
 //!
@@ -15,6 +15,7 @@
 
 mod attention;
 mod attribution;
+mod closed;
 mod common;
 mod enrichment;
 mod explain;
@@ -32,6 +33,7 @@ pub use attention::{
     attention_vectors,
 };
 pub use attribution::{AttributionOptions, AttributionSpace, head_attribution};
+pub use closed::{ClosedOptions, product_moments, product_spectrum};
 pub use common::Side;
 pub use enrichment::{EnrichmentOptions, TokenSets, enrichment, token_sets};
 pub use explain::{ExplainOptions, Explainer, HeadPageOptions, entering, explain, explain_head};
