@@ -26,7 +26,7 @@ pub use vocabulary::{TokenKind, Vocabulary};
 use crate::error::{Error, Result, ResultExt, nearest};
 use crate::formats::gguf::{self, Gguf};
 use crate::formats::huggingface::{self, Checkpoint};
-use crate::formats::{FileKind, json, sniff, wrong_kind};
+use crate::formats::{FileKind, Files, json, sniff, wrong_kind};
 use crate::hub::{self, Place};
 use crate::provenance::fingerprint;
 use crate::tensor::Tensor;
@@ -114,8 +114,8 @@ impl Model {
             }
             Place::File { folder, file } => {
                 let bytes = folder.open(file)?;
-                for part in parts_beside(&folder.list()?, file) {
-                    folder.open(part)?;
+                for part in parts_beside(folder.as_ref(), file)? {
+                    folder.open(&part)?;
                 }
                 let path = folder.on_disk(file).unwrap_or_else(|| folder.path_of(file));
                 match sniff(bytes.as_slice()) {
@@ -732,14 +732,14 @@ fn architecture_of(config: &Json) -> Result<&'static Architecture> {
 
 /// The other files of a model that is split over several: `NAME-00002-of-00003.gguf` beside `NAME-00001-of-00003.gguf`. They
 /// are found by their names, so all must be there when one is read.
-fn parts_beside<'a>(list: &'a [String], file: &str) -> Vec<&'a String> {
+fn parts_beside(folder: &dyn Files, file: &str) -> Result<Vec<String>> {
     fn whole(name: &str) -> Option<(&str, &str)> {
         let (part, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
         let (stem, number) = part.rsplit_once('-')?;
         number.bytes().all(|b| b.is_ascii_digit()).then_some((stem, count))
     }
-    let Some(ours) = whole(file) else { return Vec::new() };
-    list.iter().filter(|other| other.as_str() != file && whole(other) == Some(ours)).collect()
+    let Some(ours) = whole(file) else { return Ok(Vec::new()) };
+    Ok(folder.list()?.into_iter().filter(|other| other != file && whole(other) == Some(ours)).collect())
 }
 
 /// A transposed copy as f32. Rows are widened before they are turned, for quantised storage.

@@ -464,15 +464,19 @@ fn weights_of_an_architecture_that_is_not_known_are_not_fetched() {
 #[test]
 fn all_parts_of_a_split_model_are_fetched() {
     let server = Server::start();
-    let whole = fs::read(fixture("tiny-llama.gguf")).unwrap();
-    let part = |i: usize| large([&whole[..], &vec![0; i][..]].concat(), Fault::None);
+    let part = |i: usize| format!("forward/llama_bias-split-0000{i}-of-00003.gguf");
+    let read = |i: usize| large(fs::read(fixture(&part(i))).unwrap(), Fault::None);
+    let names = [1, 2, 3].map(part);
     let files =
-        [("q/m-00001-of-00002.gguf", part(0)), ("q/m-00002-of-00002.gguf", part(1)), ("q/n-00001-of-00002.gguf", part(2))];
+        [(names[0].as_str(), read(1)), (&names[1], read(2)), (&names[2], read(3)), ("forward/n-00001-of-00003.gguf", read(2))];
     server.put("org/gguf", Access::Open, &files);
     let home = Home::of(&server);
-    let (out, error, status) = home.run(&server, &["pull", "org/gguf/q/m-00001-of-00002.gguf"]);
+    let named = format!("org/gguf/{}", names[1]);
+    let (out, error, status) = home.run(&server, &["pull", &named]);
     assert_eq!(status, 0, "{error}");
-    assert!(out.contains("q/m-00002-of-00002.gguf") && out.contains("\n2 files, ") && !out.contains("n-00001"), "{out}");
+    assert!(out.contains(&names[0]) && out.contains("\n3 files, ") && !out.contains("n-00001"), "{out}");
+    let (out, error, status) = ended(home.command(&server, &["info", &named]).env("HF_HUB_OFFLINE", "1").spawn().unwrap());
+    assert!(status == 0 && out.contains("architecture"), "{error}");
 }
 
 #[test]
