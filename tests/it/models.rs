@@ -1,11 +1,12 @@
 //! Models against independent readings of the same files (tests/reference, made by NumPy and transformers).
 
 use crate::support::{assert_close, assert_tensor, fixture, numbers, real, reference, work};
-use saerepl::analysis::{AttentionOptions, Scale, TokenOptions, attention_matrix, unembed};
-use saerepl::dictionary::{DirectionsOptions, directions};
+use saerepl::analysis::{AttentionOptions, ExplainOptions, Scale, TokenOptions, attention_matrix, explain, unembed};
+use saerepl::dictionary::{DirectionsOptions, directions, mlp_neurons};
 use saerepl::formats::{TensorSet, gguf, safetensors};
 use saerepl::model::forward::{Hook, Request};
 use saerepl::model::{Model, ModelOptions, TokenKind};
+use saerepl::render::page_text;
 use saerepl::tensor::{Block, Bytes, DType, Tensor};
 use serde_json::Value;
 
@@ -332,6 +333,10 @@ fn trap_42_linear_attention_and_gated_queries() {
     assert!(refused.to_string().contains(reason), "{refused}");
     assert!(refused.helps()[0].contains("layers with heads: [3]"));
     assert!(attention_matrix(&probes, &probes, &model, 3, 0, &AttentionOptions::default(), &work).is_ok());
+    // A card looks for the next layer with heads.
+    let card = explain(&mlp_neurons(&model, 1).unwrap(), &model, 2, &ExplainOptions::default(), &work).unwrap();
+    let card = page_text(&card, 100);
+    assert!(card.contains("Heads of layer 3"), "{card}");
     assert!(model.w_v(4, 0).unwrap_err().to_string().contains(reason));
     assert!(model.w_o_all(4).unwrap_err().to_string().contains(reason));
     assert!(model.forward(&work).unwrap_err().to_string().contains("linear attention and gated heads are not known here"));

@@ -270,7 +270,7 @@ impl Neighbour {
 /// The layer whose attention reads a dictionary first, or why there is none.
 fn reading_layer(dictionary: &Dictionary, model: &Model, asked: Option<usize>) -> Result<std::result::Result<usize, String>> {
     if let Some(layer) = asked {
-        model.check_layer(layer)?;
+        model.check_attention(layer)?;
         if !dictionary.written_before_attention(layer, model) {
             let message =
                 format!("option `layer`: {} is written after the attention of layer {layer} has read", dictionary.hook_out());
@@ -281,8 +281,8 @@ fn reading_layer(dictionary: &Dictionary, model: &Model, asked: Option<usize>) -
     if dictionary.layer().is_none() && dictionary.site() != Site::Embed {
         return Ok(Err("The dictionary does not say where it stands: name the layer that reads it with `layer`.".into()));
     }
-    let first = (0..model.cfg().n_layers).find(|layer| dictionary.written_before_attention(*layer, model));
-    Ok(first.ok_or_else(|| "No attention reads it: it is written behind the last layer's.".into()))
+    let first = model.layers_with_heads().into_iter().find(|layer| dictionary.written_before_attention(*layer, model));
+    Ok(first.ok_or_else(|| "No attention reads it: it is written behind the last layer that has heads.".into()))
 }
 
 /// The neurons of another layer, where the dictionary is of neurons and the model has that layer.
