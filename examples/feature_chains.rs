@@ -38,7 +38,8 @@ pub fn main() -> Result<()> {
 /// The best match of one feature, or of all, with its cosine.
 fn best(from: &Dictionary, to: &Dictionary, model: &Model, one: Option<usize>, work: &Work) -> Result<Vec<(usize, f64)>> {
     let features = one.map(|id| Ids::List(vec![id as i64]));
-    let found = match_features(from, to, model, &MatchOptions { features, ..MatchOptions::default() }, work)?;
+    let found =
+        match_features(from, to, model, &MatchOptions { features, absolute: Some(false), ..MatchOptions::default() }, work)?;
     let numbers = |name: &str| Ok(found.column(name)?.numbers().unwrap_or_default());
     Ok(numbers("target")?.into_iter().map(|id| id as usize).zip(numbers("cosine")?).collect())
 }
@@ -47,7 +48,7 @@ fn best(from: &Dictionary, to: &Dictionary, model: &Model, one: Option<usize>, w
 fn chance(from: &Dictionary, to: &Dictionary, model: &Model, work: &Work) -> Result<f64> {
     let options = RandomOptions { n: Some(1000), seed: Some(1), ..RandomOptions::default() };
     let random = random_directions(from, Some(model), &options, work)?;
-    let cosines: Vec<f64> = best(&random, to, model, None, work)?.into_iter().map(|(_, cosine)| cosine.abs()).collect();
+    let cosines: Vec<f64> = best(&random, to, model, None, work)?.into_iter().map(|(_, cosine)| cosine).collect();
     Ok(quantile(&sorted_finite(&cosines), 0.99))
 }
 

@@ -45,5 +45,5 @@ pub use product::{ProductOptions, ProductStats, Scale, product_stats};
 pub use semantics::{
     EntropyKind, GivenThresholds, NullKind, NullShare, Rule, SemanticSide, Semantics, SemanticsOptions, Thresholds, semantics,
 };
-pub use tokens::{Lens, Phase, TokenOptions, TokenScore, TokenScores, embed, unembed};
+pub use tokens::{Lens, MomentsOver, Phase, TokenOptions, TokenScore, TokenScores, embed, unembed};
 pub use validation::{Constant, ValidateOptions, validate_attention};

@@ -20,7 +20,7 @@ crate::options! {
         /// Sets with fewer tokens (after masking) are left out.
         least: usize = 5,
         /// Number of random directions with the dictionary's covariance behind p and nes. [INFER]
-        n_null: usize = 256,
+        n_null: usize = 512,
         /// Seed of these; the session's when absent.
         seed: Option<u64> = None,
     }
@@ -112,7 +112,7 @@ const ROWS: usize = 32;
 /// A running sum walks down the ranking: at a token of the set it rises by |z|^weight (scaled so that all rises are 1), at any
 /// other it falls by 1 / (tokens outside). `es` is its largest deviation from 0, positive where the set gathers at the top.
 /// Beside it `nes`, es over the mean |es| of random directions with the same sign, and `p`, the share of random directions
-/// whose |es| is at least as large (at least 1 / (n_null + 1)). A table `feature set n es nes p`, features outermost.
+/// that reach at least as far on the same side of 0 (one-sided; at least 1 / (n_null + 1)). A table `feature set n es nes p`, features outermost.
 ///
 /// # Errors
 /// A set with an id outside the vocabulary; no set that is large enough; a weight below 0.
@@ -204,7 +204,7 @@ impl Null {
             chosen.iter().sum::<f64>() / chosen.len() as f64
         };
         let means = [mean(|v| *v >= 0.0), mean(|v| *v < 0.0)];
-        let mut sorted: Vec<f64> = values.iter().map(|v| v.abs()).collect();
+        let mut sorted = values;
         sorted.sort_by(f64::total_cmp);
         Null { sorted, means }
     }
@@ -214,7 +214,10 @@ impl Null {
     }
 
     fn p(&self, es: f64) -> f64 {
-        let reached = self.sorted.len() - self.sorted.partition_point(|v| *v < es.abs());
+        let reached = match es >= 0.0 {
+            true => self.sorted.len() - self.sorted.partition_point(|v| *v < es),
+            false => self.sorted.partition_point(|v| *v <= es),
+        };
         (1 + reached) as f64 / (1 + self.sorted.len()) as f64
     }
 }
@@ -289,7 +292,7 @@ mod tests {
     #[test]
     fn p_counts_what_reaches_as_far() {
         let null = Null::new([0.1, -0.4, 0.2, -0.2].into_iter());
-        assert_eq!((null.p(0.2), null.p(-0.5), null.p(0.0)), (4.0 / 5.0, 1.0 / 5.0, 1.0));
+        assert_eq!((null.p(0.2), null.p(-0.3), null.p(0.3), null.p(0.0)), (2.0 / 5.0, 2.0 / 5.0, 1.0 / 5.0, 3.0 / 5.0));
         assert!((null.normalised(0.3) - 2.0).abs() < 1e-12 && (null.normalised(-0.3) + 1.0).abs() < 1e-12);
     }
 }

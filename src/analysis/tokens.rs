@@ -2,7 +2,7 @@
 //! reads (W_E and its read direction).
 
 use super::common::{ids, moment_column, provenance, times, with_labels};
-use super::product::{Columns, Scale, scored_ids, scores};
+use super::product::{Columns, Scale, gather, scored_ids, scores};
 use crate::compute::product::{Histogram, Moments, Product, Scored};
 use crate::compute::{mean_row, project, row_norms};
 use crate::dictionary::{Dictionary, Directions};
@@ -25,6 +25,16 @@ crate::choice! {
     }
 }
 
+crate::choice! {
+    /// Over which tokens moments are taken.
+    pub enum MomentsOver {
+        /// The whole vocabulary.
+        #[default] All = "all",
+        /// The tokens that lists may contain.
+        Unmasked = "unmasked",
+    }
+}
+
 crate::options! {
     /// Options of [`unembed`] and [`embed`].
     pub struct TokenOptions {
@@ -39,9 +49,11 @@ crate::options! {
         /// `"raw"`; `"cosine"`: divided by both norms (after gain and centring); `"zscore"`: standardised over the unmasked
         /// vocabulary. [INFER]
         scale: Scale = Scale::default(),
-        /// Keep control, unknown, unused, byte-fallback, padded and never-trained tokens out of the lists; moments are over
-        /// the whole vocabulary either way. [INFER]
+        /// Keep control, unknown, unused, byte-fallback, padded and never-trained tokens out of the lists. [INFER]
         mask_special: bool = true,
+        /// `"all"`: moments over the whole vocabulary; `"unmasked"`: over the tokens that lists may contain. Some dozens of tokens that
+        /// no text holds can carry a feature's kurtosis. [INFER]
+        moments: MomentsOver = MomentsOver::default(),
         /// `"gain"`: through the final norm; `"neuronpedia"`: without its gain and centring. [CODE of SAEDashboard]
         lens: Lens = Lens::default(),
         /// `[d_model, d_model]`, goes between: `write @ through` for `unembed` (tuned lens, mean Jacobian), `W_E @ through`
@@ -144,11 +156,20 @@ fn scored(view: Arc<TokenView>, dictionary: &Dictionary, positions: Vec<usize>, 
     let phase = view.phase;
     let directions = phase.directions(dictionary, &view.model, work)?;
     let k = k.min(view.n_tokens());
-    let product = Product { top: k, bottom: k, label: phase.name().into(), ..view.product(&directions, &positions, work)? };
-    let outcome = product.run(work)?;
+    let product = view.product(&directions, &positions, work)?;
+    let masked = view.masked_moments(&product, work)?;
+    // The ends of the lists are the extremes of the unmasked tokens.
+    let length = if masked.is_some() { k.max(1) } else { k };
+    let outcome = Product { top: length, bottom: length, label: phase.name().into(), ..product }.run(work)?;
     let (mut moments, mut top, mut bottom) = (Vec::new(), Vec::new(), Vec::new());
-    for row in outcome.rows {
-        moments.push(row.moments);
+    for (i, mut row) in outcome.rows.into_iter().enumerate() {
+        let end = |list: &[Scored]| list.first().map_or(f64::NAN, |s| f64::from(s.score));
+        moments.push(match &masked {
+            Some(masked) => row.moments.without(&masked[i], end(&row.bottom), end(&row.top)),
+            None => row.moments,
+        });
+        row.top.truncate(k);
+        row.bottom.truncate(k);
         top.push(row.top);
         bottom.push(row.bottom);
     }
@@ -164,7 +185,7 @@ fn scored(view: Arc<TokenView>, dictionary: &Dictionary, positions: Vec<usize>, 
 
 impl TokenScores {
     /// One row for each feature: `feature mean std skewness kurtosis min max top_ids top_tokens top_scores bottom_ids
-    /// bottom_tokens bottom_scores`. Moments are over the whole vocabulary; kurtosis is 3 for a normal.
+    /// bottom_tokens bottom_scores`. Moments are over the whole vocabulary or the unmasked tokens; kurtosis is 3 for a normal.
     ///
     /// # Errors
     /// None in practice; the columns are made equally long.
@@ -371,6 +392,17 @@ impl TokenView {
             Scale::Cosine => Ok(Product { cosine: true, ..raw }),
             Scale::Zscore => self.standardised(raw, work),
         }
+    }
+
+    /// Moments of each row over the masked tokens alone, where they are to be left out.
+    fn masked_moments(&self, product: &Product, work: &Work) -> Result<Option<Vec<Moments>>> {
+        let Some(mask) = product.col_mask.as_ref().filter(|_| self.options.moments == MomentsOver::Unmasked) else {
+            return Ok(None);
+        };
+        let masked: Vec<usize> = (0..mask.len()).filter(|id| mask[*id]).collect();
+        let b = product.b.iter().map(|b| Ok(gather(&b.t(), &masked, None)?.t())).collect::<Result<_>>()?;
+        let part = Product { b, col_mask: None, label: "masked tokens".into(), ..product.clone() };
+        Ok(Some(part.run(work)?.rows.into_iter().map(|row| row.moments).collect()))
     }
 
     /// The product of directions with every token vector, unscaled.

@@ -15,7 +15,7 @@ use std::path::Path;
 use unicode_width::UnicodeWidthStr;
 
 /// Rows of a table on a page; a longer one is told to lie in a file.
-const ROWS: usize = 200;
+const ROWS: usize = 2000;
 /// Columns of a drawing in Markdown.
 const MARKDOWN: usize = 80;
 

@@ -293,7 +293,7 @@ fn semantics() -> Vec<Entry> {
         entry! {
             /// Which sets of tokens gather at an end of each feature's ranking of the vocabulary (TSEA, after gene set enrichment
             /// analysis): a table `feature set n es nes p`. `es`: the largest deviation of GSEA's running sum, positive at the top of
-            /// the ranking; `nes`: over the mean of random directions; `p`: the share of random directions that reach as far. `sets`: a
+            /// the ranking; `nes`: over the mean of random directions; `p`: the share of random directions that reach as far on that side (one-sided). `sets`: a
             /// map of token ids, `()` for `token_sets(model)`. Choose features by the `features` of `unembed`: each costs a sort of the vocabulary.
             ///
             /// Errors: scores of another model, ids outside the vocabulary, no set of at least `least` tokens.

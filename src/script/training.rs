@@ -20,7 +20,20 @@ fn checkpoint_name(job: &Job, seed: Option<u64>) -> String {
 }
 
 pub(super) fn entries() -> Vec<Entry> {
-    vec![statistics(), training()]
+    vec![texts(), statistics(), training()]
+}
+
+fn texts() -> Entry {
+    entry! {
+        /// The texts of a file, or of the `.txt` and `.md` files of a folder, as an array.
+        /// Errors: no such file, no such file in the folder, text that is not UTF-8.
+        ///
+        /// ```rhai
+        /// save("It is a truth universally acknowledged.", "passage.txt");
+        /// assert(load_texts(out_dir() + "/passage.txt") == ["It is a truth universally acknowledged."]);
+        /// ```
+        fn load_texts(call, path: String) -> Vec<String> { Ok(read_texts(&Value::Text(path))?.0) }
+    }
 }
 
 fn statistics() -> Entry {

@@ -3,7 +3,7 @@
 //! A quadratic fit calls every curve that saturates a U or an inverted U. The two-lines test asks for two slopes of opposite
 //! sign, each significant by itself, on both sides of a break point that is chosen by the Robin Hood procedure.
 
-use super::spearman;
+use super::{ranks, spearman};
 use faer::Mat;
 use faer::linalg::solvers::DenseSolveCore;
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -12,6 +12,9 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 const LEVEL: f64 = 0.05;
 /// The least number of points for a verdict on two lines, each of which needs two parameters.
 const FEWEST: usize = 7;
+
+/// Up to so many points Spearman's p is taken over all orders of y: Student's t says 0 of three points that rise.
+const FEW: usize = 8;
 
 /// The shape of a curve.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ pub struct Trend {
     pub p: [f64; 2],
     /// Spearman's rank correlation of y with x.
     pub spearman: f64,
-    /// Its two-sided p-value (Student's t with n − 2 degrees of freedom).
+    /// Its two-sided p-value: over all orders of y for up to 8 points, else by Student's t with n − 2 degrees of freedom.
     pub spearman_p: f64,
 }
 
@@ -75,10 +78,11 @@ pub fn trend(x: &[f64], y: &[f64]) -> Trend {
         spearman: spearman(&x, &y),
         spearman_p: f64::NAN,
     };
-    if n > 2 {
-        let r = found.spearman;
-        let t = r * ((n - 2) as f64 / (1.0 - r * r)).sqrt();
-        found.spearman_p = if r.abs() >= 1.0 { 0.0 } else { two_sided(t, n - 2) };
+    let r = found.spearman;
+    if n > 1 && n <= FEW && r.is_finite() {
+        found.spearman_p = exact_p(&x, &y, r);
+    } else if n > FEW {
+        found.spearman_p = two_sided(r * ((n - 2) as f64 / (1.0 - r * r)).sqrt(), n - 2);
     }
     if found.spearman_p < LEVEL {
         found.shape = if found.spearman > 0.0 { Shape::Rising } else { Shape::Falling };
@@ -95,10 +99,36 @@ pub fn trend(x: &[f64], y: &[f64]) -> Trend {
 }
 
 fn two_sided(t: f64, freedom: usize) -> f64 {
-    if t.is_nan() {
-        return f64::NAN;
+    if !t.is_finite() {
+        return if t.is_nan() { f64::NAN } else { 0.0 };
     }
     StudentsT::new(0.0, 1.0, freedom as f64).map_or(f64::NAN, |distribution| 2.0 * distribution.sf(t.abs()))
+}
+
+/// The share of all orders of y whose correlation with x is at least as far from 0.
+fn exact_p(x: &[f64], y: &[f64], observed: f64) -> f64 {
+    let (x, mut y) = (ranks(x), ranks(y));
+    let (mut reached, mut all) = (0u64, 0u64);
+    // Heap's algorithm visits each order once.
+    let mut counts = vec![0usize; y.len()];
+    let mut visit = |y: &[f64]| {
+        all += 1;
+        reached += u64::from(spearman(&x, y).abs() >= observed.abs() - 1e-9);
+    };
+    visit(&y);
+    let mut i = 0;
+    while i < y.len() {
+        if counts[i] < i {
+            y.swap(if i % 2 == 0 { 0 } else { counts[i] }, i);
+            visit(&y);
+            counts[i] += 1;
+            i = 0;
+        } else {
+            counts[i] = 0;
+            i += 1;
+        }
+    }
+    reached as f64 / all as f64
 }
 
 /// A least-squares fit of y on the columns of a design.

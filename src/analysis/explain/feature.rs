@@ -8,7 +8,7 @@ use crate::analysis::enrichment::token_sets;
 use crate::analysis::flow::{MatchOptions, chance, match_features};
 use crate::analysis::ov::{OvWriteOptions, ov_write};
 use crate::analysis::semantics::{SemanticSide, Semantics, SemanticsOptions, semantics};
-use crate::analysis::tokens::{Phase, TokenOptions, TokenScores, embed, unembed};
+use crate::analysis::tokens::{MomentsOver, Phase, TokenOptions, TokenScores, embed, unembed};
 use crate::compute::product::Moments;
 use crate::dictionary::{self, Dictionary, DirectionsOptions, RandomOptions, Site, random_directions};
 use crate::error::{Error, Result};
@@ -232,7 +232,8 @@ impl Ends {
         work: &Work,
     ) -> Result<Self> {
         let ids = sample.iter().map(|position| dictionary.id_of(*position) as i64).collect();
-        let given = TokenOptions { k: options.k, features: Some(Ids::List(ids)), ..TokenOptions::default() };
+        let (features, moments) = (Some(Ids::List(ids)), MomentsOver::Unmasked);
+        let given = TokenOptions { k: options.k, features, moments, ..TokenOptions::default() };
         let scores = match phase {
             Phase::Unembed => unembed(dictionary, model, &given, work)?,
             Phase::Embed => embed(dictionary, model, &given, work)?,
@@ -423,7 +424,7 @@ impl Inner {
             ),
             Block::Counts(self.histogram(&scores, &own)),
             text(format!(
-                "{role} (Gurnee et al. 2024.) Percentiles are among {}; a normal has skewness 0 and kurtosis 3.",
+                "{role} (Gurnee et al. 2024.) Moments are over the tokens that lists may contain; percentiles are among {}; a normal has skewness 0 and kurtosis 3.",
                 self.whole()
             )),
             Block::Table(table),
@@ -431,8 +432,11 @@ impl Inner {
     }
 
     fn histogram(&self, scores: &[f64], own: &Moments) -> Counts {
-        let width = (own.max - own.min) / BINS as f64;
-        let bin = |score: f64| if width > 0.0 { (((score - own.min) / width) as usize).min(BINS - 1) } else { 0 };
+        // The moments leave masked tokens out, the histogram counts them.
+        let finite = scores.iter().filter(|score| score.is_finite());
+        let (low, high) = finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+        let width = (high - low) / BINS as f64;
+        let bin = |score: f64| if width > 0.0 { (((score - low) / width) as usize).min(BINS - 1) } else { 0 };
         let mut counts = vec![vec![0u64; BINS]; KINDS.len()];
         let mut sums = vec![(0.0, 0u64); KINDS.len()];
         for (score, kind) in scores.iter().zip(&self.kinds).filter(|(score, _)| score.is_finite()) {
@@ -443,7 +447,7 @@ impl Inner {
             (format!("{name} z {:+.2}", (sum / n as f64 - own.mean) / own.std), counts)
         };
         let kinds = KINDS.iter().zip(counts).zip(sums).filter(|(_, (_, n))| *n > 0).map(named).collect();
-        Counts { what: "tokens".into(), edges: (0..=BINS).map(|i| own.min + i as f64 * width).collect(), kinds }
+        Counts { what: "tokens".into(), edges: (0..=BINS).map(|i| low + i as f64 * width).collect(), kinds }
     }
 
     fn semantic(&self, written: &TokenScores, read: Option<&TokenScores>, work: &Work) -> Result<Vec<Block>> {

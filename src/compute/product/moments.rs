@@ -28,6 +28,43 @@ pub struct Moments {
     pub max: f64,
 }
 
+impl Moments {
+    /// Those of what is left when `part` is taken out; `min` and `max`, which these do not tell, are those given.
+    pub fn without(&self, part: &Moments, min: f64, max: f64) -> Moments {
+        if part.n == 0 {
+            return Moments { min, max, ..*self };
+        }
+        let sums = |m: &Moments| {
+            let (n, variance) = (m.n as f64, m.std * m.std);
+            let finite = |v: f64| if v.is_finite() { v } else { 0.0 };
+            [n * variance, n * finite(m.skewness) * variance * m.std, n * finite(m.kurtosis) * variance * variance]
+        };
+        let ([a2, a3, a4], [b2, b3, b4]) = (sums(self), sums(part));
+        let (n, k) = (self.n as f64, part.n as f64);
+        // The part's sums of powers about the mean of all, then those of the rest about its own mean.
+        let d = part.mean - self.mean;
+        let s1 = -k * d;
+        let s2 = a2 - (b2 + k * d * d);
+        let s3 = a3 - (b3 + 3.0 * d * b2 + k * d.powi(3));
+        let s4 = a4 - (b4 + 4.0 * d * b3 + 6.0 * d * d * b2 + k * d.powi(4));
+        let rest = n - k;
+        let e = s1 / rest;
+        let m2 = (s2 - rest * e * e).max(0.0);
+        let m3 = s3 - 3.0 * e * s2 + 2.0 * rest * e.powi(3);
+        let m4 = s4 - 4.0 * e * s3 + 6.0 * e * e * s2 - 3.0 * rest * e.powi(4);
+        let variance = m2 / rest;
+        Moments {
+            n: self.n - part.n,
+            mean: self.mean + e,
+            std: variance.sqrt(),
+            skewness: m3 / rest / (variance * variance.sqrt()),
+            kurtosis: m4 / rest / (variance * variance),
+            min,
+            max,
+        }
+    }
+}
+
 /// Mean and sums of powers of the deviations from it.
 #[derive(Clone, Copy)]
 pub(super) struct Central {
