@@ -3,7 +3,7 @@
 //! * `text`: tables and tensors for a terminal. * `number`: how numbers are written.
 //! * `charts`: each kind of figure as marks in a frame. * `frame`: titles, axes, legend, small print around the marks.
 //! * `axis`: scales and ticks. * `canvas`: marks and text through plotters' SVG backend. * `color`: palettes.
-//! * `raster`: pixels, for what has too many marks. * `png`: an SVG as PNG.
+//! * `raster`: pixels, for what has too many marks. * `png`: an SVG as PNG. * `sketch`: figures as characters.
 
 mod axis;
 mod canvas;
@@ -13,9 +13,11 @@ mod frame;
 mod number;
 mod png;
 mod raster;
+mod sketch;
 pub mod text;
 
-pub use png::png;
+pub use png::{Picture, pixels, png};
+pub use sketch::sketch;
 
 use crate::error::{Error, Result};
 use crate::figure::Figure;

@@ -9,7 +9,9 @@ mod highlight;
 mod image;
 mod pipe;
 
+use crate::error::Result;
 use crate::figure::Figure;
+use crate::render;
 use crate::session::status::{DONE, FAILED, INTERRUPTED};
 use crate::session::{Outcome, Report, Session, SessionOptions, script_text};
 use crate::work::Work;
@@ -101,18 +103,28 @@ fn start_up(session: &mut Session, screen: &Screen) {
 fn show(session: &Session, outcome: Outcome, screen: &Screen) -> Option<u8> {
     if let Some(value) = outcome.value.filter(|_| !outcome.muted) {
         let work = session.work();
-        if let Some(figure) = value.read_lock::<Figure>()
-            && screen.colour
-            && let Some(protocol) = image::protocol(|name| std::env::var(name).ok())
-        {
-            match image::sequence(&figure, protocol, work) {
-                Ok(picture) => work.print(&picture),
-                Err(error) => work.note(&format!("error: {error}")),
-            }
+        if let Some(figure) = value.read_lock::<Figure>() {
+            picture(session, &figure, screen).unwrap_or_else(|error| work.note(&format!("error: {error}")));
         }
         work.print(&session.display(&value));
     }
     outcome.exit
+}
+
+/// A figure as a picture where the terminal takes one; else as characters, and the picture in a file.
+fn picture(session: &Session, figure: &Figure, screen: &Screen) -> Result<()> {
+    let work = session.work();
+    if screen.colour
+        && let Some(protocol) = image::protocol(|name| std::env::var(name).ok())
+    {
+        work.print(&image::sequence(figure, protocol, work)?);
+        return Ok(());
+    }
+    work.print(&render::sketch(figure, session.width()));
+    let file = session.out_dir().join(format!("figure-{}.svg", session.next_cell() - 1));
+    render::save_figure(figure, &file, work)?;
+    work.print(&format!("saved as {}", file.display()));
+    Ok(())
 }
 
 /// Says what went wrong; gives the exit status it stands for.

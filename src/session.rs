@@ -319,6 +319,11 @@ impl Session {
         self.host.width
     }
 
+    /// Where the session's files go.
+    pub fn out_dir(&self) -> &Path {
+        &self.host.out_dir
+    }
+
     /// Sets a variable of the session.
     pub fn set(&mut self, name: &str, value: Dynamic) {
         self.shared.set(&mut self.scope, name, value);

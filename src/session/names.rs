@@ -5,7 +5,7 @@
 //! other two are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
 //! text back to what the user wrote.
 
-use rhai::{AST, ASTNode, Dynamic, Engine, EvalContext, Expr, FnCallExpr, FnPtr, Ident, ImmutableString, Position, Scope, Stmt};
+use rhai::{AST, ASTNode, Dynamic, Engine, EvalContext, Expr, FnPtr, Ident, ImmutableString, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -153,13 +153,13 @@ impl Edits {
         let functions: BTreeSet<&str> = ast.iter_functions().map(|f| f.name).collect();
         let parameters: BTreeSet<&str> = ast.iter_functions().flat_map(|f| f.params).collect();
         let mut edits = Vec::new();
-        for (call, position) in calls {
-            let name = call.name.as_str();
+        for (name, position, empty) in calls {
+            let name = name.as_str();
             // A variable of the session that holds a closure goes before any function of its name.
             let closure = declared.get(name).copied().unwrap_or_else(|| scope.get(name).is_some_and(holds_closure));
             let variable = declared.contains_key(name) || scope.contains(name) || parameters.contains(name);
             if closure || (variable && !functions.contains(name) && !is_function(name)) {
-                edits.extend(called(&lines, name, position, call.args.is_empty()).into_iter().flatten());
+                edits.extend(called(&lines, name, position, empty).into_iter().flatten());
             }
         }
         for (name, position) in catches {
@@ -240,9 +240,9 @@ fn called(lines: &[&str], name: &str, position: Position, empty: bool) -> Option
     })
 }
 
-type Read = (Vec<(FnCallExpr, Position)>, Vec<(ImmutableString, Position)>, BTreeMap<ImmutableString, bool>);
+type Read = (Vec<(ImmutableString, Position, bool)>, Vec<(ImmutableString, Position)>, BTreeMap<ImmutableString, bool>);
 
-/// Calls by name; the names that catch errors, with the places of their blocks; declared variables, and whether they hold
+/// Calls by name, and whether they have no argument; the names that catch errors, with the places of their blocks; declared variables, and whether they hold
 /// a closure that the whole cell sees.
 fn read(ast: &AST) -> Read {
     let (mut calls, mut catches, mut declared) = (Vec::new(), Vec::new(), BTreeMap::new());
@@ -251,7 +251,7 @@ fn read(ast: &AST) -> Read {
             Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)))
                 if call.namespace.is_empty() && call.op_token.is_none() && !call.capture_parent_scope =>
             {
-                calls.push((FnCallExpr::clone(call), *position));
+                calls.push((call.name.clone(), *position, call.args.is_empty()));
             }
             Some(ASTNode::Stmt(Stmt::TryCatch(flow, _))) => {
                 if let Expr::Variable(name, ..) = &flow.expr {

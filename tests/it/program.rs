@@ -62,6 +62,25 @@ fn experiment_1_runs_on_the_demo() {
     );
 }
 
+/// The example written from `?` help gives the shares that the experiment gives.
+#[test]
+fn the_core_of_experiment_1_takes_less_than_20_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let shares = |script: &str, out: &str| {
+        let script = root.join(script);
+        let (_, error, status) = program(folder.path(), &["run", script.to_str().unwrap(), "n_null=256", "--out", out], "");
+        assert_eq!(status, 0, "{error}");
+        let text = std::fs::read_to_string(folder.path().join(out).join("shares.csv")).unwrap();
+        text.lines().map(|line| line.split(',').take(5).map(String::from).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let core = shares("examples/experiment1_core.rhai", "core");
+    assert_eq!(core, shares("scripts/exp1_unembedding.rhai", "whole"));
+    assert_eq!((core[0].join(" ").as_str(), core.len()), ("layer EE EE_null DU DU_null", 6));
+    let text = std::fs::read_to_string(root.join("examples/experiment1_core.rhai")).unwrap();
+    assert!(text.lines().count() < 20);
+}
+
 #[test]
 fn experiment_2_runs_on_the_demo() {
     experiment(

@@ -2,7 +2,9 @@
 //! typed, what must be seen, and what it shows.
 #![cfg(unix)]
 
+use rexpect::process::PtyProcess;
 use rexpect::session::{PtySession, spawn_command};
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -104,7 +106,11 @@ const WALK: &[Step] = &[
     ("a map", "#{b: 1, a: [1.5]}", &["#{a: [1.5], b: 1}"]),
     ("a model", "let model = load_model(\"demo\"); model", &["Model demo"]),
     ("a dictionary", "let neurons = mlp_neurons(model, 1).select([0, 2]); neurons", &["Dictionary ", "2 features"]),
-    ("a figure is not its bytes", "plot::line([1, 4, 9])", &["plot::line"]),
+    (
+        "a figure is drawn with characters and kept",
+        "plot::line([1, 4, 9])",
+        &["9 │", "└──", "saved as out/figure-", "plot::line"],
+    ),
     // Commands.
     (":help lists commands and functions", ":help", &[":session save|load FILE", "Tensor.topk"]),
     (":vars shows names, types, values", ":vars", &["f ", "function", "closure", "x ", "integer", "7"]),
@@ -242,6 +248,56 @@ fn keys_at_80_columns() {
 #[test]
 fn keys_at_200_columns() {
     keys(200);
+}
+
+/// From Ctrl-C in a terminal to the next prompt: a loop of Rhai's, one of native products, and one long product.
+#[test]
+fn the_prompt_comes_back_at_once_after_an_interrupt() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.current_dir(home.path()).env("XDG_STATE_HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
+    command.env("TERM", "xterm").env("NO_COLOR", "1");
+    let terminal = PtyProcess::new(command).unwrap();
+    let (mut keys, mut screen) = (terminal.get_file_handle().unwrap(), terminal.get_file_handle().unwrap());
+    // The library looks at its own reader only ten times a second: here the screen is read as it comes.
+    let mut until = |what: &str, seen: &str| {
+        let (mut text, mut part) = (Vec::new(), [0; 4096]);
+        while !text.windows(seen.len()).any(|window| window == seen.as_bytes()) {
+            let n = screen.read(&mut part).unwrap();
+            assert!(n > 0, "{what}: the program ended");
+            text.extend_from_slice(&part[..n]);
+        }
+    };
+    until("the start", READS);
+    keys.write_all(b"let a = randn([2000, 2000]); let kept = 7;\r").unwrap();
+    until("a cell", READS);
+    for (what, cell) in [
+        ("a loop", "let n = 0; loop { n += 1; }"),
+        ("native products in a loop", "loop { let b = a @ a.T; }"),
+        ("a closure in a native loop", "loop { arange(100000).to_array().map(|v| v * 2); }"),
+        ("one long product", "let w = randn([12000, 4000]); print(\"made\"); w @ w.T"),
+    ] {
+        let mut waits = Vec::new();
+        for wait in [220, 305, 410] {
+            keys.write_all(format!("{cell}\r").as_bytes()).unwrap();
+            until(what, ENTERED);
+            if cell.contains("made") {
+                until(what, "made");
+            }
+            std::thread::sleep(std::time::Duration::from_millis(wait));
+            let pressed = std::time::Instant::now();
+            keys.write_all(b"\x03").unwrap();
+            until(what, "interrupted");
+            until(what, READS);
+            waits.push(pressed.elapsed().as_secs_f64() * 1e3);
+        }
+        waits.sort_by(f64::total_cmp);
+        eprintln!("{what}: the prompt came back after {waits:.0?} ms");
+        // The aim is 50 ms; machines that run many tests at once are given time.
+        assert!(waits[1] < 250.0, "{what}: {waits:?} ms");
+    }
+    keys.write_all(b"kept * 6\r").unwrap();
+    until("variables stay", "42");
 }
 
 #[test]
