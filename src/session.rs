@@ -184,7 +184,6 @@ impl Session {
     pub fn eval_part(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<Outcome, Box<Report>> {
         stack::on_large(|| {
             let (ast, cell) = self.parse(text, part, name)?;
-            let ast = self.meant(ast, text, &cell, name)?;
             self.run(&ast, &cell, name)
         })
     }
@@ -210,7 +209,6 @@ impl Session {
         let (outcome, expression) = stack::on_large(|| {
             let (ast, cell) = self.parse(text, part.clone(), name)?;
             let expression = matches!(ast.statements(), [Stmt::Expr(_) | Stmt::FnCall(..)]) && !ast.has_functions();
-            let ast = self.meant(ast, text, &cell, name)?;
             self.run(&ast, &cell, name).map(|outcome| (outcome, expression))
         })?;
         if let Some(value) = &outcome.value {
@@ -284,7 +282,8 @@ impl Session {
     /// A syntax error, or a declaration that cannot be read.
     pub fn declarations(&mut self, text: &str, name: &str) -> Result<Vec<Declaration>, Box<Report>> {
         stack::on_large(|| {
-            let (ast, cell) = self.parse(text, 0..text.len(), name)?;
+            let cell = self.cell_text(text, 0..text.len(), name)?;
+            let ast = self.compile(&cell, name)?;
             param::declarations(&cell, &ast).map_err(|(error, position)| {
                 let error = script::raise(error, position);
                 Box::new(self.report(*error, name))
@@ -344,27 +343,30 @@ impl Session {
         &self.host.work
     }
 
-    /// Parses a part of a text; the cell's own text has the same lines as the whole.
-    fn parse(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
+    /// A part of a text, with the lines of the whole above it.
+    fn cell_text(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<String, Box<Report>> {
         self.sources.insert(name, text, Edits::default());
         let lines_above = text.get(..part.start).map_or(0, |above| above.matches('\n').count());
-        let cell = readable("\n".repeat(lines_above) + text.get(part).unwrap_or_default())?;
-        let ast = self.compile(&cell, name)?;
-        match closed(&cell) {
-            Ok(()) => Ok((ast, cell)),
-            Err(error) => Err(Box::new(self.report(error, name))),
-        }
+        Ok(readable("\n".repeat(lines_above) + text.get(part).unwrap_or_default())?)
     }
 
-    /// A cell as it will run, with the meaning that its names have here.
-    fn meant(&mut self, ast: AST, text: &str, cell: &str, name: &str) -> Result<AST, Box<Report>> {
-        let edits = Edits::new(cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
-        if edits.is_empty() {
-            return Ok(ast);
+    /// Parses a part of a text, with the meaning that its names have here; the cell's own text has the same lines as the
+    /// whole.
+    fn parse(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
+        let cell = self.cell_text(text, part, name)?;
+        let mut read = names::parts(&cell).map(|part| self.compile(&part, name)).collect::<Result<Vec<AST>, _>>()?;
+        closed(&cell).map_err(|error| Box::new(self.report(error, name)))?;
+        let edits = Edits::new(&cell, &read, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
+        if edits.is_empty()
+            && read.len() == 1
+            && let Some(ast) = read.pop()
+        {
+            return Ok((ast, cell));
         }
-        let edited = edits.apply(cell);
+        let edited = edits.apply(&cell);
         self.sources.insert(name, text, edits);
-        self.compile(&edited, name)
+        let ast = self.compile(&edited, name)?;
+        Ok((ast, cell))
     }
 
     fn compile(&self, text: &str, name: &str) -> Result<AST, Box<Report>> {
@@ -420,7 +422,6 @@ impl Session {
     /// Takes the functions of a text without running it; gives the closures that it writes.
     fn define(&mut self, text: &str, name: &str) -> Result<Vec<FnPtr>, Box<Report>> {
         let (ast, cell) = self.parse(text, 0..text.len(), name)?;
-        let ast = self.meant(ast, text, &cell, name)?;
         self.admit(&ast, &cell, name);
         Ok(names::closures(&ast))
     }

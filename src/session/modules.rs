@@ -115,7 +115,7 @@ impl Modules {
     /// Calls of closures and caught errors mean in a module what they mean in a cell.
     fn compile(&self, engine: &Engine, found: &Found, text: &str) -> Result<AST, ParseError> {
         let (ast, native) = (engine.compile(text)?, rhai_functions(engine));
-        let edits = Edits::new(text, &ast, &Scope::new(), |name| native.iter().any(|f| f.name == name));
+        let edits = Edits::new(text, std::slice::from_ref(&ast), &Scope::new(), |name| native.iter().any(|f| f.name == name));
         if edits.is_empty() {
             return Ok(ast);
         }

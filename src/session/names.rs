@@ -5,6 +5,7 @@
 //! other two are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
 //! text back to what the user wrote.
 
+use crate::script::scan::{Kind, outline};
 use rhai::{AST, ASTNode, Dynamic, Engine, EvalContext, Expr, FnPtr, Ident, ImmutableString, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -146,12 +147,12 @@ struct Edit {
 pub(super) struct Edits(Vec<Edit>);
 
 impl Edits {
-    /// What a parsed cell needs. `is_function` knows the names of functions outside the cell.
-    pub(super) fn new(text: &str, ast: &AST, scope: &Scope, is_function: impl Fn(&str) -> bool) -> Self {
+    /// What a cell needs, by its parsed parts. `is_function` knows the names of functions outside the cell.
+    pub(super) fn new(text: &str, parts: &[AST], scope: &Scope, is_function: impl Fn(&str) -> bool) -> Self {
         let lines: Vec<&str> = text.split('\n').collect();
-        let (calls, catches, declared) = read(ast);
-        let functions: BTreeSet<&str> = ast.iter_functions().map(|f| f.name).collect();
-        let parameters: BTreeSet<&str> = ast.iter_functions().flat_map(|f| f.params).collect();
+        let Read { calls, catches, declared } = read(parts);
+        let functions: BTreeSet<&str> = parts.iter().flat_map(AST::iter_functions).map(|f| f.name).collect();
+        let parameters: BTreeSet<&str> = parts.iter().flat_map(AST::iter_functions).flat_map(|f| f.params).collect();
         let mut edits = Vec::new();
         for (name, position, empty) in calls {
             let name = name.as_str();
@@ -240,38 +241,78 @@ fn called(lines: &[&str], name: &str, position: Position, empty: bool) -> Option
     })
 }
 
-type Read = (Vec<(ImmutableString, Position, bool)>, Vec<(ImmutableString, Position)>, BTreeMap<ImmutableString, bool>);
+/// What the edits of a cell depend on.
+#[derive(Default)]
+struct Read {
+    /// Calls by name, and whether they have no argument.
+    calls: Vec<(ImmutableString, Position, bool)>,
+    /// Names that catch errors, with the places of their blocks.
+    catches: Vec<(ImmutableString, Position)>,
+    /// Declared variables, and whether they hold a closure that the whole cell sees.
+    declared: BTreeMap<ImmutableString, bool>,
+}
 
-/// Calls by name, and whether they have no argument; the names that catch errors, with the places of their blocks; declared variables, and whether they hold
-/// a closure that the whole cell sees.
-fn read(ast: &AST) -> Read {
-    let (mut calls, mut catches, mut declared) = (Vec::new(), Vec::new(), BTreeMap::new());
-    ast.walk(&mut |path: &[ASTNode]| {
+fn read(parts: &[AST]) -> Read {
+    let mut found = Read::default();
+    let mut visit = |path: &[ASTNode]| {
         match path.last() {
             Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)))
                 if call.namespace.is_empty() && call.op_token.is_none() && !call.capture_parent_scope =>
             {
-                calls.push((call.name.clone(), *position, call.args.is_empty()));
+                found.calls.push((call.name.clone(), *position, call.args.is_empty()));
             }
             Some(ASTNode::Stmt(Stmt::TryCatch(flow, _))) => {
                 if let Expr::Variable(name, ..) = &flow.expr {
-                    catches.push((name.1.clone(), flow.branch.position()));
+                    found.catches.push((name.1.clone(), flow.branch.position()));
                 }
             }
             Some(ASTNode::Stmt(Stmt::Var(declaration, ..))) => {
                 let closure = path.len() == 1 && is_closure(&declaration.1);
-                *declared.entry(declaration.0.name.clone()).or_insert(false) |= closure;
+                *found.declared.entry(declaration.0.name.clone()).or_insert(false) |= closure;
             }
             Some(ASTNode::Stmt(Stmt::For(flow, _))) => {
                 for ident in flow.1.iter().chain([&flow.0]) {
-                    declared.entry(ident.name.clone()).or_insert(false);
+                    found.declared.entry(ident.name.clone()).or_insert(false);
                 }
             }
             _ => {}
         }
         true
-    });
-    (calls, catches, declared)
+    };
+    for ast in parts {
+        ast.walk(&mut visit);
+    }
+    found
+}
+
+/// Bytes of a part of a long script.
+const PART: usize = 8 << 10;
+
+/// A cell in parts that are read one by one, each with empty lines for what is above it: Rhai's parser compares every name
+/// with all functions before it, so that reading a long script whole takes time quadratic in its length.
+pub(super) fn parts(text: &str) -> impl Iterator<Item = String> {
+    let (mut cuts, mut depth, mut comment) = (vec![0], 0usize, None);
+    let pieces = if text.len() > PART { outline(text).pieces } else { Vec::new() };
+    for (kind, range) in pieces {
+        match kind {
+            // Comments above a function belong to it.
+            Kind::Comment => {
+                comment.get_or_insert(range.start);
+                continue;
+            }
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let start = comment.take().unwrap_or(range.start);
+        let far = cuts.last().is_some_and(|cut| start - cut >= PART);
+        if depth == 0 && far && text[range] == *"fn" && text[..start].ends_with('\n') {
+            cuts.push(start);
+        }
+    }
+    cuts.push(text.len());
+    let ranges: Vec<_> = cuts.windows(2).map(|ends| ends[0]..ends[1]).collect();
+    ranges.into_iter().map(|range| "\n".repeat(text[..range.start].matches('\n').count()) + &text[range])
 }
 
 /// The closures that a cell writes, in the order of its tree.
@@ -317,7 +358,7 @@ mod tests {
         let mut engine = Engine::new();
         engine.set_optimization_level(rhai::OptimizationLevel::None);
         let text = "let f = |x| x;\n  \"ü\" + f(1) + f (f(2)); g(h());\ntry { f() } catch (e) { e }";
-        let edits = Edits::new(text, &engine.compile(text).unwrap(), &Scope::new(), |_| false);
+        let edits = Edits::new(text, &[engine.compile(text).unwrap()], &Scope::new(), |_| false);
         let edited = edits.apply(text);
         assert_eq!(
             edited,
@@ -332,5 +373,17 @@ mod tests {
         }
         assert_eq!(edits.written(2, column(&edited, 2, "call")), column(text, 2, "f(1"));
         assert_eq!(edits.written(2, column(&edited, 2, "f,1")), column(text, 2, "f(1"));
+    }
+
+    #[test]
+    fn a_long_script_is_read_in_parts_that_keep_their_lines() {
+        let function = |i: usize| format!("/// The {i}th.\nfn f{i}(h) {{\n    h({i})\n}}\n");
+        let text: String = (0..2000).map(function).collect();
+        let parts: Vec<String> = parts(&text).collect();
+        assert!(parts.len() > 5 && parts.iter().all(|part| part.trim_start().len() < 2 * PART));
+        let asts: Vec<AST> = parts.iter().map(|part| Engine::new().compile(part).unwrap()).collect();
+        assert_eq!(asts.iter().map(|ast| ast.iter_functions().count()).sum::<usize>(), 2000);
+        let edits = Edits::new(&text, &asts, &Scope::new(), |_| false);
+        assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,"));
     }
 }
