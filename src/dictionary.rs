@@ -409,7 +409,11 @@ impl Dictionary {
             facts.push(("firing", format!("{dead} features never, {dense} at more than a tenth of the tokens")));
         }
         let figures = inner.metadata.get("figures").and_then(Json::as_object).into_iter().flatten();
-        let figures: Vec<_> = figures.filter_map(|(name, value)| Some(format!("{name} {:.4}", value.as_f64()?))).collect();
+        let figures = figures.filter_map(|(name, value)| match value.as_u64() {
+            Some(count) => Some(format!("{name} {count}")),
+            None => value.as_f64().map(|number| format!("{name} {number:.4}")),
+        });
+        let figures: Vec<_> = figures.collect();
         if !figures.is_empty() {
             facts.push(("figures", figures.join(", ")));
         }

@@ -47,6 +47,9 @@ fn experiment(name: &str, arguments: &[&str], results: &[&str]) {
     let (out, error, status) = program(folder.path(), &[&["run", script.to_str().unwrap()], arguments].concat(), "");
     assert_eq!(status, 0, "{error}");
     assert!(out.contains("null"), "{out}");
+    // A script is read like a method section.
+    let lines = std::fs::read_to_string(&script).unwrap().lines().count();
+    assert!((40..=120).contains(&lines), "{name} has {lines} lines");
     for result in results {
         let path = folder.path().join("out").join(name.trim_end_matches(".rhai")).join(result);
         assert!(std::fs::metadata(&path).is_ok_and(|file| file.len() > 100), "{result} is missing");
