@@ -5,6 +5,7 @@ mod info;
 mod run;
 mod terminal;
 
+use crate::error::{Error, Kind};
 use crate::repl::{self, Screen};
 use crate::session::status;
 use crate::work::Work;
@@ -41,6 +42,9 @@ struct SessionArgs {
     /// Seed of every random draw that is given none
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Where products and the forward pass run: `cpu`
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
     /// No progress bars
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -49,6 +53,10 @@ struct SessionArgs {
 impl SessionArgs {
     /// Work for a session whose text and progress go to the terminal.
     fn work(&self) -> crate::Result<Work> {
+        if self.device != "cpu" {
+            let error = Error::input(format!("--device {}: this build computes on the CPU alone", self.device));
+            return Err(error.help("`--device cpu` is the default"));
+        }
         let terminal = Terminal::new(self.quiet);
         Work::new(self.threads, self.seed, Box::new(terminal.clone()), Box::new(terminal))
     }
@@ -69,8 +77,10 @@ pub fn main() -> ExitCode {
             }
         },
         Err(error) => {
-            eprintln!("{error:?}");
-            status::FAILED
+            eprint!("error: {error}");
+            error.helps().iter().for_each(|help| eprint!("\nhelp: {help}"));
+            eprintln!();
+            if error.kind() == Kind::Input { status::USAGE } else { status::FAILED }
         }
     };
     ExitCode::from(status)

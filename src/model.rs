@@ -248,6 +248,11 @@ impl Model {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// Where it lies in memory, which tells it from every other model of its time.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// What provenance records of it.
     pub fn id(&self) -> Json {
         let config = self.cfg();

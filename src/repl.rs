@@ -9,9 +9,6 @@ mod highlight;
 mod image;
 mod pipe;
 
-use crate::error::Result;
-use crate::figure::Figure;
-use crate::render;
 use crate::session::status::{DONE, FAILED, INTERRUPTED};
 use crate::session::{Outcome, Report, Session, SessionOptions, script_text};
 use crate::work::Work;
@@ -33,7 +30,8 @@ pub struct Screen {
 
 /// Runs the prompt until the user leaves, or the piped input to its end or first error; gives the exit status.
 pub fn main(work: &Work, screen: &Screen) -> u8 {
-    let session = Session::new(work.clone(), SessionOptions { width: (screen.width)(), ..SessionOptions::default() });
+    let draw = image::draw().filter(|_| screen.colour && std::io::stdout().is_terminal());
+    let session = Session::new(work.clone(), SessionOptions { width: (screen.width)(), draw, ..SessionOptions::default() });
     if std::io::stdin().is_terminal() { prompt(session, screen) } else { pipe::run(session, screen) }
 }
 
@@ -74,7 +72,7 @@ fn prompt(mut session: Session, screen: &Screen) -> u8 {
         }
         match session.cell(&line) {
             Ok(outcome) => {
-                if let Some(status) = show(&session, outcome, screen) {
+                if let Some(status) = show(&session, outcome) {
                     return status;
                 }
             }
@@ -100,31 +98,11 @@ fn start_up(session: &mut Session, screen: &Screen) {
 }
 
 /// Shows a cell's value; gives the status if the cell asked for the end.
-fn show(session: &Session, outcome: Outcome, screen: &Screen) -> Option<u8> {
+fn show(session: &Session, outcome: Outcome) -> Option<u8> {
     if let Some(value) = outcome.value.filter(|_| !outcome.muted) {
-        let work = session.work();
-        if let Some(figure) = value.read_lock::<Figure>() {
-            picture(session, &figure, screen).unwrap_or_else(|error| work.note(&format!("error: {error}")));
-        }
-        work.print(&session.display(&value));
+        session.show(&value).unwrap_or_else(|error| session.work().note(&format!("error: {error}")));
     }
     outcome.exit
-}
-
-/// A figure as a picture where the terminal takes one; else as characters, and the picture in a file.
-fn picture(session: &Session, figure: &Figure, screen: &Screen) -> Result<()> {
-    let work = session.work();
-    if screen.colour
-        && let Some(protocol) = image::protocol(|name| std::env::var(name).ok())
-    {
-        work.print(&image::sequence(figure, protocol, work)?);
-        return Ok(());
-    }
-    work.print(&render::sketch(figure, session.width()));
-    let file = session.out_dir().join(format!("figure-{}.svg", session.next_cell() - 1));
-    render::save_figure(figure, &file, work)?;
-    work.print(&format!("saved as {}", file.display()));
-    Ok(())
 }
 
 /// Says what went wrong; gives the exit status it stands for.

@@ -26,7 +26,7 @@ use crate::script::convert::FromScript;
 use crate::script::declare::panicked;
 use crate::script::param::{self, Declaration};
 use crate::script::scan::{self, outline};
-use crate::script::{self, Host, display};
+use crate::script::{self, Draw, Host, display};
 use crate::work::Work;
 use modules::{Modules, Sources};
 use names::{Edits, Shared};
@@ -70,11 +70,20 @@ pub struct SessionOptions {
     pub folder: PathBuf,
     /// Columns in which values are shown.
     pub width: usize,
+    /// How figures are shown; absent: with characters.
+    pub draw: Option<Draw>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), script: None, folder: PathBuf::new(), width: 80 }
+        SessionOptions {
+            out_dir: "out".into(),
+            parameters: BTreeMap::new(),
+            script: None,
+            folder: PathBuf::new(),
+            width: 80,
+            draw: None,
+        }
     }
 }
 
@@ -134,6 +143,7 @@ impl Session {
         (host.out_dir, host.parameters) = (Arc::new(given.out_dir), Arc::new(given.parameters));
         host.script = given.script.map(Into::into);
         host.width = given.width;
+        host.draw = given.draw.unwrap_or(host.draw);
         let mut engine = Engine::new();
         // Positions and side effects stay as written, and declarations can be read from the tree.
         engine.set_optimization_level(OptimizationLevel::None);
@@ -308,6 +318,16 @@ impl Session {
         stack::on_large(|| display::display(&self.engine, value, self.host.width))
     }
 
+    /// Shows a value as the result of a cell: a figure drawn, anything else as [`Session::display`] gives it.
+    ///
+    /// # Errors
+    /// A figure that cannot be drawn.
+    pub fn show(&self, value: &Dynamic) -> crate::Result<()> {
+        let shown = stack::on_large(|| display::result(&self.host, &self.engine, value))?;
+        self.work().print(&shown);
+        Ok(())
+    }
+
     /// Changes the number of columns in which values are shown.
     pub fn set_width(&mut self, width: usize) {
         self.change_host(|host| host.width = width);
@@ -316,11 +336,6 @@ impl Session {
     /// Columns in which values are shown.
     pub fn width(&self) -> usize {
         self.host.width
-    }
-
-    /// Where the session's files go.
-    pub fn out_dir(&self) -> &Path {
-        &self.host.out_dir
     }
 
     /// Sets a variable of the session.
@@ -586,6 +601,42 @@ mod tests {
         let report = session.eval("bad(1)", "In[11]").unwrap_err();
         let places: Vec<_> = report.frames.iter().map(|f| (f.source.as_str(), f.line, f.column)).collect();
         assert_eq!(places, [("In[1]", 3, 17), ("In[11]", 1, 1)]);
+    }
+
+    #[test]
+    fn a_closure_may_use_the_variable_that_its_method_walks() {
+        let mut session = session();
+        let set_up = "let l = [3, 1, 2]; let m = #{a: 2, l: [1, 2], add: |x| x + 1}; fn beyond(v) { v + l.len() } \
+                      let tab = table(#{a: l}); fn average() { tab[\"a\"].mean() }";
+        value(&mut session, set_up);
+        for (text, shown) in [
+            ("l.map(|v| v + l.len())", "[6, 4, 5]"),
+            ("l.map(|v| l.filter(|w| w > v).len())", "[0, 2, 1]"),
+            ("l.map(beyond)", "[6, 4, 5]"),
+            ("l.map(|v| beyond(v)) == l.map(beyond)", "true"),
+            ("l.reduce(|sum, v| sum + v * l.len(), 0)", "18"),
+            ("m.l.map(|v| v * m.a)", "[2, 4]"),
+            ("m[\"l\"].map(|v| m.add(v))", "[2, 3]"),
+            ("m.keys().map(|k| type_of(m[k]))", "[\"i64\", \"Fn\", \"array\"]"),
+            ("tab.filter(|row| row.a > tab[\"a\"].mean()).len", "1"),
+            ("tab.filter(|row| row.a > average()).len", "1"),
+            ("fn inside() { l.map(|v| v + l.len()) } inside()", "[6, 4, 5]"),
+            ("fn given(q) { q.map(|v| v + q.len()) } given(l)", "[6, 4, 5]"),
+            ("let later = |v| v + l[0];", "closure"),
+            ("l.map(later)", "[6, 4, 5]"),
+            ("l", "[3, 1, 2]"),
+        ] {
+            assert_eq!(value(&mut session, text), shown, "{text}");
+        }
+        // A method that changes its variable keeps it for itself, and says so.
+        for text in ["l.sort(|a, b| a - b + 0 * l.len())", "l.retain(|v| beyond(v) > 4)"] {
+            let report = session.eval(text, "In[2]").unwrap_err();
+            assert!(report.message.contains("the variable whose method"), "{text}: {report}");
+        }
+        assert_eq!(value(&mut session, "l.retain(|v| v > 1); l"), "[3, 2]");
+        // What a closure raises below a native method has its own place.
+        let report = session.eval("tab.filter(|row| row.a > nowhere)", "In[3]").unwrap_err();
+        assert_eq!((report.message.as_str(), report.frames[0].column), ("unknown variable `nowhere`", 26));
     }
 
     #[test]

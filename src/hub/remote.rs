@@ -58,6 +58,19 @@ impl Hub {
         }
     }
 
+    /// Repositories of models in the cache, as `org/repo`.
+    pub fn cached(&self) -> Vec<String> {
+        // Their folders are named `models--org--repo`.
+        let folders = std::fs::read_dir(&self.cache).into_iter().flatten().flatten();
+        folders.filter_map(|f| f.file_name().to_str()?.strip_prefix("models--").map(|id| id.replacen("--", "/", 1))).collect()
+    }
+
+    /// The folder that holds what the cache has of a repository's main revision.
+    pub fn cached_folder(&self, repo: &str) -> Option<PathBuf> {
+        let name = RepoName::parse(repo)?;
+        self.cached_commit(&name).map(|commit| self.snapshot(&name, &commit))
+    }
+
     /// Finds a repository, or a file or folder in it.
     pub(super) fn find(&self, name: &RepoName, work: &Work) -> Result<Place> {
         let repo = self.pin(name, work)?;

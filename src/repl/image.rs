@@ -3,6 +3,7 @@
 use crate::Result;
 use crate::figure::Figure;
 use crate::render::{self, Picture};
+use crate::script::Draw;
 use crate::work::Work;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,14 +14,24 @@ const CHUNK: usize = 4096;
 
 /// How a terminal takes pictures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
+enum Protocol {
     Kitty,
     Iterm,
     Sixel,
 }
 
+/// What draws figures in this terminal; none if it takes no pictures.
+pub(super) fn draw() -> Option<Draw> {
+    let draw: Draw = match protocol(|name| std::env::var(name).ok())? {
+        Protocol::Kitty => |figure, _, work| sequence(figure, Protocol::Kitty, work),
+        Protocol::Iterm => |figure, _, work| sequence(figure, Protocol::Iterm, work),
+        Protocol::Sixel => |figure, _, work| sequence(figure, Protocol::Sixel, work),
+    };
+    Some(draw)
+}
+
 /// What the terminal speaks, from its environment: asking it would stall those that do not answer.
-pub(super) fn protocol(variable: impl Fn(&str) -> Option<String>) -> Option<Protocol> {
+fn protocol(variable: impl Fn(&str) -> Option<String>) -> Option<Protocol> {
     let (term, program) = (variable("TERM").unwrap_or_default(), variable("TERM_PROGRAM").unwrap_or_default());
     if variable("TMUX").is_some() || term.starts_with("screen") || term.starts_with("tmux") {
         return None;
@@ -36,7 +47,7 @@ pub(super) fn protocol(variable: impl Fn(&str) -> Option<String>) -> Option<Prot
 }
 
 /// The escape sequences that show a figure.
-pub(super) fn sequence(figure: &Figure, protocol: Protocol, work: &Work) -> Result<String> {
+fn sequence(figure: &Figure, protocol: Protocol, work: &Work) -> Result<String> {
     let svg = render::svg(figure)?;
     let png = || render::png(&svg, 1.0, &figure.provenance, work);
     Ok(match protocol {

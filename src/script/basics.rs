@@ -133,6 +133,16 @@ pub(super) fn entries() -> Vec<Entry> {
             fn caught(call, value: Dynamic) -> Dynamic { Ok(caught(value)) }
         },
         entry! {
+            /// A value apart from the variable that holds it. Cells call it where a method walks a variable that its closure
+            /// reads, which Rhai refuses.
+            ///
+            /// ```rhai
+            /// let list = [1, 2, 3];
+            /// assert(copied(list).map(|x| x + list.len()) == [4, 5, 6]);
+            /// ```
+            fn copied(call, value: Dynamic) -> Dynamic { Ok(value) }
+        },
+        entry! {
             /// Fails with `message` unless `condition` holds.
             ///
             /// ```rhai
@@ -186,13 +196,14 @@ pub(super) fn entries() -> Vec<Entry> {
             }
         },
         entry! {
-            /// Shows a value as the session shows a result: text in quotes, a table with its columns, a figure as a figure.
+            /// Shows a value as the session shows a result: text in quotes, a table with its columns, a figure as a picture where
+            /// the output takes pictures and else drawn with characters. Nothing is written to a file: `save` does that.
             ///
             /// ```rhai
             /// show(#{layer: 3, share: 0.25});
             /// ```
             fn show(call, value: Dynamic) -> () {
-                call.work().print(&display::display(call.native.engine(), &value, call.host.width));
+                call.work().print(&display::result(call.host, call.native.engine(), &value)?);
                 Ok(())
             }
         },

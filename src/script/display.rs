@@ -1,5 +1,7 @@
 //! How a value is shown: the one place that `print`, `show` and the sessions use.
 
+use crate::error::Result;
+use crate::figure::Figure;
 use crate::script::Host;
 use crate::script::convert::type_name;
 use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
@@ -16,6 +18,19 @@ pub fn display(engine: &Engine, value: &Dynamic, width: usize) -> String {
     shown(engine, value, width.max(20), DEPTH)
 }
 
+/// A value as `show` and the sessions show a result: a figure drawn, above a line that says what it is; anything else as
+/// [`display`].
+///
+/// # Errors
+/// The figure cannot be drawn.
+pub fn result(host: &Host, engine: &Engine, value: &Dynamic) -> Result<String> {
+    let plain = display(engine, value, host.width);
+    match value.read_lock::<Figure>() {
+        Some(figure) => Ok(format!("{}\n{plain}", (host.draw)(&figure, host.width, &host.work)?)),
+        None => Ok(plain),
+    }
+}
+
 /// A value as `print` writes it: text as it is, everything else as [`display`] shows it.
 pub fn text(engine: &Engine, value: &Dynamic, width: usize) -> String {
     if let Some(text) = value.read_lock::<ImmutableString>() {
@@ -26,7 +41,7 @@ pub fn text(engine: &Engine, value: &Dynamic, width: usize) -> String {
 
 /// Makes `print` write arrays and maps so too: Rhai's own functions for them would be found before ours.
 pub(super) fn install(engine: &mut Engine) {
-    fn print(call: &NativeCallContext, value: Dynamic) -> Result<String, Box<EvalAltResult>> {
+    fn print(call: &NativeCallContext, value: Dynamic) -> std::result::Result<String, Box<EvalAltResult>> {
         Ok(display(call.engine(), &value, Host::of(call)?.width))
     }
     engine.register_fn("print", |call: NativeCallContext, list: Array| print(&call, list.into()));

@@ -134,9 +134,7 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
         return (0..table.len())
             .map(|row| {
                 call.work().check()?;
-                let kept = function
-                    .call_within_context::<Dynamic>(call.native, (row_map(table, row)?,))
-                    .map_err(|e| super::lower(&e))?;
+                let kept = call.run(&function, (row_map(table, row)?,))?;
                 kept.as_bool()
                     .map_err(|_| Error::input(format!("filter: the function must give true or false, not {}", describe(&kept))))
             })

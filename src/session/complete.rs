@@ -1,12 +1,15 @@
 //! Completion by context, and the signature of the call around the cursor. Nothing a user wrote is run for it.
 
 use super::{COMMANDS, Session};
+use crate::dictionary;
+use crate::hub::Hub;
 use crate::script::convert::{short_type_name, type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
 use crate::script::help::name_of;
 use crate::script::scan::{Kind, Piece, outline};
-use crate::table::Table;
+use crate::table::{Column, Table};
+use crate::work::Work;
 use rhai::{Array, Dynamic, Map, NativeCallContext, Position};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -114,10 +117,14 @@ impl Session {
                 {
                     return matching(start, inner, keys(&known).into_iter().map(|key| (key.clone(), key)));
                 }
+                let same = |name: String| (name.clone(), name);
+                if let Some(name) = before.strip_suffix(',').and_then(|before| argument_of(before, "load_sae")) {
+                    return matching(start, inner, saes_of(name).into_iter().map(same));
+                }
                 let mut found = files(start, inner);
                 if let Some("load_model" | "load_sae" | "list_saes") = before.strip_suffix('(').map(last_name) {
-                    let names = cached_models().into_iter().chain(["demo".to_string()]);
-                    found.candidates.extend(matching(start, inner, names.map(|name| (name.clone(), name))).candidates);
+                    let names = Hub::from_env().cached().into_iter().chain(["demo".to_string()]);
+                    found.candidates.extend(matching(start, inner, names.map(same)).candidates);
                     found.candidates.sort();
                 }
                 found
@@ -455,13 +462,27 @@ fn files(start: usize, path: &str) -> Completion {
     matching(start, path, names.collect::<Vec<_>>())
 }
 
-/// Models in the Hugging Face cache: its folders are named `models--org--name`.
-fn cached_models() -> Vec<String> {
-    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache/huggingface"));
-    let Some(cache) = std::env::var_os("HF_HOME").map(PathBuf::from).or_else(home) else { return Vec::new() };
-    let folders = std::fs::read_dir(cache.join("hub")).into_iter().flatten().flatten();
-    let ids = folders.filter_map(|f| f.file_name().to_str()?.strip_prefix("models--").map(|id| id.replacen("--", "/", 1)));
-    ids.collect()
+/// The text that is the only argument so far of a call of `function`, at the end of a text.
+fn argument_of<'t>(before: &'t str, function: &str) -> Option<&'t str> {
+    let open = innermost(before).filter(|open| last_name(&before[..*open]) == function)?;
+    before[open + 1..].trim().strip_prefix('"')?.strip_suffix('"').filter(|name| !name.contains('"'))
+}
+
+/// The SAEs in the demo, in a folder, or in what the cache has of a repository: nothing is fetched for a completion.
+fn saes_of(name: &str) -> Vec<String> {
+    let here = name == "demo" || Path::new(name).exists();
+    let place = if here { Some(name.into()) } else { Hub::from_env().cached_folder(name) };
+    let listed = place.and_then(|place: PathBuf| {
+        let table = dictionary::list_saes(&place.display().to_string(), &Work::silent(1).ok()?).ok()?;
+        match table.column("path").ok()? {
+            Column::Text(paths) => Some(paths.to_vec()),
+            _ => None,
+        }
+    });
+    let whole = listed.unwrap_or_default();
+    // In a bundle the folder of SAEs need not be named.
+    let inner: Vec<String> = whole.iter().filter_map(|path| path.strip_prefix("saes/").map(String::from)).collect();
+    if inner.is_empty() { whole } else { inner }
 }
 
 /// The kind of value that an entry gives, as [`type_name`] names kinds.
@@ -523,6 +544,7 @@ mod tests {
             ("unembed(d, model, #{k: 3, fold|", "fold_norm: "),
             ("plot::histogram(t, #{ bi|", "bins: "),
             ("load_model(\"de|", "demo"),
+            ("let s = load_sae(\"demo\", \"blocks.2.hook_r|", "blocks.2.hook_resid_post"),
             (":hist|", ":history"),
             (":session l|", "load "),
             (":timeit alp|", "alpha"),

@@ -1,12 +1,14 @@
 //! What the names in a cell mean beyond Rhai's own rules: functions see the session's variables, `f(x)` calls the closure
-//! that the variable `f` holds, and whatever `catch (e)` catches has a message, a kind and a line.
+//! that the variable `f` holds, `list.map(|x| x / list.len())` may use the list that it walks, and whatever `catch (e)`
+//! catches has a message, a kind and a line.
 //!
 //! Only variables that some function mentions are shared with functions; all others run at the engine's own speed. The
-//! other two are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
+//! other three are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
 //! text back to what the user wrote.
 
 use crate::script::scan::{Kind, outline};
-use rhai::{AST, ASTNode, Dynamic, Engine, EvalContext, Expr, FnPtr, Ident, ImmutableString, Position, Scope, Stmt};
+use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
+use rhai::{Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -32,21 +34,27 @@ impl Shared {
         let shared = self.clone();
         // Marked so because Rhai may change it, not because it will go.
         #[allow(deprecated)]
-        engine.on_var(move |name, index, context| Ok(if index > 0 { None } else { shared.answer(name, context) }));
+        engine.on_var(move |name, index, context| if index > 0 { Ok(None) } else { shared.answer(name, context) });
     }
 
     /// The value of a name that has no place in the scope of the running function.
-    fn answer(&self, name: &str, mut context: EvalContext) -> Option<Dynamic> {
+    fn answer(&self, name: &str, mut context: EvalContext) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
         if let Some(name) = name.strip_prefix(SHARE) {
             self.share(context.scope_mut(), name);
-            return Some(Dynamic::UNIT);
+            return Ok(Some(Dynamic::UNIT));
         }
         if context.scope().contains(name) {
-            return None;
+            return Ok(None);
         }
         let inner = self.read();
-        let value = inner.values.get(name)?;
-        context.source().is_some_and(|source| inner.cells.contains(source)).then(|| value.clone())
+        let seen = || context.source().is_some_and(|source| inner.cells.contains(source));
+        match inner.values.get(name).filter(|_| seen()) {
+            // A method that changes it is at work: Rhai panics on some ways to read it now.
+            Some(value) if value.is_shared() && value.is_locked() => {
+                Err(EvalAltResult::ErrorDataRace(name.into(), Position::NONE).into())
+            }
+            value => Ok(value.cloned()),
+        }
     }
 
     /// Makes a variable seen by functions. A constant is copied: it stays what it is.
@@ -150,7 +158,7 @@ impl Edits {
     /// What a cell needs, by its parsed parts. `is_function` knows the names of functions outside the cell.
     pub(super) fn new(text: &str, parts: &[AST], scope: &Scope, is_function: impl Fn(&str) -> bool) -> Self {
         let lines: Vec<&str> = text.split('\n').collect();
-        let Read { calls, catches, declared } = read(parts);
+        let Read { calls, catches, declared, walked, captured } = read(parts);
         let functions: BTreeSet<&str> = parts.iter().flat_map(AST::iter_functions).map(|f| f.name).collect();
         let parameters: BTreeSet<&str> = parts.iter().flat_map(AST::iter_functions).flat_map(|f| f.params).collect();
         let mut edits = Vec::new();
@@ -167,6 +175,16 @@ impl Edits {
             if let (Some(line), Some(column)) = (position.line(), position.position()) {
                 let new = format!("{name}=caught({name});");
                 edits.push(Edit { line, column: column + 1, old: 0, new, stands_for: column });
+            }
+        }
+        let mentioned: BTreeSet<_> = parts.iter().flat_map(mentioned).collect();
+        for (name, position) in walked {
+            let shared = || scope.get(&name).is_some_and(Dynamic::is_shared);
+            if (captured.contains(&name) || mentioned.contains(&name) || shared())
+                && let (Some(line), Some(column)) = (position.line(), position.position())
+            {
+                let (old, new) = (name.chars().count(), format!("copied({name})"));
+                edits.push(Edit { line, column, old, new, stands_for: column });
             }
         }
         edits.sort_by_key(|edit| (edit.line, edit.column));
@@ -250,6 +268,30 @@ struct Read {
     catches: Vec<(ImmutableString, Position)>,
     /// Declared variables, and whether they hold a closure that the whole cell sees.
     declared: BTreeMap<ImmutableString, bool>,
+    /// Variables that a method walks with a closure, and their places.
+    walked: Vec<(ImmutableString, Position)>,
+    /// Variables that closures use.
+    captured: BTreeSet<ImmutableString>,
+}
+
+/// Methods that call a closure for each element and change nothing. Rhai keeps a variable locked while its method runs, so
+/// that a closure, or a function that it calls, cannot read it.
+const WALKING: &[&str] =
+    &["map", "filter", "reduce", "reduce_rev", "all", "some", "find", "find_map", "index_of", "zip", "order", "group_by"];
+
+/// Methods between a variable and one that walks, which change nothing either.
+const READING: &[&str] = &["keys", "values", "to_array", "head", "tail", "select", "extract"];
+
+/// Whether a chain of properties and methods comes to one that walks.
+fn walks(chain: &Expr) -> bool {
+    match chain {
+        Expr::MethodCall(call, _) => WALKING.contains(&call.name.as_str()),
+        Expr::Dot(link, flags, _) | Expr::Index(link, flags, _) => {
+            let changes = |link: &Expr| matches!(link, Expr::MethodCall(call, _) if !READING.contains(&call.name.as_str()));
+            walks(&link.lhs) || (!flags.contains(ASTFlags::BREAK) && !changes(&link.lhs) && walks(&link.rhs))
+        }
+        _ => false,
+    }
 }
 
 fn read(parts: &[AST]) -> Read {
@@ -270,6 +312,16 @@ fn read(parts: &[AST]) -> Read {
                 let closure = path.len() == 1 && is_closure(&declaration.1);
                 *found.declared.entry(declaration.0.name.clone()).or_insert(false) |= closure;
             }
+            Some(ASTNode::Expr(Expr::Dot(chain, flags, _) | Expr::Index(chain, flags, _))) => {
+                if let Expr::Variable(name, _, position) = &chain.lhs
+                    && name.2.is_empty()
+                    && !flags.contains(ASTFlags::BREAK)
+                    && walks(&chain.rhs)
+                {
+                    found.walked.push((name.1.clone(), *position));
+                }
+            }
+            Some(ASTNode::Stmt(Stmt::Share(names))) => found.captured.extend(names.iter().map(|(ident, _)| ident.name.clone())),
             Some(ASTNode::Stmt(Stmt::For(flow, _))) => {
                 for ident in flow.1.iter().chain([&flow.0]) {
                     found.declared.entry(ident.name.clone()).or_insert(false);

@@ -210,7 +210,10 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
         EvalAltResult::ErrorParsing(ParseErrorType::BadInput(LexError::Runtime(text)), _) if text == TOO_DEEP => {
             (Kind::Limit, text, Vec::new())
         }
-        EvalAltResult::ErrorParsing(what, _) => input(first_lower(&what.to_string()), Vec::new()),
+        EvalAltResult::ErrorParsing(what, _) => {
+            let help = fault.filter(|fault| calls_an_element(fault)).map(|_| "a closure in an array is called by `.call(…)`");
+            input(first_lower(&what.to_string()), help.map(String::from).into_iter().collect())
+        }
         EvalAltResult::ErrorVariableNotFound(name, _) => {
             let help = suggest::variable(known, &name);
             input(format!("unknown variable `{name}`"), help)
@@ -242,9 +245,12 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
             if !wanted.is_empty() && !given.is_empty() =>
         {
             let (wanted, given) = (short_type_name(&wanted), short_type_name(&given));
-            let truth = wanted == "bool" && given == "Tensor";
-            let help = truth.then(|| "a condition needs one truth value: t.any() or t.all()".to_string());
-            input(format!("expected {wanted}, found {given}"), help.into_iter().collect())
+            let help = match (wanted.as_str(), given.as_str()) {
+                ("bool", "Tensor") => Some("a condition needs one truth value: t.any() or t.all()"),
+                ("integer", "range") => Some("a part of an array is list.extract(a..b), of a text text.sub_string(a..b)"),
+                _ => None,
+            };
+            input(format!("expected {wanted}, found {given}"), help.map(String::from).into_iter().collect())
         }
         EvalAltResult::ErrorDataRace(..) => input(
             "the closure uses the variable whose method it is given to".into(),
@@ -289,6 +295,12 @@ fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String
 fn is_method(fault: &Frame) -> bool {
     let before: String = fault.text.chars().take(fault.column - 1).collect();
     before.trim_end().ends_with(['.'])
+}
+
+/// The fault is the bracket of `list[0](…)`.
+fn calls_an_element(fault: &Frame) -> bool {
+    let before: String = fault.text.chars().take(fault.column - 1).collect();
+    before.trim_end().ends_with(']') && fault.text.chars().nth(fault.column - 1) == Some('(')
 }
 
 /// Rhai's messages begin with a capital, ours do not.
