@@ -7,12 +7,13 @@
 //! * `product`: the open core. * `tokens`: directions against the vocabulary. * `semantics`: which of them name a family
 //!   of tokens, beside a null. * `attention`: directions as queries and keys of a head. * `ov`: what a head writes.
 //! * `populations`: two samples beside each other.
-//! * `heads`: directions as a head reads them. * `common`: what the result tables share.
+//! * `circuits`: heads as maps of the residual stream. * `heads`: directions as a head reads them. * `common`: what the result tables share.
 //!
 //! The docs of options carry the evidence tags of METHODS.md: `[TEXT]` the paper's own text, `[CODE]` public code,
 //! `[3RD]` somebody's summary of the paper, `[FIELD]` common practice, `[INFER]` our choice.
 
 mod attention;
+mod circuits;
 mod common;
 mod heads;
 mod ov;
@@ -22,6 +23,7 @@ mod semantics;
 mod tokens;
 
 pub use attention::{AttentionOptions, AttentionScores, Base, Distances, QkNorm, attention_matrix, attention_scores};
+pub use circuits::{Circuit, CircuitOptions, Input, composition, composition_matrix, head_svd};
 pub use common::Side;
 pub use heads::{Scaling, Temperature};
 pub use ov::{CopyingOptions, OvOptions, OvScale, OvScores, OvWriteOptions, copying, ov_scores, ov_write};

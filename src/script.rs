@@ -15,6 +15,7 @@ pub mod scan;
 
 mod analyses;
 mod basics;
+mod circuits;
 mod dictionaries;
 mod figures;
 mod files;
@@ -129,6 +130,7 @@ pub fn entries() -> &'static [Entry] {
             dictionaries::entries(),
             training::entries(),
             analyses::entries(),
+            circuits::entries(),
             tables::entries(),
             figures::entries(),
             files::entries(),

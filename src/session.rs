@@ -369,13 +369,10 @@ impl Session {
     /// whole.
     fn parse(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
         let cell = self.cell_text(text, part, name)?;
-        let mut read = names::parts(&cell).map(|part| self.compile(&part, name)).collect::<Result<Vec<AST>, _>>()?;
+        let ast = self.compile(&cell, name)?;
         closed(&cell).map_err(|error| Box::new(self.report(error, name)))?;
-        let edits = Edits::new(&cell, &read, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
-        if edits.is_empty()
-            && read.len() == 1
-            && let Some(ast) = read.pop()
-        {
+        let edits = Edits::new(&cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
+        if edits.is_empty() {
             return Ok((ast, cell));
         }
         let edited = edits.apply(&cell);
@@ -385,7 +382,7 @@ impl Session {
     }
 
     fn compile(&self, text: &str, name: &str) -> Result<AST, Box<Report>> {
-        match self.engine.compile_with_scope(&self.scope, text) {
+        match names::compile(&self.engine, &self.scope, text) {
             Ok(mut ast) => {
                 ast.set_source(name);
                 Ok(ast)
@@ -622,7 +619,7 @@ mod tests {
             ("tab.filter(|row| row.a > average()).len", "1"),
             ("fn inside() { l.map(|v| v + l.len()) } inside()", "[6, 4, 5]"),
             ("fn given(q) { q.map(|v| v + q.len()) } given(l)", "[6, 4, 5]"),
-            ("let later = |v| v + l[0];", "closure"),
+            ("let later = |v| v + l[0];", ""),
             ("l.map(later)", "[6, 4, 5]"),
             ("l", "[3, 1, 2]"),
         ] {

@@ -8,7 +8,7 @@
 
 use crate::script::scan::{Kind, outline};
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
-use rhai::{Position, Scope, Stmt};
+use rhai::{ParseError, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -155,12 +155,12 @@ struct Edit {
 pub(super) struct Edits(Vec<Edit>);
 
 impl Edits {
-    /// What a cell needs, by its parsed parts. `is_function` knows the names of functions outside the cell.
-    pub(super) fn new(text: &str, parts: &[AST], scope: &Scope, is_function: impl Fn(&str) -> bool) -> Self {
+    /// What a cell needs. `is_function` knows the names of functions outside the cell.
+    pub(super) fn new(text: &str, ast: &AST, scope: &Scope, is_function: impl Fn(&str) -> bool) -> Self {
         let lines: Vec<&str> = text.split('\n').collect();
-        let Read { calls, catches, declared, walked, captured } = read(parts);
-        let functions: BTreeSet<&str> = parts.iter().flat_map(AST::iter_functions).map(|f| f.name).collect();
-        let parameters: BTreeSet<&str> = parts.iter().flat_map(AST::iter_functions).flat_map(|f| f.params).collect();
+        let Read { calls, catches, declared, walked, captured } = read(ast);
+        let functions: BTreeSet<&str> = ast.iter_functions().map(|f| f.name).collect();
+        let parameters: BTreeSet<&str> = ast.iter_functions().flat_map(|f| f.params).collect();
         let mut edits = Vec::new();
         for (name, position, empty) in calls {
             let name = name.as_str();
@@ -177,7 +177,7 @@ impl Edits {
                 edits.push(Edit { line, column: column + 1, old: 0, new, stands_for: column });
             }
         }
-        let mentioned: BTreeSet<_> = parts.iter().flat_map(mentioned).collect();
+        let mentioned = mentioned(ast);
         for (name, position) in walked {
             let shared = || scope.get(&name).is_some_and(Dynamic::is_shared);
             if (captured.contains(&name) || mentioned.contains(&name) || shared())
@@ -294,9 +294,9 @@ fn walks(chain: &Expr) -> bool {
     }
 }
 
-fn read(parts: &[AST]) -> Read {
+fn read(ast: &AST) -> Read {
     let mut found = Read::default();
-    let mut visit = |path: &[ASTNode]| {
+    ast.walk(&mut |path: &[ASTNode]| {
         match path.last() {
             Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)))
                 if call.namespace.is_empty() && call.op_token.is_none() && !call.capture_parent_scope =>
@@ -330,19 +330,28 @@ fn read(parts: &[AST]) -> Read {
             _ => {}
         }
         true
-    };
-    for ast in parts {
-        ast.walk(&mut visit);
-    }
+    });
     found
 }
 
 /// Bytes of a part of a long script.
 const PART: usize = 8 << 10;
 
-/// A cell in parts that are read one by one, each with empty lines for what is above it: Rhai's parser compares every name
+/// A parsed text.
+///
+/// # Errors
+/// What Rhai says of it.
+pub(super) fn compile(engine: &Engine, scope: &Scope, text: &str) -> Result<AST, ParseError> {
+    let mut whole = AST::empty();
+    for part in parts(text) {
+        whole.combine(engine.compile_with_scope(scope, part)?);
+    }
+    Ok(whole)
+}
+
+/// A text in parts that are read one by one, each with empty lines for what is above it: Rhai's parser compares every name
 /// with all functions before it, so that reading a long script whole takes time quadratic in its length.
-pub(super) fn parts(text: &str) -> impl Iterator<Item = String> {
+fn parts(text: &str) -> impl Iterator<Item = String> {
     let (mut cuts, mut depth, mut comment) = (vec![0], 0usize, None);
     let pieces = if text.len() > PART { outline(text).pieces } else { Vec::new() };
     for (kind, range) in pieces {
@@ -410,7 +419,7 @@ mod tests {
         let mut engine = Engine::new();
         engine.set_optimization_level(rhai::OptimizationLevel::None);
         let text = "let f = |x| x;\n  \"ü\" + f(1) + f (f(2)); g(h());\ntry { f() } catch (e) { e }";
-        let edits = Edits::new(text, &[engine.compile(text).unwrap()], &Scope::new(), |_| false);
+        let edits = Edits::new(text, &engine.compile(text).unwrap(), &Scope::new(), |_| false);
         let edited = edits.apply(text);
         assert_eq!(
             edited,
@@ -433,9 +442,9 @@ mod tests {
         let text: String = (0..2000).map(function).collect();
         let parts: Vec<String> = parts(&text).collect();
         assert!(parts.len() > 5 && parts.iter().all(|part| part.trim_start().len() < 2 * PART));
-        let asts: Vec<AST> = parts.iter().map(|part| Engine::new().compile(part).unwrap()).collect();
-        assert_eq!(asts.iter().map(|ast| ast.iter_functions().count()).sum::<usize>(), 2000);
-        let edits = Edits::new(&text, &asts, &Scope::new(), |_| false);
+        let ast = compile(&Engine::new(), &Scope::new(), &text).unwrap();
+        assert_eq!(ast.iter_functions().count(), 2000);
+        let edits = Edits::new(&text, &ast, &Scope::new(), |_| false);
         assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,"));
     }
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod analyses;
+mod circuits;
 mod demo;
 mod dictionaries;
 mod formats;
