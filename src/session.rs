@@ -732,6 +732,14 @@ mod tests {
             ("m + 1", "`+` is not defined between map and integer", ""),
             ("let v = 3; v(1)", "this is called as a function, but it is integer", ""),
             ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> f64`"),
+            ("fresh = 5", "unknown variable `fresh`", "a new variable is declared first: `let fresh = …`"),
+            ("True", "unknown variable `True`", "for `True` write `true`"),
+            ("let p = 'abc';", "invalid character: 'abc'", "text stands in double quotes"),
+            ("def g(x)", "expecting ';' to terminate this statement", "for `def` write `fn name(x) { x + 1 }`"),
+            ("if m: 1", "expecting '{' to start a statement block", "blocks stand in braces"),
+            ("m[0, 1]", "expecting ']' for a matching [ in this index expression", "several indices at once"),
+            ("[1][0](2)", "expecting ';' to terminate this statement", "a closure in an array"),
+            ("[1, 2][0..1]", "expected integer, found range", "a part of an array is list.extract(a..b)"),
             ("import \"std/experiment\" as e;", "there is no `std/experiment` in the library", "did you mean `std/experiments`?"),
         ] {
             let report = session.eval(text, "In[2]").unwrap_err();

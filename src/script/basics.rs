@@ -291,7 +291,7 @@ pub(super) fn install(engine: &mut Engine) {
 }
 
 /// Bytes that one call of Rhai's own functions may take: larger data belong into tensors.
-const ALLOCATION: usize = 1 << 30;
+const ALLOCATION: usize = 64 << 20;
 
 /// Rhai's functions that allocate as much as their argument says. An allocation that fails would end the process.
 fn install_bounded(engine: &mut Engine) {
@@ -301,7 +301,7 @@ fn install_bounded(engine: &mut Engine) {
         if len <= ALLOCATION / each.max(1) {
             return Ok(len);
         }
-        let error = Error::limit(format!("`{}`: a length of {len} takes more than 1 GiB", call.fn_name()));
+        let error = Error::limit(format!("`{}`: a length of {len} takes more than 64 MiB", call.fn_name()));
         Err(raise(error.help("large data belong into tensors: `zeros([n])`"), call.call_position()))
     }
     fn pad_text(text: &mut ImmutableString, len: usize, padding: &str) {

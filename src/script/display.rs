@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::figure::Figure;
 use crate::script::Host;
 use crate::script::convert::type_name;
-use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
+use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use unicode_width::UnicodeWidthStr;
 
 /// Lines of a list or map that is too long for one line.
@@ -55,6 +55,11 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
         }
         let item = |i: usize, room: usize| items.get(i).map_or_else(String::new, |v| shown(engine, v, room, depth - 1));
         return list("[", "]", items.len(), width, item);
+    }
+    if let Some(bytes) = value.read_lock::<Blob>() {
+        let more = if bytes.len() > LINES { " …" } else { "" };
+        let first: Vec<String> = bytes.iter().take(LINES).map(|byte| format!("{byte:02x}")).collect();
+        return format!("{} bytes [{}{more}]", bytes.len(), first.join(" "));
     }
     if let Some(map) = value.read_lock::<Map>() {
         if depth == 0 {

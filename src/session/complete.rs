@@ -234,11 +234,12 @@ impl Session {
             match entry.form {
                 Form::Getter => names.push((entry.name.into(), entry.signature())),
                 Form::Method => names.push((format!("{}(", entry.name), entry.signature())),
+                Form::Function if entry.namespace.is_none() => names.push((format!("{}(", entry.name), entry.signature())),
                 _ => {}
             }
         }
-        let natives =
-            self.native.iter().filter(|f| f.first == kind && !names.iter().any(|(n, _)| n.trim_end_matches('(') == f.name));
+        let known = |name: &str| hidden.contains(&name) || names.iter().any(|(n, _)| n.trim_end_matches('(') == name);
+        let natives = self.native.iter().filter(|f| f.first == kind && !known(&f.name));
         let natives: Vec<_> = natives.map(|f| (format!("{}(", f.name), f.signature.clone())).collect();
         names.extend(natives);
         names

@@ -211,11 +211,11 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
             (Kind::Limit, text, Vec::new())
         }
         EvalAltResult::ErrorParsing(what, _) => {
-            let help = fault.filter(|fault| calls_an_element(fault)).map(|_| "a closure in an array is called by `.call(…)`");
-            input(first_lower(&what.to_string()), help.map(String::from).into_iter().collect())
+            let help = fault.and_then(|fault| suggest::syntax(&what, fault));
+            input(first_lower(&what.to_string()), help.into_iter().collect())
         }
         EvalAltResult::ErrorVariableNotFound(name, _) => {
-            let help = suggest::variable(known, &name);
+            let help = suggest::variable(known, &name, fault);
             input(format!("unknown variable `{name}`"), help)
         }
         EvalAltResult::ErrorModuleNotFound(name, _) => input(format!("unknown module `{name}`"), suggest::module(known, &name)),
@@ -295,12 +295,6 @@ fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String
 fn is_method(fault: &Frame) -> bool {
     let before: String = fault.text.chars().take(fault.column - 1).collect();
     before.trim_end().ends_with(['.'])
-}
-
-/// The fault is the bracket of `list[0](…)`.
-fn calls_an_element(fault: &Frame) -> bool {
-    let before: String = fault.text.chars().take(fault.column - 1).collect();
-    before.trim_end().ends_with(']') && fault.text.chars().nth(fault.column - 1) == Some('(')
 }
 
 /// Rhai's messages begin with a capital, ours do not.
