@@ -158,7 +158,7 @@ impl Session {
         let sources = Sources::default();
         engine.set_module_resolver(Modules::new(given.folder, sources.clone()));
         script::install(&mut engine, host.clone());
-        stack::guard(&mut engine, work);
+        stack::guard(&mut engine, &work);
         let shared = Shared::default();
         shared.install(&mut engine);
         let global = engine.new_global_runtime_state();
@@ -733,6 +733,7 @@ mod tests {
             ("let v = 3; v(1)", "this is called as a function, but it is integer", ""),
             ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> f64`"),
             ("fresh = 5", "unknown variable `fresh`", "a new variable is declared first: `let fresh = …`"),
+            ("[1, 2].mean()", "array has no method `mean`", "a Tensor has it: `tensor(list).mean(…)`"),
             ("True", "unknown variable `True`", "for `True` write `true`"),
             ("let p = 'abc';", "invalid character: 'abc'", "text stands in double quotes"),
             ("def g(x)", "expecting ';' to terminate this statement", "for `def` write `fn name(x) { x + 1 }`"),

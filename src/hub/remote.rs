@@ -566,4 +566,18 @@ mod tests {
         assert_eq!((hub.endpoint.as_str(), hub.offline), ("http://mirror", true));
         assert!(with(&[("XDG_CACHE_HOME", "/x")]).cache.ends_with("huggingface/hub"));
     }
+
+    #[test]
+    fn the_cache_says_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = dir.path().join("models--org--some-model");
+        std::fs::create_dir_all(repo.join("snapshots/abc")).unwrap();
+        std::fs::create_dir_all(repo.join("refs")).unwrap();
+        std::fs::write(repo.join("refs/main"), "abc").unwrap();
+        std::fs::create_dir_all(dir.path().join("datasets--org--texts")).unwrap();
+        let hub = Hub::new("http://nowhere", dir.path());
+        assert_eq!(hub.cached(), ["org/some-model"]);
+        assert_eq!(hub.cached_folder("org/some-model"), Some(repo.join("snapshots/abc")));
+        assert_eq!(hub.cached_folder("org/other"), None);
+    }
 }

@@ -152,7 +152,14 @@ pub(super) fn function(known: &Known<'_>, signature: &str, is_method: bool) -> E
             (true, Some(of)) => format!("{of} has no method `{name}`"),
             _ => format!("unknown function `{name}`"),
         };
-        return (message, if is_method { methods(types.first()) } else { Vec::new() });
+        let of_tensors = |e: &Entry| e.form == Form::Method && e.name == name && e.params[0].kind == "Tensor";
+        return match (is_method, types.first().map(String::as_str)) {
+            (true, Some("array")) if entries().iter().any(of_tensors) => {
+                (message, vec![format!("a Tensor has it: `tensor(list).{name}(…)`")])
+            }
+            (true, first) => (message, methods(first)),
+            _ => (message, Vec::new()),
+        };
     };
     let mut signatures: Vec<String> =
         functions.iter().filter(|f| f.name == near).filter(fits).map(|f| f.signature.clone()).collect();
@@ -221,7 +228,7 @@ fn operators(name: &str) -> Vec<String> {
     if ways.is_empty() { Vec::new() } else { vec![format!("it is defined as {}", alternatives(&ways))] }
 }
 
-fn methods(of: Option<&String>) -> Vec<String> {
+fn methods(of: Option<&str>) -> Vec<String> {
     // Only native types have methods of ours worth a list; Rhai's own are written small.
     let Some(of) = of.filter(|of| of.starts_with(char::is_uppercase)) else { return Vec::new() };
     let mut names: Vec<&str> = entries()

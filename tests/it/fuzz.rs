@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use saerepl::script::declare::{Entry, Form};
 use saerepl::script::entries;
-use saerepl::session::{Session, SessionOptions};
+use saerepl::session::{Answer, Outcome, Session, SessionOptions};
 use saerepl::work::Work;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -205,6 +205,36 @@ const RHAI: &[(&str, &[&str])] = &[
     ("type_of", &["any"]),
 ];
 
+/// What can be assigned to.
+const PLACES: &[&str] = &[
+    "x",
+    "y",
+    "list[0]",
+    "list[-1]",
+    "list[9]",
+    "m.a",
+    "m[\"new\"]",
+    "m.b.c",
+    "m.b",
+    "t[0]",
+    "t",
+    "t[0..1]",
+    "t[t > 0]",
+    "v[2]",
+    "v[-9]",
+    "t.T",
+    "tab.a",
+    "tab[\"a\"]",
+    "fig.title",
+    "fig.bins",
+    "fig[\"width\"]",
+    "model.cfg",
+    "d.name",
+    "f",
+    "ans",
+    "Out",
+];
+
 /// Writes cells. Every piece is well formed; its kind is the one asked for, but not always.
 struct Writer<'r> {
     rng: &'r mut ChaCha8Rng,
@@ -297,7 +327,17 @@ impl Writer<'_> {
 
     /// An operator, a property, an index, or a call that promises the kind, or of any kind if none does.
     fn result(&mut self, kind: &str, depth: usize) -> String {
-        match self.below(10) {
+        match self.below(11) {
+            10 => {
+                // A method that walks a variable with a closure that uses it, or a function that does.
+                let name = self.one_of(&["list", "m.b", "m", "tab", "t"]);
+                let between = self.one_of(&["", "", ".keys()", ".values()", ".to_array()", "[0]"]);
+                let method =
+                    self.one_of(&["map", "filter", "reduce", "some", "find", "all", "sort", "retain", "for_each", "index_of"]);
+                let body = self.value("any", depth);
+                let used = self.one_of(&["list.len()", "m.a", "tab.len", "g(1)", "f(e)", "h(e)", "x"]);
+                format!("{name}{between}.{method}(|e| [{used}, {body}])")
+            }
             0 => {
                 let operator = self.one_of(&["+", "-", "*", "/", "%", "**", "@", "==", "<", ">=", "&", "|", "&&", "??", "<<"]);
                 format!("({} {operator} {})", self.value(kind, depth), self.value(kind, depth))
@@ -360,8 +400,7 @@ impl Writer<'_> {
                 format!("{word}{name} = {};", self.value(kind, 2))
             }
             4 => {
-                let (place, operator) =
-                    (self.one_of(&["x", "y", "list[0]", "m.a", "t[0]", "t", "m.b.c"]), self.one_of(&["=", "+=", "*="]));
+                let (place, operator) = (self.one_of(PLACES), self.one_of(&["=", "+=", "*="]));
                 format!("{place} {operator} {};", self.value("number", 2))
             }
             5 => format!(
@@ -377,6 +416,30 @@ impl Writer<'_> {
                 format!("switch {} {{ 1 => {}, _ => {} }}", self.value("integer", 1), self.value("any", 2), self.value("any", 2))
             }
             _ => format!("let c = |a| {{ {} a }}; c({});", self.statement(below), self.value("any", 1)),
+        }
+    }
+
+    /// A line that is no Rhai; what it writes goes below `folder`.
+    fn command(&mut self, folder: &std::path::Path) -> String {
+        let folder = folder.display();
+        let name = self.callable[self.rng.random_range(0..self.callable.len())].path();
+        match self.below(12) {
+            0 => format!("?{name}"),
+            1 => format!("{}?", self.one_of(TOKENS)),
+            2 => format!("??{}", self.one_of(&["f", "g", "h", "unembed", "c", ""])),
+            3 => ":vars".into(),
+            4 => format!(":time {}", self.cell().replace('\n', " ")),
+            5 => format!(":save {folder}/saved"),
+            6 => format!(":session save {folder}/kept"),
+            7 => format!(":session load {folder}/kept"),
+            8 => {
+                // An error leaves the file of an earlier round, which will do.
+                let _ = std::fs::write(format!("{folder}/run.rhai"), self.cell());
+                format!(":run {folder}/run.rhai {}", self.one_of(&["", "k=1", "k"]))
+            }
+            9 => format!(":history {}", self.one_of(TOKENS)),
+            10 => self.one_of(&[":help", ":clear", ":timeit", ":session", ":", "?", "!", ":nonsense"]),
+            _ => format!(":{}", self.one_of(TOKENS)),
         }
     }
 
@@ -416,7 +479,8 @@ fn variable<T: std::str::FromStr>(name: &str, default: T) -> T {
 
 const SET_UP: &str = "let x = 3; let y = 2.5; let t = randn([2, 3]); let s = randn([3, 3]); let v = randn([5]); \
                       let m = #{a: 1, b: #{c: 2}}; let list = [1, 2]; let tab = table(#{a: [1, 2]}); fn f(a) { a } \
-                      fn g(a) { a + x } let h = |a| a; let model = load_model(\"demo\"); \
+                      fn g(a) { a + x } let h = |a| a; let fig = plot::histogram(v); \
+                      import \"std/experiments\" as exp; let model = load_model(\"demo\"); \
                       let d = mlp_neurons(model, 1).select([0, 2, 5]);";
 
 #[test]
@@ -452,17 +516,28 @@ fn random_tokens_leave_the_session_whole() {
     let callable: Vec<&Entry> = entries().iter().filter(calls).filter(|e| !e.name.starts_with("load_")).collect();
     let (mut cells, mut values, mut interrupted) = (0u64, 0u64, 0u64);
     while now.elapsed() < until {
-        let text = Writer { rng: &mut rng, callable: &callable }.cell();
+        let mut writer = Writer { rng: &mut rng, callable: &callable };
+        let is_command = writer.below(25) == 0;
+        let text = if is_command { writer.command(folder.path()) } else { writer.cell() };
         running.lock().unwrap().clone_from(&text);
         began.store(now.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
         let cursor = text.char_indices().nth(rng.random_range(0..text.chars().count())).map_or(0, |(byte, _)| byte);
         session.complete(&text, cursor);
         session.signatures(&text, cursor);
         session.is_incomplete(&text);
-        match session.cell(&text) {
+        let outcome = match is_command && session.is_command(&text) {
+            true => session.command(&text).map(|answer| match answer {
+                Answer::Value(_, outcome) => outcome,
+                _ => Outcome::default(),
+            }),
+            false => session.cell(&text),
+        };
+        match outcome {
             Ok(outcome) => {
                 if let Some(value) = outcome.value {
                     session.display(&value);
+                    // A figure may have nothing to draw.
+                    let _ = session.show(&value);
                     values += 1;
                 }
             }
