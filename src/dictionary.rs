@@ -34,6 +34,7 @@ use crate::compute;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::Ids;
+use crate::provenance::fingerprint;
 use crate::tensor::Tensor;
 use crate::work::Work;
 use serde_json::{Map, Value as Json, json};
@@ -269,6 +270,16 @@ impl Dictionary {
         compute::row_norms(&self.0.w_dec, None, work)
     }
 
+    /// True for copies of the same dictionary.
+    pub fn is(&self, other: &Dictionary) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// True for an MLP's own neurons: they fire as the model's hook says, not as an encoder does.
+    pub fn is_neurons(&self) -> bool {
+        self.0.format == "neurons"
+    }
+
     // ---- ids ----------------------------------------------------------------------------------------------------
 
     /// The id of a position: its number in the dictionary that it was selected from.
@@ -311,6 +322,20 @@ impl Dictionary {
             Ids::Range(..) => Ok(ids.into_iter().filter_map(|id| self.position(id).ok()).collect()),
             Ids::List(_) => ids.into_iter().map(|id| self.position(id)).collect(),
         }
+    }
+
+    /// Tells these directions from others: a hash of some rows of W_dec and of the ids.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        const ROWS: usize = 64;
+        let n = self.n();
+        let mut bytes: Vec<u8> = self.ids().into_iter().flat_map(usize::to_le_bytes).collect();
+        for row in 0..ROWS.min(n) {
+            bytes.extend(self.0.w_dec.row(row * n / ROWS.min(n))?.into_iter().flat_map(f32::to_le_bytes));
+        }
+        Ok(fingerprint(bytes))
     }
 
     // ---- descriptions -------------------------------------------------------------------------------------------

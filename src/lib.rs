@@ -8,11 +8,11 @@
 //! | 12 | `batch`, `repl` | a way in: turns input into cells, outcomes into what a person sees |
 //! | 11 | [`session`] | one engine, one scope; evaluates a cell and returns an outcome |
 //! | 10 | [`script`] | Rhai bindings and nothing else |
-//! | 9 | [`render`] | a table or figure → text, SVG, PNG |
+//! | 9 | [`render`] | a table, figure or page → text, SVG, PNG, HTML |
 //! | 8 | [`analysis`], [`training`] | the science; training of SAEs |
 //! | 7 | [`dictionary`] | directions that read from and write to a place in a model |
 //! | 6 | [`model`] | canonical weights and token strings |
-//! | 5 | [`hub`] | names → files |
+//! | 5 | [`hub`], [`page`] | names → files; text, tables and figures one below the other |
 //! | 4 | [`formats`], [`compute`], [`stats`], [`table`], [`figure`] | files → named tensors; products and reducers; statistics; what can be shown |
 //! | 3 | [`options`] | the options of a call, declared once |
 //! | 2 | [`tensor`] | shape, strides, dtype and shared bytes |
@@ -32,6 +32,7 @@ pub mod formats;
 pub mod hub;
 pub mod model;
 pub mod options;
+pub mod page;
 pub mod provenance;
 pub mod random;
 pub mod render;

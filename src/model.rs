@@ -28,6 +28,7 @@ use crate::formats::gguf::{self, Gguf};
 use crate::formats::huggingface::{self, Checkpoint};
 use crate::formats::{FileKind, Folder, json, sniff, wrong_kind};
 use crate::hub::{self, Place};
+use crate::provenance::fingerprint;
 use crate::tensor::{Bytes, Tensor};
 use crate::work::Work;
 use architecture::Slot;
@@ -251,6 +252,24 @@ impl Model {
     /// Where it lies in memory, which tells it from every other model of its time.
     pub fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Tells this model's weights from others': a hash of some rows of the embedding and of each layer.
+    ///
+    /// # Errors
+    /// Weights that cannot be read.
+    pub fn fingerprint(&self) -> Result<String> {
+        const ROWS: usize = 64;
+        let (embed, size) = (self.w_e(), self.cfg().d_vocab);
+        let mut values: Vec<f32> = Vec::new();
+        for row in 0..ROWS.min(size) {
+            values.extend(embed.row(row * size / ROWS.min(size))?);
+        }
+        for layer in 0..self.cfg().n_layers {
+            values.extend(self.w_out(layer)?.row(0)?);
+            values.extend(self.w_o_all(layer)?.row(0)?);
+        }
+        Ok(fingerprint(values.into_iter().flat_map(f32::to_le_bytes)))
     }
 
     /// What provenance records of it.

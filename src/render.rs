@@ -1,21 +1,25 @@
-//! Tables and figures to text, SVG and PNG.
+//! Tables, figures and pages to text, SVG, PNG, HTML, Markdown and JSON.
 //!
 //! * `text`: tables and tensors for a terminal. * `number`: how numbers are written.
 //! * `charts`: each kind of figure as marks in a frame. * `frame`: titles, axes, legend, small print around the marks.
 //! * `axis`: scales and ticks. * `canvas`: marks and text through plotters' SVG backend. * `color`: palettes.
-//! * `raster`: pixels, for what has too many marks. * `png`: an SVG as PNG. * `sketch`: figures as characters.
+//! * `raster`: pixels, for what has too many marks. * `png`: an SVG as PNG. * `page`: reports and cards.
+//! * `bars`: a page's lists with bars and counts by kind. * `sketch`: figures as characters.
 
 mod axis;
+mod bars;
 mod canvas;
 mod charts;
 mod color;
 mod frame;
 mod number;
+mod page;
 mod png;
 mod raster;
 mod sketch;
 pub mod text;
 
+pub use page::{page_html, page_json, page_markdown, page_text, save_page};
 pub use png::{Picture, pixels, png};
 pub use sketch::sketch;
 

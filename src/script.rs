@@ -15,21 +15,26 @@ pub mod scan;
 
 mod analyses;
 mod basics;
+mod cards;
 mod circuits;
 mod dictionaries;
 mod figures;
 mod files;
 mod forward;
 mod models;
+mod pages;
+mod parts;
 mod tables;
 mod tensor;
 mod training;
 
 pub use basics::Outputs;
+pub use cards::Explainers;
 pub(crate) use tensor::token_watch;
 
 use crate::error::{Error, Kind, Result};
 use crate::figure::Figure;
+use crate::provenance::fingerprint;
 use crate::render;
 use crate::work::Work;
 use convert::{FromScript, IntoScript};
@@ -46,6 +51,14 @@ pub type Draw = fn(&Figure, usize, &Work) -> Result<String>;
 /// A figure as characters: what every output can take.
 fn drawn_with_characters(figure: &Figure, width: usize, _: &Work) -> Result<String> {
     Ok(render::sketch(figure, width))
+}
+
+/// A parameter that a script has read.
+#[derive(Clone)]
+pub(crate) struct Used {
+    pub name: String,
+    pub value: Json,
+    pub description: String,
 }
 
 /// What bindings may reach: the session's work handle and where its results go. Cheap to copy.
@@ -67,8 +80,12 @@ pub struct Host {
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
     pub outputs: Outputs,
+    /// The texts of the script and its modules, as fingerprints by name.
+    code: Arc<Mutex<BTreeMap<String, String>>>,
+    /// What pages of features share.
+    pub explainers: Explainers,
     /// The parameters that the script has read, with their values.
-    used: Arc<Mutex<BTreeMap<String, Json>>>,
+    used: Arc<Mutex<Vec<Used>>>,
     /// The status that `exit` asked for.
     exit: Arc<Mutex<Option<u8>>>,
 }
@@ -85,19 +102,38 @@ impl Host {
             draw: drawn_with_characters,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
+            code: Arc::default(),
+            explainers: Explainers::default(),
             used: Arc::default(),
             exit: Arc::default(),
         }
     }
 
+    /// Notes the text of the script or of a module that it imports.
+    pub fn note_code(&self, name: &str, text: &str) {
+        self.code.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), fingerprint(text.bytes()));
+    }
+
+    /// The fingerprints of the script and its modules, by name.
+    pub(crate) fn code(&self) -> BTreeMap<String, String> {
+        self.code.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Notes a parameter with the value that the script got.
-    pub(crate) fn note_parameter(&self, name: &str, value: Json) {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_string(), value);
+    pub(crate) fn note_parameter(&self, read: Used) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.retain(|earlier| earlier.name != read.name);
+        used.push(read);
+    }
+
+    /// The parameters that the script has read, in this order.
+    pub(crate) fn used(&self) -> Vec<Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How to make this session's results again: the script, its parameters and the seed.
     pub fn run(&self) -> Json {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let used: serde_json::Map<_, _> = self.used().into_iter().map(|used| (used.name, used.value)).collect();
         json!({ "script": self.script.as_deref(), "parameters": used, "seed": self.work.seed() })
     }
 
@@ -133,6 +169,9 @@ pub fn entries() -> &'static [Entry] {
             circuits::entries(),
             tables::entries(),
             figures::entries(),
+            pages::entries(),
+            parts::entries(),
+            cards::entries(),
             files::entries(),
         ]
         .concat()

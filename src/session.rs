@@ -156,7 +156,7 @@ impl Session {
             err.note(&format!("{}: {text}", place.into_iter().flatten().collect::<Vec<_>>().join(":")));
         });
         let sources = Sources::default();
-        engine.set_module_resolver(Modules::new(given.folder, sources.clone()));
+        engine.set_module_resolver(Modules::new(given.folder, sources.clone(), host.clone()));
         script::install(&mut engine, host.clone());
         stack::guard(&mut engine, &work);
         let shared = Shared::default();
@@ -184,6 +184,9 @@ impl Session {
     /// # Errors
     /// A report of the syntax error or the failure, or of the interruption.
     pub fn eval(&mut self, text: &str, name: &str) -> Result<Outcome, Box<Report>> {
+        if self.options.script.as_deref() == Some(name) {
+            self.host.note_code("script", text);
+        }
         self.eval_part(text, 0..text.len(), name)
     }
 

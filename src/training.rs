@@ -2,7 +2,8 @@
 //!
 //! * `source`: what training reads. * `texts`: a model's activations over texts. * `options`: what can be chosen.
 //! * `buffer`: shuffled batches. * `gradient`: loss and gradient of a batch. * `adam`: the optimiser. * `sae`: a step.
-//! * `checkpoint`: state on disk. * `evaluate`: figures on held-out text.
+//! * `checkpoint`: state on disk. * `evaluate`: figures on held-out text. * `statistics`: how often each feature of any
+//!   dictionary fires.
 //!
 //! Inputs are scaled to an expected norm of √d_in while training, decoder rows are kept at norm 1 (the gradient along them is
 //! removed, as in Bricken et al. 2023), b_dec is subtracted from the input. At the end the scale is folded away: the SAE
@@ -17,6 +18,7 @@ mod gradient;
 mod options;
 mod sae;
 mod source;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod texts;
@@ -24,6 +26,7 @@ mod texts;
 pub use evaluate::{CrossEntropy, Figures, evaluate};
 pub use options::{Arch, Job, TrainOptions};
 pub use source::{Activations, Chunk, Patch, Splice};
+pub use statistics::{StatsOptions, activation_stats, stat_hooks};
 pub use texts::{ModelActivations, ModelLoss, Sequences, read_texts};
 
 use crate::dictionary::{Activation, Dictionary, SaeParts};

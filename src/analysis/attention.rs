@@ -28,6 +28,16 @@ crate::choice! {
     }
 }
 
+crate::choice! {
+    /// Whose W_Q and W_K read the directions.
+    pub enum HeadWeights {
+        /// The head's own.
+        #[default] Real = "real",
+        /// Gaussian matrices with the Frobenius norms of the head's: a baseline that keeps the directions and takes the head.
+        Random = "random",
+    }
+}
+
 crate::options! {
     /// Options of [`attention_scores`] and [`attention_matrix`].
     pub struct AttentionOptions {
@@ -54,6 +64,8 @@ crate::options! {
         /// Adds `base_score`: each key's score with the constant query, each query's with the constant key. The constant is
         /// made of the biases (`"bias"`), of them and b_dec (`"b_dec"`), or of them and a mean residual `[d_model]`. [INFER]
         base: Base = Base::None,
+        /// `"random"`: Gaussian W_Q and W_K with the norms of the real ones, drawn by `seed`: what the directions alone give. [INFER]
+        weights: HeadWeights = HeadWeights::default(),
         /// Number of highest-scoring pairs kept. [CODE of the Gemma-2 weight map keeps 50]
         top_pairs: usize = 100,
         /// The softmax over keys and its columns. [3RD]: the paper has pre- and post-softmax attention
@@ -64,7 +76,7 @@ crate::options! {
         query_features: Option<Ids> = None,
         /// Ids of the key features; all when absent.
         key_features: Option<Ids> = None,
-        /// Seed of the key sample; the session's when absent.
+        /// Seed of the key sample and of random weights; the session's when absent.
         seed: Option<u64> = None,
     }
 }
@@ -275,6 +287,30 @@ pub fn attention_matrix(
     setup.product(&setup.queries.chosen()?, setup.key_operands(&setup.groups[0])?).matrix(work)
 }
 
+/// The head vectors behind the scores: queries times the attention scale and keys, `[n_query, d_head]` and `[n_key, d_head]`
+/// f32, so that `queries @ keysᵀ` are the scores before any softcap.
+///
+/// # Errors
+/// As [`attention_scores`]; distances that are not averaged.
+pub fn attention_vectors(
+    query: &Dictionary,
+    key: &Dictionary,
+    model: &Model,
+    layer: usize,
+    head: usize,
+    options: &AttentionOptions,
+    work: &Work,
+) -> Result<(Tensor, Tensor)> {
+    let setup = Setup::new(query, key, model, layer, head, options, work)?;
+    if setup.apart() {
+        return Err(Error::input("attention_vectors gives one key for each feature: pass one distance, or average: true"));
+    }
+    let mut queries = setup.queries.chosen()?;
+    let scale = model.cfg().attn_scale as f32;
+    queries.make_mut_f32().iter_mut().for_each(|v| *v *= scale);
+    Ok((queries, rotated_back(&setup.keys.chosen()?, setup.rope.as_ref(), &setup.groups[0])?))
+}
+
 /// One side's head vectors: all of the dictionary, and which of them take part.
 struct HeadSide<'a> {
     dictionary: &'a Dictionary,
@@ -366,8 +402,16 @@ impl<'a> Setup<'a> {
             };
         let query_positions = query.positions(&options.query_features)?;
         let key_positions = sample(key.positions(&options.key_features)?, options.n_keys, seed);
-        let (queries, query_scalar) = side(query, model.w_q(layer, head)?, options.temperature.query, "q_norm", query_positions)?;
-        let (keys, key_scalar) = side(key, model.w_k(layer, head)?, options.temperature.key, "k_norm", key_positions)?;
+        let weight = |w: Tensor, stream: usize| match options.weights {
+            HeadWeights::Real => Ok(w),
+            HeadWeights::Random => like(&w, seed, stream as u64),
+        };
+        // Heads that share their keys share their random W_K.
+        let key_head = head * cfg.n_kv_heads / cfg.n_heads.max(1);
+        let w_q = weight(model.w_q(layer, head)?, 2 * (layer * cfg.n_heads + head))?;
+        let w_k = weight(model.w_k(layer, head)?, 2 * (layer * cfg.n_heads + key_head) + 1)?;
+        let (queries, query_scalar) = side(query, w_q, options.temperature.query, "q_norm", query_positions)?;
+        let (keys, key_scalar) = side(key, w_k, options.temperature.key, "k_norm", key_positions)?;
         let distances = options.distance.0.clone();
         Ok(Setup {
             model,
@@ -430,7 +474,7 @@ impl<'a> Setup<'a> {
         if let Some((query, key)) = self.qk_scalars {
             record = record.with("qk_scalars", json!([query, key]));
         }
-        if self.options.n_keys.is_some() {
+        if self.options.n_keys.is_some() || self.options.weights == HeadWeights::Random {
             record = record.with("seed", self.seed);
         }
         if self.layer == 0 {
@@ -538,6 +582,15 @@ fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize]) -> Resu
         }
     }
     Ok(out)
+}
+
+/// A Gaussian matrix of the shape and Frobenius norm of `w`.
+fn like(w: &Tensor, seed: u64, stream: u64) -> Result<Tensor> {
+    let length = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
+    let mut values = crate::random::Random::stream(seed, stream).normals(w.numel());
+    let factor = length(&w.to_f32()) / length(&values);
+    values.iter_mut().for_each(|v| *v = (f64::from(*v) * factor) as f32);
+    Tensor::from_f32(values, w.shape())
 }
 
 /// `n` of the positions, drawn without replacement, in their order.

@@ -1,7 +1,7 @@
 //! Directions as an attention head reads them: centred (LayerNorm), scaled to a temperature, multiplied by the norm's gain,
 //! projected by W_Q, W_K or W_V.
 
-use crate::compute::{project, row_norms};
+use crate::compute::{matmul, project, row_norms};
 use crate::dictionary::{Dictionary, Directions};
 use crate::error::{Error, Result};
 use crate::model::{Model, Norm};
@@ -199,4 +199,18 @@ pub(super) fn output_weight(model: &Model, layer: usize, head: usize, post: Opti
         values.chunks_exact_mut(post.len().max(1)).for_each(|row| row.iter_mut().zip(post).for_each(|(v, g)| *v *= g));
     }
     Tensor::from_f32(values, &shape)
+}
+
+/// ‖v W_O‖ for each row v `[d_head]` of `values`, without the products themselves: v · (W_O W_Oᵀ) v.
+pub(super) fn written_norms(values: &Tensor, w_o: &Tensor, work: &Work) -> Result<Vec<f64>> {
+    let (_, d_head) = values.matrix_shape("what a head reads")?;
+    let w_o = as_f64(w_o)?;
+    let turned = matmul(values, &matmul(&w_o, &w_o.t(), work)?, work)?.to_f64();
+    let dot = |(v, t): (&[f32], &[f64])| v.iter().zip(t).map(|(x, y)| f64::from(*x) * y).sum::<f64>().max(0.0).sqrt();
+    Ok(values.f32_cow().chunks_exact(d_head.max(1)).zip(turned.chunks_exact(d_head.max(1))).map(dot).collect())
+}
+
+/// The same numbers as f64.
+pub(super) fn as_f64(t: &Tensor) -> Result<Tensor> {
+    Tensor::from_f64(t.to_f64(), t.shape())
 }

@@ -2,7 +2,7 @@
 //! copy of its input.
 
 use super::common::{Side, check_quantiles, ids, moment_column, provenance, with_labels, with_quantiles};
-use super::heads::{InputNorm, Scaling, lengths, output_weight, post_gain};
+use super::heads::{InputNorm, Scaling, as_f64, lengths, output_weight, post_gain, written_norms};
 use super::product::{gather, pair_table, summary};
 use crate::compute::linalg::eig;
 use crate::compute::product::{Histogram, Moments, Product};
@@ -198,17 +198,12 @@ pub fn ov_scores(
     let factors = circuit.norm.factors(options.temperature, source, &directions, work)?;
     let source_positions = source.positions(&options.source_features)?;
     let values = gather(&circuit.values(&directions, &factors, work)?, &source_positions, None)?;
-    // ‖ov_write‖ without the write itself: v · (W_O W_Oᵀ) v.
-    let gram = matmul(&as_f64(&circuit.w_o)?, &as_f64(&circuit.w_o)?.t(), work)?;
-    let turned = matmul(&values, &gram, work)?.to_f64();
-    let dot = |(v, t): (&[f32], &[f64])| v.iter().zip(t).map(|(x, y)| f64::from(*x) * y).sum::<f64>().max(0.0).sqrt();
-    let d_head = circuit.d_head.max(1);
-    let write_norms: Vec<f64> = values.f32_cow().chunks_exact(d_head).zip(turned.chunks_exact(d_head)).map(dot).collect();
-
+    let write_norms = written_norms(&values, &circuit.w_o, work)?;
     let read = target.read(model)?;
     let target_positions = target.positions(&options.target_features)?;
     let all_norms = row_norms(&read.rows, read.gain.as_deref(), work)?;
     let read_norms: Vec<f64> = target_positions.iter().map(|p| all_norms[*p]).collect();
+    let d_head = circuit.d_head.max(1);
     let pulled = project(&read.rows, read.gain.as_deref(), &circuit.w_o.t(), work)?;
     let mut pulled = gather(&pulled, &target_positions, None)?;
     let inverse = |norm: &f64| if *norm > 0.0 { norm.recip() } else { 0.0 };
@@ -389,8 +384,4 @@ fn eigen_share(circuit: &Circuit, vocabulary: Option<&Tensor>, work: &Work) -> R
     let (re, im) = (eigen.re.to_f64(), eigen.im.to_f64());
     let sizes: f64 = re.iter().zip(&im).map(|(x, y)| x.hypot(*y)).sum();
     Ok(re.iter().sum::<f64>() / sizes)
-}
-
-fn as_f64(t: &Tensor) -> Result<Tensor> {
-    Tensor::from_f64(t.to_f64(), t.shape())
 }

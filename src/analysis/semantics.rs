@@ -4,7 +4,7 @@
 use super::common::{ids, with_labels};
 use super::product::Scale;
 use super::tokens::{TokenScores, TokenView};
-use crate::compute::product::{Product, RowStats, Scored};
+use crate::compute::product::{Product, RowSoftmax, RowStats, Scored};
 use crate::dictionary::{Dictionary, RandomKind, RandomOptions, random_directions};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -85,6 +85,10 @@ crate::options! {
         seed: Option<u64> = None,
         /// Thresholds given instead of drawn: `#{levenshtein, cosine, entropy}`. [INFER]
         thresholds: Option<GivenThresholds> = None,
+        /// Thresholds at this quantile of the features themselves instead of a null's (0.75: a quarter passes each metric, by
+        /// construction). It imitates the percentile thresholds that a summary of the paper mentions [3RD]; the share says nothing
+        /// about the features.
+        population_quantile: Option<f64> = None,
         /// `"standardised"` (scale-free) or `"sqrt_d"` (the direction at norm √d_model; saturates on Gemma-3). [INFER]
         entropy: EntropyKind = EntropyKind::default(),
         /// Also draw the other nulls, to print the share under every one. [INFER]
@@ -152,6 +156,14 @@ struct Metrics {
     levenshtein: f64,
     cosine: f64,
     entropy: f64,
+    /// Share of the softmax behind the entropy that the list holds.
+    list_mass: f64,
+}
+
+impl Metrics {
+    fn spread(&self) -> Spread {
+        Spread { entropy: self.entropy, list_mass: self.list_mass }
+    }
 }
 
 /// The metrics of both ends of one direction.
@@ -170,10 +182,11 @@ struct Inner {
     positions: Vec<usize>,
     ends: Vec<Ends>,
     judge: Judge,
+    entropy: EntropyKind,
     mask: Vec<bool>,
     thresholds: Thresholds,
-    /// Passed and drawn in the second draw.
-    null: (usize, usize),
+    /// A second, independent draw of the null.
+    second: Vec<Ends>,
     nulls: Vec<NullShare>,
     log_vocabulary: f64,
     warnings: Vec<String>,
@@ -206,6 +219,12 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
     if !(options.fpr > 0.0 && options.fpr < 1.0) {
         return Err(Error::input(format!("option `fpr` takes a number between 0 and 1, not {}", options.fpr)));
     }
+    if let Some(q) = options.population_quantile
+        && !(q > 0.0 && q < 1.0 && options.thresholds.is_none())
+    {
+        return Err(Error::input(format!("option `population_quantile` takes a number between 0 and 1, not {q}"))
+            .help("and it does not go together with `thresholds`"));
+    }
     if options.n_null < 2 {
         return Err(Error::input("option `n_null`: a null needs at least 2 directions"));
     }
@@ -213,12 +232,13 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
     let default_side = if dictionary.signed() { SemanticSide::Both } else { SemanticSide::Top };
     let judge = Judge { rule: options.rule, side: options.side.unwrap_or(default_side) };
     let seed = options.seed.unwrap_or(work.seed());
-    let eye = Eye::new(scores, options, work)?;
+    let eye = Eye::new(scores, options.entropy, work)?;
     let ends = eye.features(scores, work)?;
     let mut draws = Draws { eye: &eye, dictionary, options, seed, covariance: None };
 
     let mut warnings = Vec::new();
-    if options.fpr * (options.n_null as f64) < 40.0 {
+    let drawn = options.thresholds.is_none() && options.population_quantile.is_none();
+    if drawn && options.fpr * (options.n_null as f64) < 40.0 {
         warnings.push(format!(
             "fpr {} of {} random directions are {:.1}: too few for a steady threshold (40 or more are wanted)",
             options.fpr,
@@ -231,6 +251,10 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
     if let Some(GivenThresholds { levenshtein, cosine, entropy }) = options.thresholds {
         let thresholds = Thresholds { alpha: f64::NAN, levenshtein, cosine, entropy };
         nulls.push(NullShare { kind: options.null_kind, thresholds, share: share(&thresholds) });
+    } else if let Some(q) = options.population_quantile {
+        let thresholds = judge.thresholds(&ends, 1.0 - q);
+        warnings.push(format!("thresholds are the {q} quantiles of the features themselves: their share is set by construction"));
+        nulls.push(NullShare { kind: options.null_kind, thresholds, share: share(&thresholds) });
     } else {
         let others = NullKind::ALL.iter().filter(|kind| options.every_null && **kind != options.null_kind);
         for kind in std::iter::once(&options.null_kind).chain(others) {
@@ -240,7 +264,7 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
     }
     let thresholds = nulls[0].thresholds;
     let second = draws.draw(options.null_kind, 1, work)?;
-    let null = (judge.count(&second, &thresholds), second.len());
+    let null_share = judge.count(&second, &thresholds) as f64 / second.len() as f64;
     let mask = ends.iter().map(|e| judge.passes(e, &thresholds)).collect();
     for warning in &warnings {
         work.note(&format!("semantics: {warning}"));
@@ -252,15 +276,16 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
         .with("seed", seed)
         .with("thresholds", thresholds.to_json())
         .with("log_vocabulary", eye.log_vocabulary())
-        .with("null_share", null.0 as f64 / null.1 as f64);
+        .with("null_share", null_share);
     Ok(Semantics(Arc::new(Inner {
         dictionary: dictionary.clone(),
         positions: scores.positions().to_vec(),
         ends,
         judge,
+        entropy: options.entropy,
         mask,
         thresholds,
-        null,
+        second,
         nulls,
         log_vocabulary: eye.log_vocabulary(),
         warnings,
@@ -269,6 +294,28 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
 }
 
 impl Semantics {
+    /// Other features under the same rule, thresholds and null share, without another draw.
+    pub(super) fn judge(&self, scores: &TokenScores, work: &Work) -> Result<Semantics> {
+        let Inner { judge, entropy, thresholds, second, nulls, log_vocabulary, warnings, provenance, .. } = &*self.0;
+        let ends = Eye::new(scores, *entropy, work)?.features(scores, work)?;
+        let share = |thresholds: &Thresholds| judge.count(&ends, thresholds) as f64 / ends.len() as f64;
+        let nulls = nulls.iter().map(|null| NullShare { share: share(&null.thresholds), ..*null }).collect();
+        Ok(Semantics(Arc::new(Inner {
+            dictionary: scores.dictionary().clone(),
+            positions: scores.positions().to_vec(),
+            judge: *judge,
+            entropy: *entropy,
+            mask: ends.iter().map(|e| judge.passes(e, thresholds)).collect(),
+            ends,
+            thresholds: *thresholds,
+            second: second.clone(),
+            nulls,
+            log_vocabulary: *log_vocabulary,
+            warnings: warnings.clone(),
+            provenance: provenance.clone(),
+        })))
+    }
+
     /// True for the features that pass, in the order of the scores.
     pub fn mask(&self) -> &[bool] {
         &self.0.mask
@@ -281,7 +328,7 @@ impl Semantics {
 
     /// Share of an independent draw of the null that passes the same thresholds, with its Wilson interval (95 %).
     pub fn null_share(&self) -> (f64, (f64, f64)) {
-        let (hits, n) = self.0.null;
+        let (hits, n) = (self.0.judge.count(&self.0.second, &self.0.thresholds), self.0.second.len());
         (hits as f64 / n as f64, wilson(hits, n))
     }
 
@@ -310,43 +357,27 @@ impl Semantics {
         &self.0.warnings
     }
 
-    /// One row for each feature: `feature levenshtein cosine entropy votes semantic`; with side `"both"` the first four are
-    /// of the top list, and `levenshtein_bottom cosine_bottom entropy_bottom votes_bottom side` follow (`side`: the ends
-    /// that pass: `top`, `bottom`, `both` or empty).
+    /// One row for each feature: `feature levenshtein cosine entropy list_mass votes semantic`, list_mass being the share of
+    /// the softmax behind the entropy that the list holds; with side `"both"` these are of the top list, and
+    /// `levenshtein_bottom cosine_bottom entropy_bottom list_mass_bottom votes_bottom side` follow (`side`: the ends that
+    /// pass: `top`, `bottom`, `both` or empty).
     ///
     /// # Errors
     /// None in practice; the columns are made equally long.
     pub fn table(&self) -> Result<Table> {
         let inner = &*self.0;
-        let judge = &inner.judge;
-        let first = |e: &Ends| if judge.side == SemanticSide::Bottom { e.bottom } else { e.top };
-        let votes = |m: Metrics| judge.votes(&m, &inner.thresholds).iter().filter(|v| **v).count();
-        let of = |pick: &dyn Fn(&Ends) -> f64| inner.ends.iter().map(pick).collect::<Vec<f64>>();
         let table = Table::new(inner.provenance.clone()).with("feature", ids(&inner.dictionary, &inner.positions))?;
-        let table = with_labels(table, &inner.dictionary, &inner.positions)?
-            .with("levenshtein", of(&|e| first(e).levenshtein))?
-            .with("cosine", of(&|e| first(e).cosine))?
-            .with("entropy", of(&|e| first(e).entropy))?
-            .with("votes", inner.ends.iter().map(|e| votes(first(e))).collect::<Vec<usize>>())?
-            .with("semantic", inner.mask.clone())?;
-        if judge.side != SemanticSide::Both {
-            return Ok(table);
-        }
-        let side = |e: &Ends| {
-            let passes = |m: &Metrics| judge.rule.holds(judge.votes(m, &inner.thresholds));
-            match (passes(&e.top), passes(&e.bottom)) {
-                (true, true) => "both",
-                (true, false) => "top",
-                (false, true) => "bottom",
-                (false, false) => "",
-            }
-        };
-        table
-            .with("levenshtein_bottom", of(&|e| e.bottom.levenshtein))?
-            .with("cosine_bottom", of(&|e| e.bottom.cosine))?
-            .with("entropy_bottom", of(&|e| e.bottom.entropy))?
-            .with("votes_bottom", inner.ends.iter().map(|e| votes(e.bottom)).collect::<Vec<usize>>())?
-            .with("side", inner.ends.iter().map(|e| side(e).to_string()).collect::<Vec<String>>())
+        let table = with_labels(table, &inner.dictionary, &inner.positions)?;
+        inner.judge.columns(table, &inner.ends, &inner.thresholds)
+    }
+
+    /// The second draw of the null, one row for each random direction: the columns of [`Semantics::table`] without ids.
+    ///
+    /// # Errors
+    /// None in practice; the columns are made equally long.
+    pub fn null_table(&self) -> Result<Table> {
+        let inner = &*self.0;
+        inner.judge.columns(Table::new(inner.provenance.clone().step("null_table")), &inner.second, &inner.thresholds)
     }
 
     /// One line: the share beside the null's.
@@ -421,42 +452,94 @@ impl Judge {
         }
     }
 
+    /// A table with the columns of metrics, votes and verdicts added.
+    fn columns(&self, table: Table, ends: &[Ends], thresholds: &Thresholds) -> Result<Table> {
+        let first = |e: &Ends| if self.side == SemanticSide::Bottom { e.bottom } else { e.top };
+        let votes = |m: Metrics| self.votes(&m, thresholds).iter().filter(|v| **v).count();
+        let of = |pick: &dyn Fn(&Ends) -> f64| ends.iter().map(pick).collect::<Vec<f64>>();
+        let table = table
+            .with("levenshtein", of(&|e| first(e).levenshtein))?
+            .with("cosine", of(&|e| first(e).cosine))?
+            .with("entropy", of(&|e| first(e).entropy))?
+            .with("list_mass", of(&|e| first(e).list_mass))?
+            .with("votes", ends.iter().map(|e| votes(first(e))).collect::<Vec<usize>>())?
+            .with("semantic", ends.iter().map(|e| self.passes(e, thresholds)).collect::<Vec<bool>>())?;
+        if self.side != SemanticSide::Both {
+            return Ok(table);
+        }
+        let side = |e: &Ends| {
+            let passes = |m: &Metrics| self.rule.holds(self.votes(m, thresholds));
+            match (passes(&e.top), passes(&e.bottom)) {
+                (true, true) => "both",
+                (true, false) => "top",
+                (false, true) => "bottom",
+                (false, false) => "",
+            }
+        };
+        table
+            .with("levenshtein_bottom", of(&|e| e.bottom.levenshtein))?
+            .with("cosine_bottom", of(&|e| e.bottom.cosine))?
+            .with("entropy_bottom", of(&|e| e.bottom.entropy))?
+            .with("list_mass_bottom", of(&|e| e.bottom.list_mass))?
+            .with("votes_bottom", ends.iter().map(|e| votes(e.bottom)).collect::<Vec<usize>>())?
+            .with("side", ends.iter().map(|e| side(e).to_string()).collect::<Vec<String>>())
+    }
+
     fn count(&self, population: &[Ends], t: &Thresholds) -> usize {
         population.iter().filter(|ends| self.passes(ends, t)).count()
     }
 
-    /// The largest per-metric quantile α of the null at which no more than `fpr` of the null passes the rule. The pass rate
-    /// rises with α, since every threshold loosens; both ends share one pool, being alike by symmetry.
+    /// The thresholds that a share α of a population passes, metric by metric; both ends share one pool, being alike by
+    /// symmetry.
+    fn thresholds(&self, population: &[Ends], alpha: f64) -> Thresholds {
+        Pools::new(self.side, population).at(alpha)
+    }
+
+    /// The thresholds at the largest per-metric quantile α of the null at which no more than `fpr` of the null passes the
+    /// rule. The pass rate rises with α, since every threshold loosens.
     fn solve(&self, null: &[Ends], fpr: f64) -> Thresholds {
-        let pool = |pick: fn(&Metrics) -> f64| {
-            let values: Vec<f64> = null
-                .iter()
-                .flat_map(|ends| match self.side {
-                    SemanticSide::Top => vec![pick(&ends.top)],
-                    SemanticSide::Bottom => vec![pick(&ends.bottom)],
-                    SemanticSide::Both => vec![pick(&ends.top), pick(&ends.bottom)],
-                })
-                .collect();
-            sorted_finite(&values)
-        };
-        let (levenshtein, cosine, entropy) = (pool(|m| m.levenshtein), pool(|m| m.cosine), pool(|m| m.entropy));
-        let at = |alpha: f64| Thresholds {
-            alpha,
-            levenshtein: quantile(&levenshtein, alpha),
-            cosine: quantile(&cosine, 1.0 - alpha),
-            entropy: quantile(&entropy, alpha),
-        };
+        let pools = Pools::new(self.side, null);
         let allowed = (fpr * null.len() as f64).floor() as usize;
         let (mut low, mut high) = (0.0, 1.0);
         for _ in 0..50 {
             let middle = (low + high) / 2.0;
-            if self.count(null, &at(middle)) <= allowed {
+            if self.count(null, &pools.at(middle)) <= allowed {
                 low = middle;
             } else {
                 high = middle;
             }
         }
-        at(low)
+        pools.at(low)
+    }
+}
+
+/// The values of each metric over a population, sorted.
+struct Pools {
+    levenshtein: Vec<f64>,
+    cosine: Vec<f64>,
+    entropy: Vec<f64>,
+}
+
+impl Pools {
+    fn new(side: SemanticSide, population: &[Ends]) -> Self {
+        let pool = |pick: fn(&Metrics) -> f64| {
+            let of = |ends: &Ends| match side {
+                SemanticSide::Top => vec![pick(&ends.top)],
+                SemanticSide::Bottom => vec![pick(&ends.bottom)],
+                SemanticSide::Both => vec![pick(&ends.top), pick(&ends.bottom)],
+            };
+            sorted_finite(&population.iter().flat_map(of).collect::<Vec<f64>>())
+        };
+        Pools { levenshtein: pool(|m| m.levenshtein), cosine: pool(|m| m.cosine), entropy: pool(|m| m.entropy) }
+    }
+
+    fn at(&self, alpha: f64) -> Thresholds {
+        Thresholds {
+            alpha,
+            levenshtein: quantile(&self.levenshtein, alpha),
+            cosine: quantile(&self.cosine, 1.0 - alpha),
+            entropy: quantile(&self.entropy, alpha),
+        }
     }
 }
 
@@ -469,11 +552,23 @@ struct Eye<'a> {
     k: usize,
 }
 
-/// The lists and entropies of directions: `[top, bottom]` each.
-type Sides<'a> = [(&'a [Scored], f64); 2];
+/// One end of a direction: its list, and entropy and list mass of its softmax.
+type Seen<'a> = (&'a [Scored], Spread);
+
+/// The ends of a direction, top and bottom.
+type Sides<'a> = [Seen<'a>; 2];
+
+/// How the softmax of one end spreads over the vocabulary.
+#[derive(Clone, Copy, Debug)]
+struct Spread {
+    /// Nats.
+    entropy: f64,
+    /// Share of its k largest weights.
+    list_mass: f64,
+}
 
 impl<'a> Eye<'a> {
-    fn new(scores: &'a TokenScores, options: &SemanticsOptions, work: &Work) -> Result<Self> {
+    fn new(scores: &'a TokenScores, entropy: EntropyKind, work: &Work) -> Result<Self> {
         work.check()?;
         let view = scores.view();
         let masked = |id: &usize| view.special.as_ref().is_some_and(|s| s.mask[*id]);
@@ -481,14 +576,15 @@ impl<'a> Eye<'a> {
         if unmasked.len() < 2 {
             return Err(Error::input("fewer than two tokens of the vocabulary are unmasked").help("pass mask_special: false"));
         }
-        Ok(Eye { view, entropy: options.entropy, k: view.options.k.min(unmasked.len()), unmasked })
+        Ok(Eye { view, entropy, k: view.options.k.min(unmasked.len()), unmasked })
     }
 
     fn log_vocabulary(&self) -> f64 {
         (self.unmasked.len() as f64).ln()
     }
 
-    /// The product whose softmax gives the entropies of both ends; its lists rank as the raw scores do.
+    /// The product whose softmax gives the entropies of both ends; its lists rank as the raw scores do, its scores are those
+    /// of the softmax.
     fn entropy_product(&self, directions: &crate::dictionary::Directions, positions: &[usize], work: &Work) -> Result<Product> {
         let raw = self.view.raw_product(directions, positions, work)?;
         let product = match self.entropy {
@@ -500,7 +596,8 @@ impl<'a> Eye<'a> {
                 Product { row_scale: Some(scale), ..raw }
             }
         };
-        Ok(Product { softmax: true, softmax_negative: true, label: "semantics".into(), ..product })
+        let (top, bottom) = (self.k, self.k);
+        Ok(Product { softmax: true, softmax_negative: true, top, bottom, label: "semantics".into(), ..product })
     }
 
     /// The metrics of a dictionary's features, their lists as the scores hold them.
@@ -508,34 +605,32 @@ impl<'a> Eye<'a> {
         let directions = self.view.phase.directions(scores.dictionary(), &self.view.model, work)?;
         let rows = self.entropy_product(&directions, scores.positions(), work)?.run(work)?.rows;
         let (top, bottom) = scores.lists();
-        let entropies = rows.iter().map(entropies);
+        let spreads = rows.iter().map(spreads);
         let sides: Vec<Sides> =
-            top.iter().zip(bottom).zip(entropies).map(|((t, b), e)| [(t.as_slice(), e[0]), (b, e[1])]).collect();
+            top.iter().zip(bottom).zip(spreads).map(|((t, b), s)| [(t.as_slice(), s[0]), (b, s[1])]).collect();
         self.ends(&sides, work)
     }
 
-    /// Lists and entropies of a null's directions.
-    fn rows(&self, dictionary: &Dictionary, work: &Work) -> Result<Vec<RowStats>> {
+    /// Lists and spreads of a null's directions.
+    fn rows(&self, dictionary: &Dictionary, work: &Work) -> Result<Vec<(RowStats, [Spread; 2])>> {
         let directions = self.view.phase.directions(dictionary, &self.view.model, work)?;
         let positions: Vec<usize> = (0..dictionary.n()).collect();
-        let product = self.entropy_product(&directions, &positions, work)?;
+        let rows = self.entropy_product(&directions, &positions, work)?.run(work)?.rows;
+        let spreads = rows.iter().map(spreads).collect::<Vec<_>>();
         if self.view.options.scale != Scale::Cosine {
-            return Ok(Product { top: self.k, bottom: self.k, ..product }.run(work)?.rows);
+            return Ok(rows.into_iter().zip(spreads).collect());
         }
         // Cosines rank tokens otherwise than the raw scores, of which the entropy is.
-        let mut rows = product.run(work)?.rows;
         let lists = Product { top: self.k, bottom: self.k, ..self.view.product(&directions, &positions, work)? }.run(work)?.rows;
-        for (row, list) in rows.iter_mut().zip(lists) {
-            (row.top, row.bottom) = (list.top, list.bottom);
-        }
-        Ok(rows)
+        Ok(lists.into_iter().zip(spreads).collect())
     }
 
     fn ends(&self, sides: &[Sides], work: &Work) -> Result<Vec<Ends>> {
-        let metrics = |(list, entropy): &(&[Scored], f64)| Metrics {
+        let metrics = |(list, spread): &Seen| Metrics {
             levenshtein: self.levenshtein(list),
             cosine: self.cosine(list),
-            entropy: *entropy,
+            entropy: spread.entropy,
+            list_mass: spread.list_mass,
         };
         work.install(|| {
             sides
@@ -574,9 +669,16 @@ impl<'a> Eye<'a> {
     }
 }
 
-/// The softmax entropies of the scores and of the negated scores.
-fn entropies(row: &RowStats) -> [f64; 2] {
-    [row.softmax.map_or(f64::NAN, |s| s.entropy), row.softmax_negative.map_or(f64::NAN, |s| s.entropy)]
+/// The spreads of the scores and of the negated scores.
+fn spreads(row: &RowStats) -> [Spread; 2] {
+    let spread = |softmax: Option<RowSoftmax>, list: &[Scored], sign: f64| {
+        let weight = |s: &Scored, log_sum: f64| (sign * f64::from(s.score) - log_sum).exp();
+        softmax.map_or(Spread { entropy: f64::NAN, list_mass: f64::NAN }, |softmax| Spread {
+            entropy: softmax.entropy,
+            list_mass: list.iter().map(|s| weight(s, softmax.log_sum_exp)).sum::<f64>().min(1.0),
+        })
+    };
+    [spread(row.softmax, &row.top, 1.0), spread(row.softmax_negative, &row.bottom, -1.0)]
 }
 
 fn mean_over_pairs(n: usize, f: impl Fn(usize, usize) -> f64) -> f64 {
@@ -622,13 +724,8 @@ impl Draws<'_> {
         let options = RandomOptions { n: Some(self.options.n_null), kind, seed: Some(seed) };
         let random = random_directions(self.dictionary, Some(&self.eye.view.model), &options, work)?;
         let rows = self.eye.rows(&random, work)?;
-        let sides: Vec<Sides> = rows
-            .iter()
-            .map(|row| {
-                let [top, bottom] = entropies(row);
-                [(row.top.as_slice(), top), (row.bottom.as_slice(), bottom)]
-            })
-            .collect();
+        let sides: Vec<Sides> =
+            rows.iter().map(|(row, [top, bottom])| [(row.top.as_slice(), *top), (row.bottom.as_slice(), *bottom)]).collect();
         self.eye.ends(&sides, work)
     }
 
@@ -644,7 +741,7 @@ impl Draws<'_> {
         let sides: Vec<Sides> = sets
             .iter()
             .zip(&directions)
-            .map(|([top, bottom], ends)| [(top.as_slice(), ends.top.entropy), (bottom.as_slice(), ends.bottom.entropy)])
+            .map(|([top, bottom], ends)| [(top.as_slice(), ends.top.spread()), (bottom.as_slice(), ends.bottom.spread())])
             .collect();
         self.eye.ends(&sides, work)
     }
@@ -656,7 +753,7 @@ mod tests {
 
     fn ends(random: &mut Random) -> Ends {
         let mut uniform = || random.below(1 << 53) as f64 / (1u64 << 53) as f64;
-        let mut metrics = || Metrics { levenshtein: uniform(), cosine: uniform(), entropy: uniform() };
+        let mut metrics = || Metrics { levenshtein: uniform(), cosine: uniform(), entropy: uniform(), list_mass: 0.5 };
         Ends { top: metrics(), bottom: metrics() }
     }
 
@@ -679,7 +776,7 @@ mod tests {
 
     #[test]
     fn ties_never_let_more_pass() {
-        let tied = Metrics { levenshtein: 0.5, cosine: 0.5, entropy: 0.0 };
+        let tied = Metrics { levenshtein: 0.5, cosine: 0.5, entropy: 0.0, list_mass: 1.0 };
         let null = vec![Ends { top: tied, bottom: tied }; 100];
         let judge = Judge { rule: Rule::Any, side: SemanticSide::Both };
         assert_eq!(judge.count(&null, &judge.solve(&null, 0.05)), 0);

@@ -93,7 +93,7 @@ pub struct TokenScore {
 pub struct TokenScores(Arc<Inner>);
 
 struct Inner {
-    view: TokenView,
+    view: Arc<TokenView>,
     dictionary: Dictionary,
     positions: Vec<usize>,
     moments: Vec<Moments>,
@@ -132,10 +132,15 @@ fn token_scores(
     options: &TokenOptions,
     work: &Work,
 ) -> Result<TokenScores> {
-    let view = TokenView::new(phase, model, options, work)?;
-    let positions = dictionary.positions(&options.features)?;
-    let directions = phase.directions(dictionary, model, work)?;
-    let k = options.k.min(view.n_tokens());
+    let view = Arc::new(TokenView::new(phase, model, options, work)?);
+    scored(view, dictionary, dictionary.positions(&options.features)?, options.k, work)
+}
+
+/// The features at these positions of a dictionary, scored as `view` scores, with lists of `k` tokens.
+fn scored(view: Arc<TokenView>, dictionary: &Dictionary, positions: Vec<usize>, k: usize, work: &Work) -> Result<TokenScores> {
+    let phase = view.phase;
+    let directions = phase.directions(dictionary, &view.model, work)?;
+    let k = k.min(view.n_tokens());
     let product = Product { top: k, bottom: k, label: phase.name().into(), ..view.product(&directions, &positions, work)? };
     let outcome = product.run(work)?;
     let (mut moments, mut top, mut bottom) = (Vec::new(), Vec::new(), Vec::new());
@@ -144,7 +149,7 @@ fn token_scores(
         top.push(row.top);
         bottom.push(row.bottom);
     }
-    let provenance = provenance(phase.name(), model, &[("dictionary", dictionary)], options.canonical())
+    let provenance = provenance(phase.name(), &view.model, &[("dictionary", dictionary)], view.options.canonical())
         .with("masked_tokens", view.masked_counts().collect::<JsonMap<String, Json>>());
     Ok(TokenScores(Arc::new(Inner { view, dictionary: dictionary.clone(), positions, moments, top, bottom, provenance })))
 }
@@ -261,6 +266,14 @@ impl TokenScores {
         self.0.view.product(&directions, &[position], work)
     }
 
+    /// The same of other features, of this dictionary or another, with lists of `k` tokens: what was computed of the vocabulary is
+    /// used again.
+    pub(super) fn of(&self, dictionary: &Dictionary, positions: &[usize], k: usize, work: &Work) -> Result<TokenScores> {
+        scored(Arc::clone(&self.0.view), dictionary, positions.to_vec(), k, work)
+    }
+    pub(super) fn moments(&self) -> &[Moments] {
+        &self.0.moments
+    }
     pub(super) fn view(&self) -> &TokenView {
         &self.0.view
     }

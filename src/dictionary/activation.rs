@@ -148,6 +148,28 @@ impl Dictionary {
         reshaped(acts, shape, self.n())
     }
 
+    /// Activations `[rows, n]` of inputs `[rows, d_in]`, and of each row the factor by which its normalisation is undone: in the
+    /// model's units feature i adds a vector of length activation × factor × [`Dictionary::reconstructed_norms`].
+    ///
+    /// # Errors
+    /// As [`Dictionary::encode`].
+    pub fn encode_scaled(&self, x: &Tensor, work: &Work) -> Result<(Tensor, Vec<f64>)> {
+        let (rows, _) = self.rows_of(x, self.d_in(), "encode")?;
+        let (acts, undo) = self.encode_rows(rows, work)?;
+        Ok((acts, undo.into_iter().map(|(factor, _)| f64::from(factor)).collect()))
+    }
+
+    /// The length of what an activation of 1 decodes to, for each feature.
+    ///
+    /// # Errors
+    /// The user's interruption.
+    pub fn reconstructed_norms(&self, work: &Work) -> Result<Vec<f64>> {
+        let norms = self.decoder_norms(work)?;
+        // Where activations come multiplied by the decoder's norms, they are divided by them again.
+        let unit = |norm: f64| if norm > 0.0 { 1.0 } else { 0.0 };
+        Ok(if self.0.rescale { norms.into_iter().map(unit).collect() } else { norms })
+    }
+
     /// `acts @ W_dec + b_dec`, `[…, d_out]`, of activations `[…, n]`.
     ///
     /// # Errors

@@ -14,6 +14,18 @@ pub struct Rope {
     pub inverse_frequencies: Vec<f64>,
 }
 
+impl Rope {
+    /// Turns a head vector `[d_head]` to a position.
+    pub fn turn(&self, head: &mut [f32], position: f64) {
+        let half = self.rotary_dims / 2;
+        for (i, frequency) in self.inverse_frequencies.iter().enumerate() {
+            let (sin, cos) = libm::sincos(position * frequency);
+            let (x, y) = (f64::from(head[i]), f64::from(head[i + half]));
+            (head[i], head[i + half]) = ((x * cos - y * sin) as f32, (y * cos + x * sin) as f32);
+        }
+    }
+}
+
 /// How the frequencies of a file depart from θ^(−2i/d).
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Scaling {

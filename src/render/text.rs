@@ -109,9 +109,9 @@ pub fn table(table: &Table, width: usize) -> String {
     out
 }
 
-fn show(name: &str, column: &Column, rows: usize) -> Shown {
-    let name = harmless(name);
-    let cells: Vec<String> = match column {
+/// The first `rows` cells of a column as text.
+pub(super) fn column_cells(column: &Column, rows: usize) -> Vec<String> {
+    match column {
         Column::Float(v) => number::column(&v[..rows]),
         Column::Int(v) => v[..rows].iter().map(i64::to_string).collect(),
         Column::Bool(v) => v[..rows].iter().map(bool::to_string).collect(),
@@ -122,7 +122,12 @@ fn show(name: &str, column: &Column, rows: usize) -> Shown {
             let quoted = |list: &[String]| list.iter().map(|text| format!("\"{}\"", harmless(text))).collect();
             v[..rows].iter().map(|list| shown_list(list, quoted)).collect()
         }
-    };
+    }
+}
+
+fn show(name: &str, column: &Column, rows: usize) -> Shown {
+    let name = harmless(name);
+    let cells = column_cells(column, rows);
     let right = matches!(column, Column::Float(_) | Column::Int(_));
     let widest = cells.iter().map(|c| c.width()).max().unwrap_or(0).max(name.width());
     let width = if right { widest } else { widest.min(WIDE.max(name.width())) };

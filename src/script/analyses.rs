@@ -1,17 +1,22 @@
 //! The analyses: what `analysis` computes, as scripts call it.
 
 use crate::analysis::{
-    self, AttentionOptions, AttentionScores, CompareOptions, CopyingOptions, OvOptions, OvScores, OvWriteOptions, ProductOptions,
-    ProductStats, Semantics, SemanticsOptions, Side, TokenOptions, TokenScores,
+    self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, EnrichmentOptions, MatchOptions,
+    OriginOptions, Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side,
+    TokenOptions, TokenScores, TokenSets, ValidateOptions,
 };
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
 use crate::entry;
-use crate::model::Model;
-use crate::script::convert::IntoScript;
+use crate::error::{Error, Result};
+use crate::model::{EncodeOptions, Model};
+use crate::options::{Ids, OptionMap, OptionValue, Options, Value};
+use crate::script::convert::{IntoScript, describe, numbers};
 use crate::script::declare::Entry;
+use crate::stats;
 use crate::table::Table;
 use crate::tensor::Tensor;
+use crate::training::read_texts;
 use rhai::{Dynamic, Map};
 use serde_json::{Value as Json, json};
 
@@ -46,7 +51,7 @@ impl IntoScript for analysis::TokenScore {
 }
 
 pub(super) fn entries() -> Vec<Entry> {
-    [product(), tokens(), semantics(), attention(), values(), populations(), shown()].concat()
+    [product(), tokens(), semantics(), attention(), values(), populations(), flow(), shown()].concat()
 }
 
 /// How results are written by `print`.
@@ -225,11 +230,55 @@ fn tokens() -> Vec<Entry> {
                 scores.histogram(feature, bins, call.work())
             }
         },
+        entry! {
+            /// Which tokens were kept out of the lists: their numbers by reason; empty without `mask_special`.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// assert(unembed(mlp_neurons(model, 0), model, #{ mask_special: false }).masked == #{});
+            /// ```
+            get masked(call, scores: TokenScores) -> Json {
+                let counts = scores.special().map(|special| special.counts.iter().map(|(reason, n)| (reason.to_string(), json!(n))).collect());
+                Ok(Json::Object(counts.unwrap_or_default()))
+            }
+        },
     ]
 }
 
 fn semantics() -> Vec<Entry> {
     vec![
+        entry! {
+            /// The built-in sets of a vocabulary's tokens, a map of ids: leading space, capitalised, all capitals, digits, punctuation,
+            /// not ASCII, by length and by first letter, and English words of closed classes (pronouns, determiners, …).
+            ///
+            /// ```rhai
+            /// let sets = token_sets(load_model("demo"));
+            /// assert(sets["leading space"].len > 100);
+            /// ```
+            fn token_sets(call, model: Model) -> Map {
+                let set = |ids: Vec<usize>| Tensor::vector_i64(ids.into_iter().map(|id| id as i64).collect()).into_script();
+                Ok(analysis::token_sets(&model).into_iter().map(|(name, ids)| (name.into(), set(ids))).collect())
+            }
+        },
+        entry! {
+            /// Which sets of tokens gather at an end of each feature's ranking of the vocabulary (TSEA, after gene set enrichment
+            /// analysis): a table `feature set n es nes p`. `es`: the largest deviation of GSEA's running sum, positive at the top of
+            /// the ranking; `nes`: over the mean of random directions; `p`: the share of random directions that reach as far. `sets`: a
+            /// map of token ids, `()` for `token_sets(model)`. Choose features by the `features` of `unembed`: each costs a sort of the vocabulary.
+            ///
+            /// Errors: scores of another model, ids outside the vocabulary, no set of at least `least` tokens.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let scores = unembed(mlp_neurons(model, 3), model, #{ features: 0..3 });
+            /// let found = enrichment(scores, model, #{ digits: token_sets(model).digits }, #{ n_null: 20 });
+            /// assert(found.columns == ["feature", "set", "n", "es", "nes", "p"] && found.len == 3);
+            /// ```
+            fn enrichment(call, scores: TokenScores, model: Model, sets: Dynamic; options: EnrichmentOptions) -> Table {
+                let sets = if sets.is_unit() { analysis::token_sets(&model) } else { given_sets(&sets)? };
+                analysis::enrichment(&scores, &model, &sets, &options, call.work())
+            }
+        },
         entry! {
             /// Which features name a family of tokens: of the k tokens at the top of a list, by their spelling (Levenshtein), their
             /// vectors (cosine) and the concentration of the scores (entropy), against thresholds that random directions set.
@@ -294,6 +343,16 @@ fn semantics() -> Vec<Entry> {
             }
         },
         entry! {
+            /// The same columns (without `feature`) for the random directions of the second draw of the null: to draw beside the features.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let found = semantics(unembed(mlp_neurons(model, 1), model), model, #{ n_null: 256, fpr: 0.2 });
+            /// assert(found.null_table().len == 256);
+            /// ```
+            method null_table(call, found: Semantics) -> Table { found.null_table() }
+        },
+        entry! {
             /// The thresholds: `#{alpha, levenshtein, cosine, entropy}`; a list passes below, above and below them. `alpha` is the
             /// quantile of the null, the same for all three, at which the whole rule passes `fpr`.
             ///
@@ -333,6 +392,17 @@ fn semantics() -> Vec<Entry> {
     ]
 }
 
+fn given_sets(sets: &Dynamic) -> Result<TokenSets> {
+    let wrong = |what: String| Error::input(format!("enrichment: `sets` is a map of token ids, not {what}"));
+    let map = sets.read_lock::<Map>().ok_or_else(|| wrong(describe(sets)))?;
+    let whole = |v: &f64| (v.fract() == 0.0 && *v >= 0.0).then_some(*v as usize);
+    let set = |(name, ids): (&rhai::Identifier, &Dynamic)| {
+        let ids = numbers(ids, &format!("the set `{name}`"))?.iter().map(whole).collect::<Option<Vec<usize>>>();
+        ids.map(|ids| (name.to_string(), ids)).ok_or_else(|| wrong(format!("numbers like those in `{name}`")))
+    };
+    map.iter().map(set).collect()
+}
+
 fn attention() -> Vec<Entry> {
     vec![
         entry! {
@@ -366,6 +436,23 @@ fn attention() -> Vec<Entry> {
             /// ```
             fn attention_matrix(call, query_dict: Dictionary, key_dict: Dictionary, model: Model, layer: usize, head: usize; options: AttentionOptions) -> Tensor {
                 analysis::attention_matrix(&query_dict, &key_dict, &model, layer, head, &options, call.work())
+            }
+        },
+        entry! {
+            /// The head vectors behind the scores, `#{query, key}`, `[n_query, d_head]` and `[n_key, d_head]`: queries carry the attention
+            /// scale, so that `query @ key.T` are the scores before any softcap. For measures of one's own, such as the score of each
+            /// feature with itself. Options and errors as in `?attention_scores`; one distance, or their mean.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let dict = mlp_neurons(model, 0);
+            /// let vectors = attention_vectors(dict, dict, model, 1, 0, #{ query_features: 0..4, key_features: 0..6 });
+            /// let scores = attention_matrix(dict, dict, model, 1, 0, #{ query_features: 0..4, key_features: 0..6 });
+            /// assert((vectors.query @ vectors.key.T).allclose(scores, #{ atol: 0.0001 }));
+            /// ```
+            fn attention_vectors(call, query_dict: Dictionary, key_dict: Dictionary, model: Model, layer: usize, head: usize; options: AttentionOptions) -> Map {
+                let (query, key) = analysis::attention_vectors(&query_dict, &key_dict, &model, layer, head, &options, call.work())?;
+                Ok(Map::from([("query".into(), query.into_script()), ("key".into(), key.into_script())]))
             }
         },
         entry! {
@@ -521,7 +608,73 @@ fn values() -> Vec<Entry> {
 }
 
 fn populations() -> Vec<Entry> {
-    vec![entry! {
+    vec![trend(), comparison(), validation()]
+}
+
+fn validation() -> Entry {
+    entry! {
+        /// How well scores made of weights predict real attention: per head a row `head pairs spearman r2 row_spearman`, then the same
+        /// with `_permuted` (activations dealt to the wrong features) and `_tokens` (the token embeddings in place of the features, the
+        /// control to beat). Compared are the head's real scores before the softmax over all causal pairs of positions of `texts` (an
+        /// array of texts, a file or a folder) with Σ a_i a_j A_ij of the features that fire there. `spearman` and `r2` are over all
+        /// pairs, `row_spearman` the mean within a query's row, which is what a softmax sees. `head`: a number, an array or a range; `()`: all.
+        ///
+        /// Errors: a layer or head out of range, a dictionary without encoder or written after the layer has read, texts too short.
+        ///
+        /// ```rhai
+        /// let model = load_model("demo");
+        /// let sae = load_sae("demo", "saes/blocks.1.hook_resid_post");
+        /// let found = validate_attention(sae, model, 2, (), ["The quick brown fox jumps over the lazy dog, as it often does."]);
+        /// assert(found.len == model.cfg.n_heads && found.columns.contains("spearman_tokens"));
+        /// ```
+        fn validate_attention(call, dict: Dictionary, model: Model, layer: usize, head: Value, texts: Value; options: ValidateOptions) -> Table {
+            let n_heads = model.cfg().n_heads;
+            let heads = match &head {
+                Value::Unit => (0..n_heads).collect(),
+                Value::Int(head) => Ids::List(vec![*head]).resolve(n_heads, "head")?,
+                other => Ids::read(other).ok_or_else(|| wrong_heads(other))?.resolve(n_heads, "head")?,
+            };
+            let (texts, _) = read_texts(&texts)?;
+            let encode = |text: &String| model.encode(text, &EncodeOptions::default(), call.work());
+            let texts = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
+            analysis::validate_attention(&dict, &model, layer, &heads, &texts, &options, call.work())
+        }
+    }
+}
+
+fn trend() -> Entry {
+    entry! {
+        /// The shape of a curve over depth: `#{shape, break_at, slope_left, slope_right, p_left, p_right, spearman, spearman_p}`. `shape`
+        /// is `"U"` or `"inverted U"` only where the two-lines test (Simonsohn 2018) finds two slopes of opposite sign, each significant at
+        /// 5 %; else `"rising"` or `"falling"` by Spearman's correlation, else `"none"`. `x` and `y` are tensors or arrays of numbers; with
+        /// fewer than 7 points no U is asked for (NaN).
+        /// Errors: arrays of different length.
+        ///
+        /// ```rhai
+        /// let layers = arange(12);
+        /// assert(depth_trend(layers, (layers - 6.0) ** 2 + 0.1 * randn([12])).shape == "U");
+        /// assert(depth_trend(layers, 2.0 * layers).shape == "rising");
+        /// ```
+        fn depth_trend(call, x: Dynamic, y: Dynamic) -> Json {
+            let (x, y) = (numbers(&x, "x")?, numbers(&y, "y")?);
+            if x.len() != y.len() {
+                return Err(Error::input(format!("depth_trend: {} values of x for {} of y", x.len(), y.len())));
+            }
+            let found = stats::trend(&x, &y);
+            Ok(json!({
+                "shape": found.shape.name(), "break_at": found.break_at, "slope_left": found.slopes[0], "slope_right": found.slopes[1],
+                "p_left": found.p[0], "p_right": found.p[1], "spearman": found.spearman, "spearman_p": found.spearman_p,
+            }))
+        }
+    }
+}
+
+fn wrong_heads(given: &Value) -> Error {
+    Error::input(format!("validate_attention: `head` is a number, a range, an array or (), not {}", given.describe()))
+}
+
+fn comparison() -> Entry {
+    entry! {
         /// Two samples (1-D tensors) beside each other: `n_a n_b mean_a mean_b median_a median_b p75_a p75_b ks ks_p mann_whitney_u
         /// mann_whitney_p rank_biserial rank_biserial_lo rank_biserial_hi wasserstein`. The effect is rank_biserial = 2U/(n_a n_b) − 1
         /// (1: every a lies above every b) with a bootstrap interval, over `clusters` where given; p-values are asymptotic.
@@ -534,5 +687,64 @@ fn populations() -> Vec<Entry> {
         fn compare(call, a: Tensor, b: Tensor; options: CompareOptions) -> Json {
             Ok(Json::Object(analysis::compare(&a, &b, &options, call.work())?.to_map()))
         }
-    }]
+    }
+}
+
+fn flow() -> Vec<Entry> {
+    vec![
+        entry! {
+            /// For each feature of `a` the `k` features of `b` with the highest cosine of write directions (`by`: `"read"`, `"write_read"`
+            /// for the other ends), as `source target rank cosine`; ranks from 1, equal cosines by position. The cosines, n_a × n_b of
+            /// them, are never stored.
+            ///
+            /// `a` in a later layer than `b` gives predecessors, in an earlier one successors (Laptev et al. 2025). Errors: `k` is 0, a
+            /// feature that `a` does not have, a dictionary without the directions asked for.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let before = load_sae("demo", "saes/blocks.1.hook_resid_post");
+            /// let after = load_sae("demo", "saes/blocks.2.hook_resid_post");
+            /// let found = match_features(after, before, model, #{ features: 0..10 });
+            /// assert(found.columns == ["source", "target", "rank", "cosine"] && found.len == 10);
+            /// ```
+            fn match_features(call, a: Dictionary, b: Dictionary, model: Model; options: MatchOptions) -> Table {
+                analysis::match_features(&a, &b, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// Where the features of a residual stream come from: their highest cosine with what enters the layer (`res`), with what its MLP
+            /// adds (`mlp`) and with what its attention adds (`att`), any of which may be left out: `feature s_res s_mlp s_att id_res
+            /// id_mlp id_att group`.
+            ///
+            /// `group` names the origins that reach the cut, the score that 1 % of random directions reach there: `RES` alone is carried
+            /// over, `RES&MLP` processed, `MLP` newborn, `nowhere` unexplained. Errors: no origin, or one without write directions.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let sae = |hook| load_sae("demo", "saes/blocks." + hook);
+            /// let origins = #{ res: sae.call("1.hook_resid_post"), mlp: sae.call("2.hook_mlp_out"), att: sae.call("2.attn.hook_z") };
+            /// let found = origin_scores(sae.call("2.hook_resid_post"), origins, model, #{ n_null: 512 });
+            /// assert(found.columns.contains("s_att") && found["s_res"].max() < 1.001);
+            /// ```
+            fn origin_scores(call, target: Dictionary, origins: OptionMap, model: Model; options: OriginOptions) -> Table {
+                let origins = Origins::parse(&origins).map_err(|e| e.context("origin_scores: `origins`"))?;
+                analysis::origin_scores(&target, &origins, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// Which heads make each feature of an SAE on the heads' outputs (attn.hook_z): shares `[d_sae, n_heads]`, rows summing to 1,
+            /// `‖W_dec[i, k]‖ / Σ_j ‖W_dec[i, j]‖`; with `space: "residual"` of what W_O makes of the parts.
+            ///
+            /// Source: Kissane et al. 2024. Errors: a dictionary that does not lie in z, or does not fit the model.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let shares = head_attribution(load_sae("demo", "saes/blocks.2.attn.hook_z"), model);
+            /// assert(shares.shape == [768, model.cfg.n_heads]);
+            /// ```
+            fn head_attribution(call, dict: Dictionary, model: Model; options: AttributionOptions) -> Tensor {
+                analysis::head_attribution(&dict, &model, &options, call.work())
+            }
+        },
+    ]
 }

@@ -144,6 +144,19 @@ impl FromScript for Value {
     }
 }
 
+/// A map that a function reads by itself, beside its options.
+impl FromScript for OptionMap {
+    fn kind() -> String {
+        "map".into()
+    }
+    fn from_script(value: &Dynamic) -> Option<Self> {
+        option_map(value)
+    }
+    fn type_id() -> TypeId {
+        TypeId::of::<Map>()
+    }
+}
+
 impl<T: FromScript> FromScript for Option<T> {
     fn kind() -> String {
         T::kind()

@@ -30,7 +30,7 @@ fn named<T>(data: &Dynamic, read: impl Fn(&Dynamic, &str) -> Result<T>) -> Resul
     Ok(vec![(String::new(), read(data, "the data")?)])
 }
 
-fn pair(item: &Dynamic) -> Option<(String, Dynamic)> {
+pub(super) fn pair(item: &Dynamic) -> Option<(String, Dynamic)> {
     let items = item.read_lock::<Array>()?;
     let [name, values] = &items[..] else { return None };
     Some((String::from_script(name)?, values.clone()))

@@ -6,10 +6,12 @@ use crate::error::{Error, Result};
 use crate::figure::Figure;
 use crate::files;
 use crate::formats::{TensorSet, npy, npz, safetensors};
+use crate::page::Page;
 use crate::provenance::Provenance;
 use crate::render;
 use crate::script::convert::{describe, type_name};
 use crate::script::declare::{Call, Entry};
+use crate::script::pages;
 use crate::table::Table;
 use crate::tensor::{Bytes, Tensor};
 use rhai::{Array, Dynamic, Map};
@@ -53,6 +55,10 @@ fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Res
         figure.provenance = made(figure.provenance);
         return render::save_figure(&figure, path, call.work());
     }
+    if let Some(mut page) = value.read_lock::<Page>().map(|page| page.clone()) {
+        page.provenance = made(page.provenance);
+        return render::save_page(&pages::with_origin(page, call.host), path, call.work());
+    }
     if let Some(tensor) = value.read_lock::<Tensor>() {
         let bytes = match extension.as_str() {
             "npy" => npy::write(&tensor),
@@ -76,7 +82,7 @@ fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Res
         other => Err(unfit(
             value,
             other,
-            ".json; tables also as .csv or .parquet, tensors as .npy, maps of tensors as .npz or .safetensors, figures as .svg or .png",
+            ".json; tables also as .csv or .parquet, tensors as .npy, maps of tensors as .npz or .safetensors, figures as .svg or .png, pages as .html or .md",
         )),
     }
 }
@@ -121,7 +127,7 @@ pub(super) fn entries() -> Vec<Entry> {
     vec![
         entry! {
             /// Writes a value below the output folder (`out_dir()`), whole or not at all, and gives the file's path. The extension decides: tables `.csv .parquet
-            /// .json`, figures `.svg .png`, tensors `.npy .npz .safetensors .json`, maps of tensors `.npz .safetensors`, text `.md .txt`, other
+            /// .json`, figures `.svg .png`, pages `.html .md .json`, tensors `.npy .npz .safetensors .json`, maps of tensors `.npz .safetensors`, text `.md .txt`, other
             /// values `.json`. An SAE becomes a folder in SAELens's layout. Provenance goes into the file or beside it (`NAME.provenance.json`).
             ///
             /// Errors: an extension that does not fit the value, a name outside the folder, a folder that cannot be written.

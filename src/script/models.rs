@@ -103,6 +103,14 @@ pub(super) fn entries() -> Vec<Entry> {
             method W_O(call, model: Model, layer: usize, head: usize) -> Tensor { model.w_o(layer, head) }
         },
         entry! {
+            /// Positions that a layer's attention reaches back, itself included; `()` where it reaches all.
+            ///
+            /// ```rhai
+            /// assert(load_model("demo").window(0) == ());
+            /// ```
+            method window(call, model: Model, layer: usize) -> Option<usize> { model.window(layer) }
+        },
+        entry! {
             /// Input weights of an MLP, `[d_model, d_mlp]` (the `up` projection of a gated one).
             ///
             /// ```rhai

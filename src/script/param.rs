@@ -5,10 +5,10 @@
 
 use crate::entry;
 use crate::error::{Error, Result, nearest};
-use crate::script::Host;
 use crate::script::convert::{describe, to_json, type_name};
 use crate::script::declare::Entry;
 use crate::script::scan::{Kind, byte_of, outline};
+use crate::script::{Host, Used};
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, FnCallExpr, Position, Stmt};
 
 pub(super) fn entries() -> Vec<Entry> {
@@ -28,7 +28,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// assert(k == 10);
             /// ```
             fn param(call, name: String, default: Dynamic, description: String) -> Dynamic {
-                read(call.host, &name, default)
+                read(call.host, name, default, description)
             }
         },
         entry! {
@@ -42,15 +42,16 @@ pub(super) fn entries() -> Vec<Entry> {
     ]
 }
 
-fn read(host: &Host, name: &str, default: Dynamic) -> Result<Dynamic> {
-    let value = match host.parameters.get(name) {
+fn read(host: &Host, name: String, default: Dynamic, description: String) -> Result<Dynamic> {
+    let value = match host.parameters.get(&name) {
         Some(given) => value(given, &default).map_err(|right| {
             Error::input(format!("parameter `{name}`: \"{given}\" is not {right}"))
                 .help(format!("write `{name}=…` with {right}; the default is {}", describe(&default)))
         })?,
         None => default,
     };
-    host.note_parameter(name, to_json(&value).unwrap_or_else(|_| describe(&value).into()));
+    let shown = to_json(&value).unwrap_or_else(|_| describe(&value).into());
+    host.note_parameter(Used { name, value: shown, description });
     Ok(value)
 }
 

@@ -1,4 +1,4 @@
-//! Training of SAEs.
+//! Training of SAEs, and what any dictionary does on texts.
 
 use crate::dictionary::Dictionary;
 use crate::entry;
@@ -7,7 +7,10 @@ use crate::model::Model;
 use crate::model::forward::Hook;
 use crate::options::Value;
 use crate::script::declare::Entry;
-use crate::training::{Job, ModelActivations, ModelLoss, Sequences, TrainOptions, evaluate, read_texts, train};
+use crate::table::Table;
+use crate::training::{
+    self, Job, ModelActivations, ModelLoss, Sequences, StatsOptions, TrainOptions, evaluate, read_texts, stat_hooks, train,
+};
 
 /// Trainings that one loop may run in one folder do not meet in one file.
 fn checkpoint_name(job: &Job, seed: Option<u64>) -> String {
@@ -17,7 +20,36 @@ fn checkpoint_name(job: &Job, seed: Option<u64>) -> String {
 }
 
 pub(super) fn entries() -> Vec<Entry> {
-    vec![entry! {
+    vec![statistics(), training()]
+}
+
+fn statistics() -> Entry {
+    entry! {
+        /// How often and how strongly each feature fires on texts (an array of texts, a file or a folder): `feature density mean_act
+        /// max_act mean_share`. Density: the share of positions at which it is not 0; the others are over the positions at which it
+        /// fires: mean and largest |activation|, mean share ‖a_i d_i‖ / ‖x‖ of the vector at its hook. 0 where it never fires.
+        ///
+        /// `dict.with_stats(table)` keeps them with the dictionary, for `temperature: "typical"` and for pages. Errors: a dictionary
+        /// without encoder or not on a hook of the model, texts too short.
+        ///
+        /// ```rhai
+        /// let sae = load_sae("demo", "saes/blocks.1.hook_resid_post");
+        /// let texts = ["The quick brown fox jumps over the lazy dog. ", "In the beginning there was a word."];
+        /// let stats = activation_stats(sae, load_model("demo"), texts, #{ context: 8 });
+        /// assert(stats.len == 768 && stats["density"].max() <= 1.0);
+        /// assert(sae.with_stats(stats).density.sum() > 0.0);
+        /// ```
+        fn activation_stats(call, dict: Dictionary, model: Model, texts: Value; options: StatsOptions) -> Table {
+            let (texts, name) = read_texts(&texts)?;
+            let sequences = Sequences::new(&model, &texts, &name, options.context, call.work())?;
+            let mut source = ModelActivations::new(&model, &stat_hooks(&dict), sequences, call.work())?;
+            training::activation_stats(&dict, &mut source, &options, call.work())
+        }
+    }
+}
+
+fn training() -> Entry {
+    entry! {
         /// Trains an SAE on a model's activations at a hook. `texts` is an array of texts, a file or a folder. The figures (L0,
         /// explained variance, share of dead latents, cross-entropy recovered) are those on the sequences held out; they stand in
         /// `.cfg.metadata.figures` and go with the SAE when `save(sae, "folder")` writes it in SAELens's layout.
@@ -55,5 +87,5 @@ pub(super) fn entries() -> Vec<Entry> {
             let Some(figures) = measured.into_iter().next() else { return Ok(sae) };
             sae.with_metadata("figures", figures.to_json()).with_density(figures.density)
         }
-    }]
+    }
 }

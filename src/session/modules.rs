@@ -5,7 +5,7 @@ use super::names::{self, Edits};
 use super::suggest::rhai_functions;
 use super::{readable, stdlib};
 use crate::error::{Error, nearest};
-use crate::script::raise;
+use crate::script::{Host, raise};
 use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, ParseError, Position, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,8 @@ pub(super) struct Modules {
     /// Where a script that has no folder of its own (a cell) imports from.
     folder: PathBuf,
     sources: Sources,
+    /// Is told what was imported.
+    host: Host,
     /// By source name; a file that has changed since is compiled again.
     loaded: Mutex<BTreeMap<String, Loaded>>,
     /// On the way of being loaded: a module that comes here again imports itself.
@@ -66,8 +68,8 @@ struct Found {
 }
 
 impl Modules {
-    pub(super) fn new(folder: PathBuf, sources: Sources) -> Self {
-        Modules { folder, sources, loaded: Mutex::default(), loading: Mutex::default() }
+    pub(super) fn new(folder: PathBuf, sources: Sources, host: Host) -> Self {
+        Modules { folder, sources, host, loaded: Mutex::default(), loading: Mutex::default() }
     }
 
     fn find(&self, source: Option<&str>, path: &str) -> Result<Found, Error> {
@@ -99,6 +101,7 @@ impl Modules {
 
     fn load(&self, engine: &Engine, found: &Found, path: &str, position: Position) -> Result<Arc<Module>, Box<EvalAltResult>> {
         self.sources.insert(&found.name, &found.text, Edits::default());
+        self.host.note_code(&found.name, &found.text);
         let inside = |error| Box::new(EvalAltResult::ErrorInModule(found.name.clone(), error, position));
         if !lock(&self.loading).insert(found.name.clone()) {
             return Err(raise(Error::input(format!("`{path}` imports itself")), position));

@@ -1,7 +1,11 @@
 //! The library that scripts import as `std/NAME`: the files of `stdlib/`, each listed here once.
 
 /// Name and text of each file.
-pub(super) const FILES: &[(&str, &str)] = &[("experiments", include_str!("../../stdlib/experiments.rhai"))];
+pub(super) const FILES: &[(&str, &str)] = &[
+    ("experiments", include_str!("../../stdlib/experiments.rhai")),
+    ("report", include_str!("../../stdlib/report.rhai")),
+    ("texts", include_str!("../../stdlib/texts.rhai")),
+];
 
 #[cfg(test)]
 mod tests {

@@ -33,6 +33,15 @@ impl Random {
         }
         chosen.into_iter().collect()
     }
+
+    /// The numbers below `n` in a random order, each equally likely (Fisher and Yates).
+    pub fn shuffled(&mut self, n: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..n).collect();
+        for last in (1..n).rev() {
+            order.swap(last, self.below(last + 1));
+        }
+        order
+    }
 }
 
 #[cfg(test)]
@@ -51,6 +60,15 @@ mod tests {
         // 2000 expected, standard deviation 35.
         assert!(counts.iter().all(|c| (1850..=2150).contains(c)), "{counts:?}");
         assert_eq!(random.choose(3, 5), [0, 1, 2]);
+    }
+
+    #[test]
+    fn every_order_comes_equally_often() {
+        let mut random = Random::new(4, 0);
+        let mut counts = std::collections::BTreeMap::new();
+        (0..6000).for_each(|_| *counts.entry(random.shuffled(3)).or_insert(0) += 1);
+        // 1000 expected, standard deviation 29.
+        assert!(counts.len() == 6 && counts.values().all(|c| (880..=1120).contains(c)), "{counts:?}");
     }
 
     #[test]

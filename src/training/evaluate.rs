@@ -92,27 +92,16 @@ pub fn evaluate(
     work: &Work,
 ) -> Result<Vec<Figures>> {
     let hooks: Vec<String> = dictionaries.iter().map(|d| d.hook().to_string()).collect();
-    let limit = max_tokens.unwrap_or(usize::MAX);
-    let mut widths: Vec<usize> = dictionaries.iter().map(Dictionary::d_in).collect();
+    let widths = dictionaries.iter().map(Dictionary::d_in).collect();
     let blank = |d: &Dictionary| Sums { sum: vec![0.0; d.d_in()], fired: vec![0; d.n()], ..Sums::default() };
     let mut sums: Vec<Sums> = dictionaries.iter().map(blank).collect();
-    source.seek(0)?;
-    let mut read = 0;
-    while read < limit
-        && let Some(chunk) = source.next(work)?
-    {
-        let (len, sites) = usable(&chunk, &hooks, &mut widths, skip_bos)?;
-        let rows = len.min(limit - read);
-        read += rows;
-        for ((dictionary, values), sums) in dictionaries.iter().zip(sites).zip(&mut sums) {
+    read_through(source, &hooks, widths, max_tokens, skip_bos, work, |sites| {
+        for ((dictionary, x), sums) in dictionaries.iter().zip(sites).zip(&mut sums) {
             work.check()?;
-            let x = Tensor::from_f32(values, &[len, dictionary.d_in()])?;
-            add(dictionary, &x.narrow(0, 0..rows)?, sums, work)?;
+            add(dictionary, x, sums, work)?;
         }
-    }
-    if read == 0 {
-        return Err(Error::input("there are no activations to measure the SAEs on"));
-    }
+        Ok(())
+    })?;
     let mut figures: Vec<Figures> = sums.iter().map(of).collect();
     if let Some(splice) = splice {
         let clean = splice.cross_entropy(0, &Patch::Clean, work)?;
@@ -126,6 +115,38 @@ pub fn evaluate(
         }
     }
     Ok(figures)
+}
+
+/// Gives `visit` what stands at each hook, `[rows, width]` with the same rows at all of them, chunk after chunk, of all texts or
+/// the first `max_tokens` positions.
+///
+/// # Errors
+/// No activations, widths that do not fit, activations that are not finite, an error of `visit`, or the user's interruption.
+pub(super) fn read_through(
+    source: &mut dyn Activations,
+    hooks: &[String],
+    mut widths: Vec<usize>,
+    max_tokens: Option<usize>,
+    skip_bos: bool,
+    work: &Work,
+    mut visit: impl FnMut(&[Tensor]) -> Result<()>,
+) -> Result<()> {
+    let limit = max_tokens.unwrap_or(usize::MAX);
+    source.seek(0)?;
+    let mut read = 0;
+    while read < limit
+        && let Some(chunk) = source.next(work)?
+    {
+        let (len, sites) = usable(&chunk, hooks, &mut widths, skip_bos)?;
+        let rows = len.min(limit - read);
+        read += rows;
+        let cut = |(values, width): (Vec<f32>, &usize)| Tensor::from_f32(values, &[len, *width])?.narrow(0, 0..rows);
+        visit(&sites.into_iter().zip(&widths).map(cut).collect::<Result<Vec<_>>>()?)?;
+    }
+    if read == 0 {
+        return Err(Error::input("there are no activations to measure on"));
+    }
+    Ok(())
 }
 
 fn add(dictionary: &Dictionary, x: &Tensor, sums: &mut Sums, work: &Work) -> Result<()> {

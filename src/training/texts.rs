@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::model::forward::{Edit, Forward, Hook, Logits, Op, Request};
 use crate::model::{EncodeOptions, Model};
 use crate::options::{Ids, Value};
+use crate::provenance::fingerprint;
 use crate::work::Work;
 use rayon::prelude::*;
 use serde_json::{Map, Value as Json, json};
@@ -191,31 +192,9 @@ impl ModelActivations {
             return Err(Error::input(format!("{} is a map of pairs of tokens, not an activation of one", map.name())));
         }
         let request = Request { keep, edits: Vec::new(), logits: Logits::None };
-        let fingerprints = (fingerprint(sequences.tokens.iter().copied()), of_model(model)?);
+        let fingerprints = (fingerprint(sequences.tokens.iter().flat_map(|id| id.to_le_bytes())), model.fingerprint()?);
         Ok(ModelActivations { model: model.clone(), forward: model.forward(work)?, request, sequences, fingerprints, next: 0 })
     }
-}
-
-/// FNV-1a of numbers, as hexadecimal.
-fn fingerprint(numbers: impl Iterator<Item = u32>) -> String {
-    let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    format!("{:016x}", numbers.flat_map(u32::to_le_bytes).fold(0xcbf2_9ce4_8422_2325, add))
-}
-
-/// The fingerprint of some rows of the embedding and of each layer.
-fn of_model(model: &Model) -> Result<String> {
-    const ROWS: usize = 64;
-    let embed = model.w_e();
-    let size = model.cfg().d_vocab;
-    let mut values: Vec<f32> = Vec::new();
-    for row in 0..ROWS.min(size) {
-        values.extend(embed.row(row * size / ROWS.min(size))?);
-    }
-    for layer in 0..model.cfg().n_layers {
-        values.extend(model.w_out(layer)?.row(0)?);
-        values.extend(model.w_o_all(layer)?.row(0)?);
-    }
-    Ok(fingerprint(values.into_iter().map(f32::to_bits)))
 }
 
 impl Activations for ModelActivations {

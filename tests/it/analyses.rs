@@ -559,6 +559,49 @@ fn a_small_null_warns() {
 }
 
 #[test]
+fn the_list_mass_is_that_of_the_standardised_scores() {
+    let model = model(&fixture("tiny-llama"));
+    let dictionary = neurons(&model, 1);
+    let given = SemanticsOptions { n_null: 50, every_null: false, ..SemanticsOptions::default() };
+    let options = TokenOptions { k: 4, mask_special: false, ..TokenOptions::default() };
+    let found = semantics(&unembed(&dictionary, &model, &options, &work()).unwrap(), &model, &given, &work()).unwrap();
+    let table = found.table().unwrap();
+    let columns = ["list_mass", "list_mass_bottom"].map(|name| table.column(name).unwrap().numbers().unwrap());
+    let scores = unembed(&dictionary, &model, &TokenOptions { scale: Scale::Zscore, ..options }, &work()).unwrap();
+    for feature in 0..dictionary.n() {
+        let z = scores.scores(feature, &work()).unwrap().to_f64();
+        for (column, sign) in columns.iter().zip([1.0, -1.0]) {
+            let mut weights: Vec<f64> = z.iter().map(|z| (sign * z).exp()).collect();
+            weights.sort_by(|a, b| b.total_cmp(a));
+            let mass = weights[..4].iter().sum::<f64>() / weights.iter().sum::<f64>();
+            assert!((column[feature] - mass).abs() < 1e-5, "{feature}: {} {mass}", column[feature]);
+        }
+    }
+}
+
+#[test]
+fn population_quantiles_pass_their_share_by_construction_and_say_so() {
+    let model = model(&fixture("tiny-llama"));
+    let scores = unembed(&neurons(&model, 1), &model, &TokenOptions::default(), &work()).unwrap();
+    let given = |q| SemanticsOptions {
+        population_quantile: Some(q),
+        rule: saerepl::analysis::Rule::Cosine,
+        side: Some(SemanticSide::Top),
+        n_null: 50,
+        ..SemanticsOptions::default()
+    };
+    let shares = [0.9, 0.75, 0.5].map(|q| {
+        let found = semantics(&scores, &model, &given(q), &work()).unwrap();
+        assert!(found.warnings()[0].contains("by construction"), "{:?}", found.warnings());
+        assert!((found.share() - (1.0 - q)).abs() <= 1.0 / found.mask().len() as f64, "{q}: {found:?}");
+        found.share()
+    });
+    assert!(shares[0] < shares[1] && shares[1] < shares[2]);
+    let wrong = semantics(&scores, &model, &given(1.5), &work()).unwrap_err();
+    assert!(wrong.message().contains("population_quantile"));
+}
+
+#[test]
 fn flipped_signs_change_nothing_in_a_signed_dictionary() {
     let model = model(&fixture("tiny-llama"));
     let (layer, d) = (1, model.cfg().d_model);

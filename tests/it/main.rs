@@ -4,9 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod analyses;
+mod cards;
 mod circuits;
 mod demo;
 mod dictionaries;
+mod examples;
+mod experiments;
+mod flow;
 mod formats;
 mod forward;
 mod fuzz;
@@ -19,3 +23,4 @@ mod support;
 mod tensor;
 mod tokenizers;
 mod training;
+mod validation;

@@ -16,9 +16,9 @@ fn folder(script: &str) -> tempfile::TempDir {
 }
 
 /// Standard output, standard error and exit status.
-type Ended = (String, String, i32);
+pub type Ended = (String, String, i32);
 
-fn program(at: &Path, arguments: &[&str], input: &str) -> Ended {
+pub fn program(at: &Path, arguments: &[&str], input: &str) -> Ended {
     let output = Command::new(PROGRAM).current_dir(at).args(arguments).write_stdin(input).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (text(output.stdout), text(output.stderr), output.status.code().unwrap())

@@ -1,13 +1,17 @@
 //! SAE training on a model: what is read from texts, the loss with activations replaced, and a run that is killed.
 
-use crate::support::work;
-use saerepl::dictionary::{Precision, SaeOptions, load_sae, save_sae};
+use crate::support::{assert_close, numbers, reference, work};
+use saerepl::dictionary::{Activation, Dictionary, Precision, SaeOptions, SaeParts, load_sae, mlp_neurons, save_sae};
 use saerepl::model::forward::{Hook, Request};
 use saerepl::model::{EncodeOptions, Model, ModelOptions};
 use saerepl::options::Value;
+use saerepl::tensor::Tensor;
 use saerepl::training::{
-    Activations, Job, ModelActivations, ModelLoss, Patch, Sequences, Splice, TrainOptions, read_texts, train,
+    Activations, Chunk, Job, ModelActivations, ModelLoss, Patch, Sequences, Splice, StatsOptions, TrainOptions, activation_stats,
+    read_texts, stat_hooks, train,
 };
+use saerepl::work::Work;
+use serde_json::{Map, Value as Json};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -112,6 +116,80 @@ fn several_sites_on_one_pass_are_the_sites_alone_and_come_back_from_a_folder() {
     let again = load_sae(&path, None, &SaeOptions::default(), &work).unwrap();
     assert_eq!((again.hook(), again.w_enc().unwrap().to_f32()), (HOOKS[0], both[0].w_enc().unwrap().to_f32()));
     assert_eq!(again.w_dec().shape(), [80, model.cfg().n_heads * model.cfg().d_head]);
+}
+
+/// Given activations, two sequences at a time.
+struct Given {
+    x: Vec<f32>,
+    d: usize,
+    length: usize,
+    next: usize,
+}
+
+impl Activations for Given {
+    fn next(&mut self, _: &Work) -> saerepl::Result<Option<Chunk>> {
+        let rest = &self.x[self.next * self.length * self.d..];
+        let values = rest[..rest.len().min(2 * self.length * self.d)].to_vec();
+        let rows = values.len() / self.d;
+        self.next += rows / self.length;
+        let firsts = (0..rows).step_by(self.length).collect();
+        Ok((rows > 0).then_some(Chunk { sites: vec![Tensor::from_f32(values, &[rows, self.d])?], firsts }))
+    }
+    fn position(&self) -> u64 {
+        self.next as u64
+    }
+    fn seek(&mut self, position: u64) -> saerepl::Result<()> {
+        self.next = position as usize;
+        Ok(())
+    }
+    fn describe(&self) -> Map<String, Json> {
+        Map::new()
+    }
+}
+
+#[test]
+fn activation_stats_agree_with_numpy() {
+    let expected = reference("activation_stats.json");
+    let matrix = |name: &str| {
+        let (rows, data) = (expected[name].as_array().unwrap().len(), numbers(&expected[name]));
+        Tensor::from_f32(data.iter().map(|v| *v as f32).collect(), &[rows, data.len() / rows]).unwrap()
+    };
+    let vector = |name: &str| Tensor::vector(numbers(&expected[name]).iter().map(|v| *v as f32).collect());
+    let sae = Dictionary::from_parts(SaeParts {
+        name: "given".into(),
+        hook: "blocks.0.hook_resid_post".into(),
+        activation: Activation::JumpRelu,
+        w_enc: matrix("W_enc"),
+        w_dec: matrix("W_dec"),
+        b_enc: vector("b_enc"),
+        b_dec: Tensor::vector(vec![0.0; 5]),
+        threshold: Some(vector("threshold")),
+        subtract_b_dec: false,
+        metadata: Map::new(),
+    })
+    .unwrap();
+    let length = expected["length"].as_u64().unwrap() as usize;
+    for (name, skip_bos, max_tokens) in [("without_first", true, 1000), ("all", false, 1000), ("first_8", true, 8)] {
+        let mut source = Given { x: matrix("x").to_f32(), d: 5, length, next: 0 };
+        let options = StatsOptions { max_tokens, skip_bos, ..StatsOptions::default() };
+        let stats = activation_stats(&sae, &mut source, &options, &work()).unwrap();
+        for column in ["density", "mean_act", "max_act", "mean_share"] {
+            let got = stats.column(column).unwrap().numbers().unwrap();
+            assert_close(&got, &numbers(&expected[name][column]), 1e-5, &format!("{name} {column}"));
+        }
+        // What it found can stand for the feature's share in an analysis.
+        assert_eq!(sae.with_stats(&stats).unwrap().stat("mean_share").unwrap().len(), 7);
+    }
+}
+
+#[test]
+fn what_does_not_encode_its_hook_is_refused() {
+    let (model, work) = (demo(), work());
+    let neurons = mlp_neurons(&model, 1).unwrap();
+    let sequences = Sequences::new(&model, &texts(), "words", 24, &work).unwrap();
+    let mut source = ModelActivations::new(&model, &stat_hooks(&neurons), sequences, &work).unwrap();
+    let error = activation_stats(&neurons, &mut source, &StatsOptions::default(), &work).unwrap_err().to_string();
+    assert!(error.contains("demo neurons of layer 1"), "{error}");
 }
 
 #[test]
