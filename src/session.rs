@@ -583,6 +583,14 @@ mod tests {
     }
 
     #[test]
+    fn the_names_that_a_session_gives_may_be_taken_by_constants() {
+        let mut session = session();
+        session.cell("const ans = 1; const Out = 2;").unwrap();
+        session.cell("40 + 2").unwrap();
+        assert_eq!(value(&mut session, "ans"), "42");
+    }
+
+    #[test]
     fn closures_in_variables_are_called_by_their_names() {
         let mut session = session();
         value(&mut session, "let f = |x| x + 1; let fs = [f];");

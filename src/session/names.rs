@@ -101,7 +101,8 @@ impl Shared {
 
     /// Sets a variable, also for the functions that mention it.
     pub(super) fn set(&self, scope: &mut Scope<'static>, name: &str, value: Dynamic) {
-        scope.set_value(name, value);
+        // A constant of this name is hidden, not changed.
+        scope.set_or_push(name, value);
         let mentioned = self.read().mentioned.contains(name);
         if mentioned {
             self.share(scope, name);
