@@ -12,6 +12,7 @@ use saerepl::work::Work;
 /// Features that are followed, of the first layer.
 const FOLLOWED: usize = 8;
 
+/// Prints one chain a line.
 pub fn main() -> Result<()> {
     let work = Work::silent(0)?;
     let model = Model::load("demo", &ModelOptions::default(), &work)?;

@@ -6,7 +6,7 @@
 //!
 //! * `product`: the open core. * `tokens`: directions against the vocabulary. * `semantics`: which of them name a family
 //!   of tokens, beside a null. * `attention`: directions as queries and keys of a head. * `ov`: what a head writes.
-//! * `enrichment`: sets of tokens at the ends of a ranking. * `validation`: scores of weights beside real attention. * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
+//! * `closed`: what is known of a product without making it. * `enrichment`: sets of tokens at the ends of a ranking. * `validation`: scores of weights beside real attention. * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
 //! * `attribution`: which heads make a feature. * `explain`: one feature or one head on a page.
 //! * `circuits`: heads as maps of the residual stream. * `heads`: directions as a head reads them. * `common`: what the result tables share.
 //!
@@ -16,6 +16,7 @@
 mod attention;
 mod attribution;
 mod circuits;
+mod closed;
 mod common;
 mod enrichment;
 mod explain;
@@ -34,6 +35,7 @@ pub use attention::{
 };
 pub use attribution::{AttributionOptions, AttributionSpace, head_attribution};
 pub use circuits::{Circuit, CircuitOptions, Input, composition, composition_matrix, head_svd};
+pub use closed::{ClosedOptions, product_moments, product_spectrum};
 pub use common::Side;
 pub use enrichment::{EnrichmentOptions, TokenSets, enrichment, token_sets};
 pub use explain::{ExplainOptions, Explainer, HeadPageOptions, entering, explain, explain_head};

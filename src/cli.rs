@@ -2,8 +2,10 @@
 
 mod doc;
 mod info;
+mod pull;
 mod run;
 mod terminal;
+mod thing;
 
 use crate::error::{Error, Kind};
 use crate::repl::{self, Screen};
@@ -29,6 +31,8 @@ enum Command {
     Run(run::Run),
     /// Say what a model or SAE is
     Info(info::Info),
+    /// Fetch what a model or SAE of the hub needs into the Hugging Face cache; an interrupted fetch goes on where it stopped
+    Pull(pull::Pull),
     /// Print the reference of what scripts can call, or the page of one name
     Doc(doc::Doc),
 }
@@ -69,6 +73,7 @@ pub fn main() -> ExitCode {
         Ok(work) => match cli.command {
             Some(Command::Run(run)) => run.run(&work),
             Some(Command::Info(info)) => info.run(&work),
+            Some(Command::Pull(pull)) => pull.run(&work),
             Some(Command::Doc(doc)) => doc.run(&work),
             None => {
                 terminal::interrupt(&work, false);

@@ -23,7 +23,7 @@ pub use activation::{Activation, Normalization};
 pub use directions::Directions;
 pub use edits::{Amount, EditOp, EditOptions, RunOptions, request};
 pub use list::list_saes;
-pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae};
+pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae, load_sae_from};
 pub use made::{Basis, DirectionsOptions, SaeParts, directions, mlp_neurons, token_basis};
 pub use random::{RandomKind, RandomOptions, random_directions};
 pub use save::{Precision, save_sae};
@@ -38,8 +38,8 @@ use crate::provenance::fingerprint;
 use crate::tensor::Tensor;
 use crate::work::Work;
 use serde_json::{Map, Value as Json, json};
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A set of directions that read from and write to a place in a model. Copies share everything.
 #[derive(Clone)]
@@ -80,8 +80,8 @@ struct Inner {
     /// Number of features of the dictionary that the ids count.
     numbered: usize,
     positions: OnceLock<BTreeMap<usize, usize>>,
-    /// Whether doubts that it belongs to a model have been said.
-    doubted: OnceLock<()>,
+    /// Names of the models for which doubts that it belongs to them have been said. Copies share it.
+    doubted: Arc<Mutex<BTreeSet<String>>>,
     /// Statistics by name, one value for each position.
     stats: BTreeMap<String, Vec<f64>>,
     labels: Option<Vec<String>>,
@@ -145,7 +145,7 @@ impl Inner {
             write,
             ids: None,
             positions: OnceLock::new(),
-            doubted: OnceLock::new(),
+            doubted: Arc::default(),
             stats: BTreeMap::new(),
             labels: None,
             rewrites: Vec::new(),
@@ -405,15 +405,25 @@ impl Dictionary {
             ("threshold", &inner.threshold),
             ("W_skip", &inner.w_skip),
         ];
-        let tensors = tensors
-            .into_iter()
-            .filter_map(|(name, tensor)| tensor.as_ref().map(|t| format!("{name} {:?} {}", t.shape(), t.dtype())));
+        let gate = inner.gate.as_ref().map(|gate| [("b_gate", &gate.b_gate), ("b_mag", &gate.b_mag), ("r_mag", &gate.r_mag)]);
+        let gate = gate.into_iter().flatten().map(|(name, tensor)| (name, Some(tensor.clone())));
+        let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.clone())).chain(gate);
+        let tensors =
+            tensors.filter_map(|(name, tensor)| tensor.as_ref().map(|t| format!("{name} {:?} {}", t.shape(), t.dtype())));
         let activation = match inner.activation.k() {
             Some(k) => format!("{} (k = {k})", inner.activation.name()),
             None => inner.activation.name().to_string(),
         };
-        let mut facts = vec![
-            ("dictionary", inner.name.clone()),
+        let b_dec = match (&inner.b_dec, inner.subtract_b_dec) {
+            (None, _) => "none",
+            (Some(_), true) => "subtracted from the input, added to the output",
+            (Some(_), false) => "added to the output, not subtracted from the input",
+        };
+        let mut facts = vec![("dictionary", inner.name.clone())];
+        for (what, key) in [("file", "source"), ("revision", "revision")] {
+            facts.extend(inner.origin.get(key).and_then(Json::as_str).map(|said| (what, said.to_string())));
+        }
+        facts.extend([
             ("format", inner.format.clone()),
             ("site", format!("{}{}", inner.site.name(), inner.layer.map_or(String::new(), |layer| format!(", layer {layer}")))),
             (
@@ -427,12 +437,11 @@ impl Dictionary {
             ("features", self.n().to_string()),
             ("tensors", tensors.collect::<Vec<_>>().join(", ")),
             ("activation", activation),
-            (
-                "input",
-                format!("{}{}", inner.normalization.describe(), if inner.subtract_b_dec { ", b_dec subtracted" } else { "" }),
-            ),
+            ("input", inner.normalization.describe()),
+            ("b_dec", b_dec.into()),
             ("decoder norms", format!("{low:.4} to {high:.4}, {dead} of them zero")),
-        ];
+            ("fits", self.fits()),
+        ]);
         if let Some(density) = self.density() {
             let dead = density.iter().filter(|density| **density == 0.0).count();
             let dense = density.iter().filter(|density| **density > 0.1).count();
@@ -462,6 +471,20 @@ impl Dictionary {
     }
 
     // ---- its place in a model -----------------------------------------------------------------------------------
+
+    /// Which models have such a place, for `info`.
+    fn fits(&self) -> String {
+        let width = match (self.0.site, &self.0.write) {
+            (Site::Z, Route::Heads) => "heads whose outputs together are",
+            (Site::MlpPost, Route::Neurons) => "a d_mlp of",
+            _ => "a d_model of",
+        };
+        let layers =
+            self.0.layer.max(self.written().1).map_or(String::new(), |layer| format!(" and at least {} layers", layer + 1));
+        let trained = self.0.facts.iter().find(|(what, _)| what == "model_name");
+        let trained = trained.map_or(String::new(), |(_, name)| format!("trained on {name}; "));
+        format!("{trained}models with {width} {}{layers}", self.d_in())
+    }
 
     /// Fails unless its layer and widths are those of its site in `model`.
     ///

@@ -112,6 +112,11 @@ impl Error {
         self.0.help.push(help.into());
         self
     }
+    /// Adds a hint where there is one.
+    pub fn help_with(mut self, help: Option<String>) -> Self {
+        self.0.help.extend(help);
+        self
+    }
     /// Names the file, if none is named yet.
     pub fn file(mut self, path: impl AsRef<Path>) -> Self {
         self.0.place.file.get_or_insert_with(|| path.as_ref().to_path_buf());

@@ -41,6 +41,15 @@ pub trait Files: Send + Sync {
     fn path_of(&self, path: &str) -> PathBuf {
         PathBuf::from(self.name()).join(path)
     }
+    /// Where one of its files lies on this disk, or will when it was opened; `None` for what lies on none.
+    fn on_disk(&self, path: &str) -> Option<PathBuf> {
+        let _ = path;
+        None
+    }
+    /// The commit, where there is one.
+    fn revision(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Tensors by name, sharing the bytes of the files they came from.

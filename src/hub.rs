@@ -1,32 +1,116 @@
 //! Names to files: local paths, the built-in demo, the Hugging Face hub and its cache.
 //!
-//! `demo[/path]` is the built-in demo; any other name is looked up as a local path, then as `org/repo[@revision][/path]` on the hub. What looks like a
-//! path and is not there is a mistyped path, never a question to the hub.
+//! `demo[/path]` is the built-in demo; any other name is looked up as a local path, then among the suites of SAEs, then as
+//! `org/repo[@revision][/path]` on the hub. What looks like a path and is not there is a mistyped path, never a question to the hub.
+//!
+//! * `remote`: a repository, its cache and its refusals. * `fetch`: one file of it. * `suites`: short names. * `demo`.
 
 mod demo;
+mod fetch;
 mod remote;
+mod suites;
 
 pub use remote::Hub;
+pub use suites::{average_l0, names as suites, nearest_l0};
 
 use crate::error::{Error, Kind, Result, nearest};
 use crate::formats::{Files, Folder};
+use crate::tensor::Bytes;
 use crate::work::Work;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where a name leads.
 #[derive(Clone)]
 pub enum Place {
-    /// A single file.
-    File(PathBuf),
+    /// A single file, and the folder where it lies with what belongs to it.
+    File {
+        /// Its folder.
+        folder: Arc<dyn Files>,
+        /// Its name there.
+        file: String,
+    },
     /// A folder, a repository of the hub, or the demo.
     Folder(Arc<dyn Files>),
+}
+
+impl Place {
+    /// The same with a record of the files that are opened there.
+    pub fn watched(self) -> (Self, Arc<Opened>) {
+        let opened = Arc::<Opened>::default();
+        let watch = |files| Arc::new(Watched { files, opened: Arc::clone(&opened) });
+        let place = match self {
+            Place::File { folder, file } => Place::File { folder: watch(folder), file },
+            Place::Folder(files) => Place::Folder(watch(files)),
+        };
+        (place, opened)
+    }
+
+    /// The folder, or the one where the file lies.
+    pub fn files(&self) -> &Arc<dyn Files> {
+        let (Place::File { folder: files, .. } | Place::Folder(files)) = self;
+        files
+    }
+}
+
+/// Which files of a place were opened.
+#[derive(Default)]
+pub struct Opened(Mutex<Vec<OpenedFile>>);
+
+/// A file that was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedFile {
+    /// In its place.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// True where it had to be fetched.
+    pub fetched: bool,
+}
+
+impl Opened {
+    /// The files, each once, in the order in which they were opened.
+    pub fn files(&self) -> Vec<OpenedFile> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+struct Watched {
+    files: Arc<dyn Files>,
+    opened: Arc<Opened>,
+}
+
+impl Files for Watched {
+    fn name(&self) -> String {
+        self.files.name()
+    }
+    fn list(&self) -> Result<Vec<String>> {
+        self.files.list()
+    }
+    fn open(&self, path: &str) -> Result<Bytes> {
+        let fetched = self.on_disk(path).is_some_and(|there| !there.exists());
+        let bytes = self.files.open(path)?;
+        let mut opened = self.opened.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.iter().all(|file| file.path != path) {
+            opened.push(OpenedFile { path: path.to_string(), size: bytes.len() as u64, fetched });
+        }
+        Ok(bytes)
+    }
+    fn path_of(&self, path: &str) -> PathBuf {
+        self.files.path_of(path)
+    }
+    fn on_disk(&self, path: &str) -> Option<PathBuf> {
+        self.files.on_disk(path)
+    }
+    fn revision(&self) -> Option<String> {
+        self.files.revision()
+    }
 }
 
 impl std::fmt::Debug for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Place::File(path) => write!(f, "File({})", path.display()),
+            Place::File { folder, file } => write!(f, "File({})", folder.path_of(file).display()),
             Place::Folder(files) => write!(f, "Folder({})", files.name()),
         }
     }
@@ -37,13 +121,28 @@ const ENDINGS: [&str; 9] = ["gguf", "safetensors", "npz", "npy", "pt", "pth", "b
 /// Endings of downloads that have not finished.
 const UNFINISHED: [&str; 4] = ["incomplete", "part", "crdownload", "download"];
 
-/// Finds what a name means: `demo[/path]` (a folder of that name is `./demo`), a local path, or `org/repo[@revision][/path]` on the hub, with the hub's usual
-/// environment variables (see [`Hub::from_env`]).
+/// Finds what a name means: `demo[/path]` (a folder of that name is `./demo`), a local path, a suite of SAEs, or
+/// `org/repo[@revision][/path]` on the hub, with the hub's usual environment variables (see [`Hub::from_env`]).
 ///
 /// # Errors
 /// There is no such file, or no such repository, or it cannot be had.
 pub fn resolve(name: &str, work: &Work) -> Result<Place> {
     resolve_with(name, &Hub::from_env(), work)
+}
+
+/// As [`resolve`], with a path inside, which in a suite may be the suite's own name of an SAE: gives the place and the path
+/// that is still to be found in it.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_inside(name: &str, path: Option<&str>, work: &Work) -> Result<(Place, Option<String>)> {
+    let path = path.map(|path| path.trim_matches('/')).filter(|path| !path.is_empty());
+    match path {
+        Some(path) if suites::meaning(name).is_some() && !expand_home(name).exists() => {
+            Ok((resolve(&format!("{name}/{path}"), work)?, None))
+        }
+        path => Ok((resolve(name, work)?, path.map(str::to_string))),
+    }
 }
 
 /// As [`resolve`], with a hub given by the caller.
@@ -65,9 +164,11 @@ pub fn resolve_with(name: &str, hub: &Hub, work: &Work) -> Result<Place> {
         if has_ending(&path, &UNFINISHED) {
             return Err(Error::input("is a download that has not finished").file(path).help("finish or repeat the download"));
         }
-        return Ok(Place::File(path));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(Place::File { folder: Arc::new(Folder::new(folder)?), file });
     }
-    match RepoName::parse(name) {
+    match suites::meaning(name).as_deref().or(Some(name)).and_then(RepoName::parse) {
         Some(repo) if !looks_like_a_path(name, &repo) => hub.find(&repo, work),
         _ => Err(no_such_file(name, &path)),
     }
@@ -175,7 +276,7 @@ mod tests {
         // Any question to this hub would be answered by a refused connection, which the messages below would show.
         let hub = Hub::new("http://127.0.0.1:9", dir.path().join("cache"));
         let find = |name: &str| resolve_with(name, &hub, &work);
-        assert!(matches!(find(&at("tiny.gguf")), Ok(Place::File(_))));
+        assert!(matches!(find(&at("tiny.gguf")), Ok(Place::File { file, .. }) if file == "tiny.gguf"));
         assert!(matches!(find(&at("model")), Ok(Place::Folder(_))));
         assert!(matches!(find("demo"), Ok(Place::Folder(files)) if files.name() == "demo"));
         assert!(find(&at("big.gguf.part")).unwrap_err().to_string().contains("has not finished"));

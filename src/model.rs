@@ -26,12 +26,12 @@ pub use vocabulary::{TokenKind, Vocabulary};
 use crate::error::{Error, Result, ResultExt, nearest};
 use crate::formats::gguf::{self, Gguf};
 use crate::formats::huggingface::{self, Checkpoint};
-use crate::formats::{FileKind, Folder, json, sniff, wrong_kind};
+use crate::formats::{FileKind, Files, json, sniff, wrong_kind};
 use crate::hub::{self, Place};
 use crate::provenance::fingerprint;
-use crate::tensor::{Bytes, Tensor};
+use crate::tensor::Tensor;
 use crate::work::Work;
-use architecture::Slot;
+use architecture::{Architecture, Slot};
 use config::{Claims, Settled};
 use forward::Forward;
 use rope::RopeRule;
@@ -54,6 +54,8 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     name: String,
+    /// The commit, of one from the hub.
+    revision: Option<String>,
     /// `GGUF` or `safetensors`, for `info`.
     format: &'static str,
     config: Config,
@@ -96,23 +98,37 @@ impl Model {
             Some(revision) => format!("{name}@{revision}"),
             None => name.to_string(),
         };
-        match hub::resolve(&name, work)? {
-            Place::Folder(files) => Self::from_checkpoint(huggingface::read(files.as_ref())?),
-            Place::File(path) => Self::from_file(&path),
-        }
-        .context(|| format!("loading the model `{name}`"))
+        Self::load_from(&hub::resolve(&name, work)?).context(|| format!("loading the model `{name}`"))
     }
 
-    fn from_file(path: &Path) -> Result<Self> {
-        let bytes = Bytes::map(path)?;
-        match sniff(bytes.as_slice()) {
-            FileKind::Gguf => Self::from_gguf(gguf::read(bytes, path)?, path),
-            FileKind::Safetensors => {
-                let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                Self::from_checkpoint(huggingface::read(&Folder::new(folder)?)?)
+    /// As [`Model::load`], from what a name was found to mean.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn load_from(place: &Place) -> Result<Self> {
+        let mut model = match place {
+            Place::Folder(files) => {
+                // Before its weights are fetched.
+                architecture_of(&huggingface::config(files.as_ref())?).in_file(files.name())?;
+                Self::from_checkpoint(huggingface::read(files.as_ref())?)?
             }
-            _ => Err(wrong_kind(bytes.as_slice(), path, "a model (GGUF or safetensors)")),
+            Place::File { folder, file } => {
+                let bytes = folder.open(file)?;
+                for part in parts_beside(folder.as_ref(), file)? {
+                    folder.open(&part)?;
+                }
+                let path = folder.on_disk(file).unwrap_or_else(|| folder.path_of(file));
+                match sniff(bytes.as_slice()) {
+                    FileKind::Gguf => Self::from_gguf(gguf::read(bytes, &path)?, &path)?,
+                    FileKind::Safetensors => Self::from_checkpoint(huggingface::read(folder.as_ref())?)?,
+                    _ => return Err(wrong_kind(bytes.as_slice(), &path, "a model (GGUF or safetensors)")),
+                }
+            }
+        };
+        if let Some(inner) = Arc::get_mut(&mut model.0) {
+            inner.revision = place.files().revision();
         }
+        Ok(model)
     }
 
     /// A model from a Hugging Face checkpoint, read from files or made in memory.
@@ -122,14 +138,10 @@ impl Model {
     pub fn from_checkpoint(checkpoint: Checkpoint) -> Result<Self> {
         let Checkpoint { config, tensors, tokenizer, tokenizer_config, name } = checkpoint;
         let text = config::text_config(&config);
-        let class = config["architectures"][0].as_str().map(|class| class.split("For").next().unwrap_or(class).to_lowercase());
-        let model_type = text["model_type"].as_str().or_else(|| config["model_type"].as_str()).or(class.as_deref());
-        let Some(model_type) = model_type else {
-            return Err(Error::format("config.json names neither `model_type` nor `architectures`").file(&tensors.source));
-        };
-        let architecture = architecture::by_model_type(model_type).in_file(&tensors.source)?;
+        let architecture = architecture_of(&config).in_file(&tensors.source)?;
         let claims = Claims::from_json(&config, architecture);
-        let weights = Weights::new(tensors, architecture.huggingface);
+        config::refuse_packed(&config, &tensors).in_file(&tensors.source)?;
+        let weights = Weights::new(tensors, architecture.huggingface, config::scale_block(&config));
         let settled = config::settle(architecture, claims, &weights)?;
         let size = settled.config.d_vocab;
         let mut warnings = Vec::new();
@@ -160,7 +172,7 @@ impl Model {
         };
         let (architecture, layout) = architecture::by_gguf_name(name).in_file(file)?;
         let claims = Claims::from_gguf(&metadata, architecture).in_file(file)?;
-        let weights = Weights::new(tensors, layout);
+        let weights = Weights::new(tensors, layout, None);
         let settled = config::settle(architecture, claims, &weights).in_file(file)?;
         let vocabulary = Vocabulary::from_gguf(&metadata, settled.config.d_vocab, file)?;
         let stem = file.file_stem().map(|stem| stem.to_string_lossy().into_owned());
@@ -188,6 +200,7 @@ impl Model {
         let w_u = if config.tied { w_e.t() } else { weights.get(Slot::Unembed, 0)?.t() };
         Ok(Model(Arc::new(Inner {
             name,
+            revision: None,
             format,
             config,
             weights,
@@ -275,12 +288,16 @@ impl Model {
     /// What provenance records of it.
     pub fn id(&self) -> Json {
         let config = self.cfg();
-        json!({
+        let mut id = json!({
             "name": self.name(),
             "source": self.0.weights.tensors.source.display().to_string(),
             "arch": config.arch,
             "quantised": config.quantised,
-        })
+        });
+        if let Some(revision) = &self.0.revision {
+            id["revision"] = json!(revision);
+        }
+        id
     }
 
     /// Facts for `info`, as (what, value).
@@ -318,12 +335,17 @@ impl Model {
             config.eps,
             if config.qk_norm { ", queries and keys normalised" } else { "" }
         );
+        let with_heads = self.layers_with_heads();
+        let layers = match config.n_layers - with_heads.len() {
+            0 => config.n_layers.to_string(),
+            linear => format!("{}, of which {linear} have linear attention; heads in {with_heads:?}", config.n_layers),
+        };
         let heads = format!("{} query, {} key and value, of {}", config.n_heads, config.n_kv_heads, config.d_head);
         let mut facts = vec![
             ("model", self.name().to_string()),
             ("format", format!("{}, {} tensors ({})", self.0.format, self.0.weights.tensors.len(), dtypes.join(", "))),
             ("architecture", config.arch.to_string()),
-            ("layers", config.n_layers.to_string()),
+            ("layers", layers),
             ("d_model", config.d_model.to_string()),
             ("heads", heads),
             ("d_mlp", format!("{}, {}", config.d_mlp, config.act.name())),
@@ -332,10 +354,14 @@ impl Model {
             ("positions", positions),
             ("context", config.n_ctx.map_or("not said".into(), |n_ctx| format!("{n_ctx} tokens"))),
             ("sliding window", window),
-            ("attention scale", config.attn_scale.to_string()),
+            (
+                "attention scale",
+                format!("{}{}", config.attn_scale, if config.attn_scale_by_layer { " / (layer + 1)" } else { "" }),
+            ),
             ("softcaps", format!("attention {}, final {}", cap(config.attn_softcap), cap(config.final_softcap))),
             ("embedding scale", config.embed_scale.to_string()),
         ];
+        facts.extend(self.0.revision.iter().map(|revision| ("revision", revision.clone())));
         facts.extend(self.warnings().iter().map(|warning| ("warning", warning.clone())));
         facts.into_iter().map(|(what, value)| (what.to_string(), value)).collect()
     }
@@ -350,6 +376,29 @@ impl Model {
             return Ok(());
         }
         Err(Error::input(format!("layer {layer} is out of range: {} has {n} layers, numbered from 0", self.name())))
+    }
+
+    /// Layers whose attention has heads, all but those with linear attention.
+    pub fn layers_with_heads(&self) -> Vec<usize> {
+        (0..self.cfg().n_layers).filter(|layer| !self.0.weights.is_linear(*layer)).collect()
+    }
+
+    /// Fails when a layer has no heads of queries, keys and values.
+    ///
+    /// # Errors
+    /// `layer` lies beyond the last, or has linear attention.
+    pub fn check_attention(&self, layer: usize) -> Result<()> {
+        self.check_layer(layer)?;
+        if !self.0.weights.is_linear(layer) {
+            return Ok(());
+        }
+        let name = self.name();
+        Err(Error::input(format!("layer {layer} of {name} has linear attention, which has no heads of queries and keys")).help(
+            format!(
+                "layers with heads: {:?}; what stands in the residual stream can be analysed anywhere",
+                self.layers_with_heads()
+            ),
+        ))
     }
 
     /// Fails when there is no query head `head`.
@@ -406,7 +455,7 @@ impl Model {
     /// # Errors
     /// The layer or head is out of range.
     pub fn w_o(&self, layer: usize, head: usize) -> Result<Tensor> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         self.check_head(head)?;
         let d_head = self.cfg().d_head;
         let columns = self.0.weights.get(Slot::Output, layer)?.narrow(1, head * d_head..(head + 1) * d_head)?;
@@ -418,7 +467,7 @@ impl Model {
     /// # Errors
     /// The layer is out of range.
     pub fn w_o_all(&self, layer: usize) -> Result<Tensor> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         Ok(self.0.weights.get(Slot::Output, layer)?.t())
     }
 
@@ -561,7 +610,7 @@ impl Model {
     }
 
     fn head_bias(&self, slot: Slot, layer: usize, head: usize) -> Result<Option<Tensor>> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         Ok(self.head_rows(slot, layer, head)?.map(|bias| Tensor::vector(bias.to_f32())))
     }
 
@@ -590,7 +639,7 @@ impl Model {
     /// # Errors
     /// The layer is out of range, or the file scales frequencies in a way that is not known.
     pub fn rope(&self, layer: usize) -> Result<Rope> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         let rule = self.0.local_rope.as_ref().filter(|_| self.0.sliding[layer]).unwrap_or(&self.0.rope);
         rule.rope(self.0.rotary_dims)
     }
@@ -622,8 +671,15 @@ impl Model {
     /// The model made ready to run: its layers' weights as f32, made on first use, then shared.
     ///
     /// # Errors
-    /// A rotary scaling that is not known, or the user's interruption.
+    /// An architecture whose attention is not known in full, a rotary scaling that is not known, or the user's interruption.
     pub fn forward(&self, work: &Work) -> Result<Arc<Forward>> {
+        if self.0.weights.layout.heads == architecture::Heads::Gated {
+            return Err(Error::input(format!(
+                "{} cannot be run: linear attention and gated heads are not known here",
+                self.name()
+            ))
+            .help("analyses of weights work: unembed, token_scores, semantics, and attention in the layers that have heads"));
+        }
         let mut place = self.0.forward.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(forward) = &*place {
             return Ok(Arc::clone(forward));
@@ -647,7 +703,7 @@ impl Model {
 
     /// The rows of one head of q, k or v, transposed.
     fn head_input(&self, slot: Slot, layer: usize, head: usize) -> Result<Tensor> {
-        self.check_layer(layer)?;
+        self.check_attention(layer)?;
         let rows = self.head_rows(slot, layer, head)?.ok_or_else(|| Error::internal(format!("{slot:?} is missing")))?;
         dense_transpose(&rows)
     }
@@ -668,6 +724,27 @@ impl Model {
             rows => Ok(rows),
         }
     }
+}
+
+/// The architecture that a `config.json` names.
+fn architecture_of(config: &Json) -> Result<&'static Architecture> {
+    let class = config["architectures"][0].as_str().map(|class| class.split("For").next().unwrap_or(class).to_lowercase());
+    let text = config::text_config(config)["model_type"].as_str();
+    let named = text.or_else(|| config["model_type"].as_str()).or(class.as_deref());
+    let named = named.ok_or_else(|| Error::format("config.json names neither `model_type` nor `architectures`"))?;
+    architecture::by_model_type(named)
+}
+
+/// The other files of a model that is split over several: `NAME-00002-of-00003.gguf` beside `NAME-00001-of-00003.gguf`. They
+/// are found by their names, so all must be there when one is read.
+fn parts_beside(folder: &dyn Files, file: &str) -> Result<Vec<String>> {
+    fn whole(name: &str) -> Option<(&str, &str)> {
+        let (part, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (stem, number) = part.rsplit_once('-')?;
+        number.bytes().all(|b| b.is_ascii_digit()).then_some((stem, count))
+    }
+    let Some(ours) = whole(file) else { return Ok(Vec::new()) };
+    Ok(folder.list()?.into_iter().filter(|other| other != file && whole(other) == Some(ours)).collect())
 }
 
 /// A transposed copy as f32. Rows are widened before they are turned, for quantised storage.

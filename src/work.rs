@@ -13,6 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub trait Progress: Send + Sync {
     /// A piece of work of `total` steps begins; returns the observer of its steps.
     fn begin(&self, label: &str, total: u64) -> Box<dyn Steps>;
+    /// As `begin`, of a transfer whose steps are bytes.
+    fn begin_bytes(&self, label: &str, total: u64) -> Box<dyn Steps> {
+        self.begin(label, total)
+    }
 }
 
 /// Observer of one piece of work; dropped when the work ends.
@@ -106,6 +110,11 @@ impl Work {
     /// Begins a piece of work of `total` steps, shown as a progress bar until the returned value is dropped.
     pub fn begin(&self, label: &str, total: u64) -> Box<dyn Steps> {
         self.0.progress.begin(label, total)
+    }
+
+    /// Begins a transfer of `total` bytes, shown with its size and speed.
+    pub fn begin_bytes(&self, label: &str, total: u64) -> Box<dyn Steps> {
+        self.0.progress.begin_bytes(label, total)
     }
 
     /// Number of worker threads.

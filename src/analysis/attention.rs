@@ -436,7 +436,7 @@ impl<'a> Setup<'a> {
 
     fn product(&self, queries: &Tensor, keys: Vec<Tensor>) -> Product {
         Product {
-            factor: self.model.cfg().attn_scale as f32,
+            factor: self.model.cfg().attn_scale_of(self.layer) as f32,
             softcap: self.softcap.map(|c| c as f32),
             label: format!("attention {}.{}", self.layer, self.head),
             ..Product::averaged(queries.clone(), keys)

@@ -80,13 +80,12 @@ fn echoes(dictionary: &Dictionary, model: &Model, layer: usize, head: usize, wor
     let norms = (row_norms(&written, None, work)?, row_norms(&given, None, work)?);
     let d = model.cfg().d_model.max(1);
     let (written, given) = (written.f32_cow(), given.f32_cow());
-    let rows = written.chunks_exact(d).zip(given.chunks_exact(d)).zip(norms.0.iter().zip(&norms.1));
-    let echo = |((o, d), (o_norm, d_norm)): ((&[f32], &[f32]), (&f64, &f64))| {
+    let over = |value: f64, size: f64| if size > 0.0 { value / size } else { 0.0 };
+    let echo = |(i, (o, d)): (usize, (&[f32], &[f32]))| {
         let dot: f64 = o.iter().zip(d).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
-        let over = |value: f64, size: f64| if size > 0.0 { value / size } else { 0.0 };
-        (over(*o_norm, *d_norm), over(dot, o_norm * d_norm))
+        (over(norms.0[i], norms.1[i]), over(dot, norms.0[i] * norms.1[i]))
     };
-    Ok(rows.map(echo).collect())
+    Ok(written.chunks_exact(d).zip(given.chunks_exact(d)).enumerate().map(echo).collect())
 }
 
 #[cfg(test)]

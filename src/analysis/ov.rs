@@ -199,6 +199,7 @@ pub fn ov_scores(
     let source_positions = source.positions(&options.source_features)?;
     let values = gather(&circuit.values(&directions, &factors, work)?, &source_positions, None)?;
     let write_norms = written_norms(&values, &circuit.w_o, work)?;
+    target.say_doubts(model, work);
     let read = target.read(model)?;
     let target_positions = target.positions(&options.target_features)?;
     let all_norms = row_norms(&read.rows, read.gain.as_deref(), work)?;

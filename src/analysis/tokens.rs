@@ -72,7 +72,10 @@ impl Phase {
     pub(super) fn directions(self, dictionary: &Dictionary, model: &Model, work: &Work) -> Result<Directions> {
         match self {
             Phase::Unembed => dictionary.write(model, work),
-            Phase::Embed => dictionary.read(model),
+            Phase::Embed => {
+                dictionary.say_doubts(model, work);
+                dictionary.read(model)
+            }
         }
     }
 }
@@ -151,6 +154,11 @@ fn scored(view: Arc<TokenView>, dictionary: &Dictionary, positions: Vec<usize>, 
     }
     let provenance = provenance(phase.name(), &view.model, &[("dictionary", dictionary)], view.options.canonical())
         .with("masked_tokens", view.masked_counts().collect::<JsonMap<String, Json>>());
+    // A softcap keeps the order of scores, not their size (FORMATS.md, trap 41).
+    let provenance = match (phase, view.model.cfg().final_softcap) {
+        (Phase::Unembed, Some(cap)) => provenance.with("scores", format!("before the model's final softcap of {cap}")),
+        _ => provenance,
+    };
     Ok(TokenScores(Arc::new(Inner { view, dictionary: dictionary.clone(), positions, moments, top, bottom, provenance })))
 }
 

@@ -41,7 +41,17 @@ fn write_line(to: &mut impl Write, text: &str) -> std::io::Result<()> {
 
 impl Progress for Terminal {
     fn begin(&self, label: &str, total: u64) -> Box<dyn Steps> {
-        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {elapsed}<{eta}");
+        self.bar("{msg} {wide_bar} {pos}/{len} {elapsed}<{eta}", label, total)
+    }
+
+    fn begin_bytes(&self, label: &str, total: u64) -> Box<dyn Steps> {
+        self.bar("{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} {elapsed}<{eta}", label, total)
+    }
+}
+
+impl Terminal {
+    fn bar(&self, template: &str, label: &str, total: u64) -> Box<dyn Steps> {
+        let style = ProgressStyle::with_template(template);
         let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden());
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_message(label.to_string());

@@ -3,6 +3,8 @@
 
 use super::{Dictionary, Site};
 use crate::model::{Model, Norm};
+use crate::work::Work;
+use std::sync::PoisonError;
 
 /// Words by which the name of a model is known for one: the name of a folder may be anything.
 const FAMILIES: [&str; 10] = ["gpt2", "pythia", "gemma", "llama", "qwen", "mistral", "smollm", "deepseek", "phi", "olmo"];
@@ -65,6 +67,14 @@ impl Dictionary {
             ));
         }
         doubts
+    }
+
+    /// Says the doubts, once for each model and not with every analysis. [`Dictionary::write`] and [`Dictionary::read_head`] do it
+    /// themselves.
+    pub fn say_doubts(&self, model: &Model, work: &Work) {
+        if self.0.doubted.lock().unwrap_or_else(PoisonError::into_inner).insert(model.name().to_string()) {
+            self.doubts(model).iter().for_each(|doubt| work.note(&format!("note: {doubt}")));
+        }
     }
 }
 

@@ -88,10 +88,7 @@ impl Dictionary {
     /// It does not fit the model, or the user's interruption.
     pub fn write(&self, model: &Model, work: &Work) -> Result<Directions> {
         self.check_fits(model)?;
-        // Said once, not with every analysis.
-        if self.0.doubted.set(()).is_ok() {
-            self.doubts(model).iter().for_each(|doubt| work.note(&format!("note: {doubt}")));
-        }
+        self.say_doubts(model, work);
         let layer = || self.needed(self.written().1);
         let gain = |norm| gain(model, layer()?, norm);
         match &self.0.write {
@@ -144,6 +141,7 @@ impl Dictionary {
     /// It does not lie in z, does not fit the model, the head is out of range, or the user's interruption.
     pub fn read_head(&self, model: &Model, head: usize, work: &Work) -> Result<Directions> {
         self.check_fits(model)?;
+        self.say_doubts(model, work);
         let (Route::Heads, Some(w_enc)) = (&self.0.read, &self.0.w_enc) else {
             return Err(
                 Error::input(format!("{} does not lie in z: it does not read by heads", self.name())).help("leave out `head`")

@@ -177,7 +177,7 @@ impl Dictionary {
                 Ok(changed)
             })));
         }
-        if self.d_in() != self.d_out() || self.w_enc().is_none() {
+        if !self.gives_back() {
             return Err(Error::input(format!(
                 "{} does not give back what it reads: its features cannot be ablated",
                 self.name()
@@ -196,12 +196,17 @@ impl Dictionary {
         })))
     }
 
+    /// True for what writes where it reads and can encode: an SAE, not a transcoder.
+    fn gives_back(&self) -> bool {
+        self.hook() == self.hook_out() && self.d_in() == self.d_out() && self.w_enc().is_some()
+    }
+
     /// The edit that puts the dictionary's reconstruction in place of its input.
     ///
     /// # Errors
     /// It does not write where it reads, or cannot encode.
     pub fn splice(&self, work: &Work) -> Result<Op> {
-        if self.d_in() != self.d_out() || self.w_enc().is_none() {
+        if !self.gives_back() {
             return Err(Error::input(format!("{} does not give back what it reads: it cannot stand in for it", self.name())));
         }
         let (dict, work) = (self.clone(), work.clone());

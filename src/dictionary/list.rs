@@ -4,13 +4,10 @@ use super::load::beside::{Beside, shown, weights_in};
 use super::load::{FAMILIES, Said};
 use super::site::HookPoint;
 use crate::error::Result;
-use crate::formats::{Files, Folder};
 use crate::hub::{self, Place};
 use crate::provenance::Provenance;
 use crate::table::{Column, Table};
 use crate::work::Work;
-use std::path::Path;
-use std::sync::Arc;
 
 /// One SAE as far as it says of itself.
 struct Found {
@@ -29,12 +26,9 @@ struct Found {
 /// # Errors
 /// There is nothing of that name, or a configuration is broken.
 pub fn list_saes(name: &str, work: &Work) -> Result<Table> {
-    let (files, only): (Arc<dyn Files>, Option<String>) = match hub::resolve(name, work)? {
+    let (files, only) = match hub::resolve(name, work)? {
         Place::Folder(files) => (files, None),
-        Place::File(file) => {
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            (Arc::new(Folder::new(folder)?), file.file_name().map(|name| name.to_string_lossy().into_owned()))
-        }
+        Place::File { folder, file } => (folder, Some(file)),
     };
     let list = files.list()?;
     let all = weights_in(&list);

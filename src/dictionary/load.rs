@@ -22,7 +22,7 @@ pub use mapped::{MapOptions, TensorMap};
 
 use super::{Dictionary, Inner};
 use crate::error::{Error, Result, ResultExt};
-use crate::formats::{FileKind, Files, Folder, TensorSet, npz, safetensors, sniff, torch};
+use crate::formats::{FileKind, TensorSet, npz, safetensors, sniff, torch};
 use crate::hub::{self, Place};
 use crate::options::Options;
 use crate::tensor::Bytes;
@@ -31,7 +31,6 @@ use beside::{Beside, find_weights};
 use serde_json::{Map, Value as Json};
 use source::Source;
 use std::path::Path;
-use std::sync::Arc;
 
 crate::choice! {
     /// The format of an SAE file.
@@ -125,23 +124,27 @@ pub(super) const FAMILIES: &[Family] = &[
 /// There is none, there are several and `path` names none of them, the format is not known, or its parts do not fit.
 pub fn load_sae(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Result<Dictionary> {
     let what = path.map_or_else(|| name.to_string(), |path| format!("{name} {path}"));
-    load(name, path, options, work).context(|| format!("loading the SAE `{what}`"))
+    let load = || {
+        let (place, path) = hub::resolve_inside(name, path, work)?;
+        load_sae_from(&place, name, path.as_deref(), options, work)
+    };
+    load().context(|| format!("loading the SAE `{what}`"))
 }
 
-fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Result<Dictionary> {
-    let (files, path): (Arc<dyn Files>, Option<String>) = match hub::resolve(name, work)? {
-        Place::Folder(files) => (files, path.map(|path| path.trim_matches('/').to_string()).filter(|path| !path.is_empty())),
-        Place::File(file) => {
-            if let Some(path) = path {
-                return Err(Error::input(format!("it is a file: there is no `{path}` inside it")).file(file));
-            }
-            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let file = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (Arc::new(Folder::new(folder)?), Some(file))
+/// As [`load_sae`], from what a name was found to mean.
+///
+/// # Errors
+/// As [`load_sae`].
+pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Result<Dictionary> {
+    let (files, path) = match (place, path) {
+        (Place::Folder(files), path) => (files, path.map(str::to_string)),
+        (Place::File { folder, file }, None) => (folder, Some(file.clone())),
+        (Place::File { folder, file }, Some(path)) => {
+            return Err(Error::input(format!("it is a file: there is no `{path}` inside it")).file(folder.path_of(file)));
         }
     };
     let list = files.list()?;
-    let weights = find_weights(files.as_ref(), &list, path.as_deref())?;
+    let weights = find_weights(files.as_ref(), &list, path.as_deref(), work)?;
     let file = files.path_of(&weights);
     let folder = weights.rsplit_once('/').map_or("", |(folder, _)| folder);
     let dictionary_name = match (&path, folder) {
@@ -184,6 +187,7 @@ fn load(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Re
         ("source".to_string(), Json::from(file.display().to_string())),
         ("options".to_string(), options.canonical()),
     ]);
+    inner.origin.extend(files.revision().map(|commit| ("revision".to_string(), Json::from(commit))));
     Ok(inner.build())
 }
 

@@ -51,6 +51,10 @@ impl Files for Folder {
             None => error,
         })
     }
+
+    fn on_disk(&self, path: &str) -> Option<PathBuf> {
+        Some(self.0.join(path))
+    }
 }
 
 fn collect(folder: &Path, prefix: &str, depth: usize, files: &mut Vec<String>) -> Result<()> {

@@ -9,7 +9,7 @@ use super::sniff::{FileKind, sniff, wrong_kind};
 use crate::error::{Error, Result};
 use crate::tensor::{Block, Bytes, DType, Tensor, element_count};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a GGUF file holds.
 #[derive(Clone, Debug)]
@@ -77,16 +77,18 @@ const MAX_DIMS: u32 = 4;
 /// Arrays within arrays, at most.
 const MAX_DEPTH: usize = 4;
 
-/// Reads a GGUF file; the tensors are views on its bytes.
+/// Reads a GGUF file, with the others of a model that is split over several; the tensors are views on its bytes.
 ///
 /// # Errors
-/// It is not such a file, or is truncated or contradicts itself, or is one part of several, or a tensor's type is not
+/// It is not such a file, or is truncated or contradicts itself, a part of a split model is missing, or a tensor's type is not
 /// supported; the message names the tensor.
 pub fn read(bytes: Bytes, file: &Path) -> Result<Gguf> {
     if sniff(bytes.as_slice()) != FileKind::Gguf {
         return Err(wrong_kind(bytes.as_slice(), file, "a GGUF file"));
     }
-    parse(&bytes, file).map_err(|e| e.file(file))
+    let gguf = parse(&bytes, file).map_err(|e| e.file(file))?;
+    let parts = parts(&gguf.metadata, file).map_err(|e| e.file(file))?;
+    if parts.is_empty() { Ok(gguf) } else { joined(&parts) }
 }
 
 /// Reads only the key-value table.
@@ -103,7 +105,6 @@ pub fn metadata(bytes: &Bytes, file: &Path) -> Result<BTreeMap<String, Value>> {
 fn parse(bytes: &Bytes, file: &Path) -> Result<Gguf> {
     let mut cursor = Cursor { data: bytes.as_slice(), at: 4 };
     let (metadata, n_tensors) = key_values(&mut cursor)?;
-    refuse_parts(&metadata, file)?;
     let mut infos = Vec::new();
     for _ in 0..cursor.count(n_tensors, 8 + 4 + 4 + 8, "tensors")? {
         infos.push(cursor.tensor_info()?);
@@ -155,22 +156,55 @@ fn alignment(metadata: &BTreeMap<String, Value>) -> Result<u64> {
         .ok_or_else(|| Error::format(format!("general.alignment is {value:?}, but must be a power of two")))
 }
 
-/// A model split over several files is refused with the names of its parts.
-fn refuse_parts(metadata: &BTreeMap<String, Value>, file: &Path) -> Result<()> {
+/// The files of a model that is split over several, in order, this one among them; none for a whole model.
+fn parts(metadata: &BTreeMap<String, Value>, file: &Path) -> Result<Vec<PathBuf>> {
     let number = |key| metadata.get(key).and_then(Value::as_usize);
     let (count, part) = (number("split.count").unwrap_or(0), number("split.no").unwrap_or(0));
     if count <= 1 {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let error = Error::format(format!("is part {} of a model split into {count} files, which must be merged first", part + 1))
-        .help("merge them with llama.cpp: `llama-gguf-split --merge FIRST_PART MERGED.gguf`");
     let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let Some(stem) = name.strip_suffix(&format!("-{:05}-of-{count:05}.gguf", part + 1)) else { return Err(error) };
-    let missing: Vec<_> = (1..=count.min(1000))
-        .map(|i| format!("{stem}-{i:05}-of-{count:05}.gguf"))
-        .filter(|part| !file.with_file_name(part).exists())
-        .collect();
-    Err(if missing.is_empty() { error } else { error.help(format!("missing beside it: {}", missing.join(", "))) })
+    let ending = format!("-{:05}-of-{count:05}.gguf", part + 1);
+    let Some(stem) = name.strip_suffix(&ending) else {
+        let message = format!("is part {} of a model split into {count} files, so its name must end in `{ending}`", part + 1);
+        return Err(
+            Error::format(message).help("the parts of a split model are found by their names: keep those that they came with")
+        );
+    };
+    let paths: Vec<_> = (1..=count.min(1000)).map(|i| file.with_file_name(format!("{stem}-{i:05}-of-{count:05}.gguf"))).collect();
+    let missing: Vec<_> = paths.iter().filter(|path| !path.exists()).filter_map(|path| path.file_name()?.to_str()).collect();
+    if missing.is_empty() {
+        return Ok(paths);
+    }
+    Err(Error::format(format!(
+        "is part {} of a model split into {count} files, of which {} are missing",
+        part + 1,
+        missing.len()
+    ))
+    .help(format!("fetch into its folder: {}", missing.join(", "))))
+}
+
+/// All parts of a model as one: the metadata of the first, the tensors of all.
+fn joined(paths: &[PathBuf]) -> Result<Gguf> {
+    let part = |path: &PathBuf| {
+        let bytes = Bytes::map(path)?;
+        parse(&bytes, path).map_err(|e| e.file(path))
+    };
+    let (first, rest) = paths.split_first().ok_or_else(|| Error::internal("a split model without parts"))?;
+    let mut whole = part(first)?;
+    for path in rest {
+        for (name, tensor) in part(path)?.tensors.iter() {
+            if !whole.tensors.insert(name, tensor.clone()) {
+                return Err(Error::format("is in two parts of the model").tensor(name).file(path));
+            }
+        }
+    }
+    let (promised, found) = (whole.metadata.get("split.tensors.count").and_then(Value::as_usize), whole.tensors.len());
+    if let Some(promised) = promised.filter(|promised| *promised != found) {
+        let message = format!("promises {promised} tensors in {} parts, which hold {found}", paths.len());
+        return Err(Error::format(message).file(first).help("the parts are of different models, or of different conversions"));
+    }
+    Ok(whole)
 }
 
 /// Description of one tensor.
@@ -545,7 +579,36 @@ mod tests {
         assert!(Builder::new().key("k", 9, &deep).refusal().contains("nests arrays"));
         let parts = Builder::new().key("split.count", 2, &3u16.to_le_bytes()).key("split.no", 2, &0u16.to_le_bytes());
         let error = read(Bytes::from(parts.build()), Path::new("/nowhere/m-00001-of-00003.gguf")).unwrap_err();
-        assert!(error.to_string().contains("part 1 of a model split into 3"));
-        assert!(error.helps()[1].contains("m-00002-of-00003.gguf, m-00003-of-00003.gguf"));
+        assert!(error.to_string().contains("part 1 of a model split into 3 files, of which 3 are missing"));
+        assert!(error.helps()[0].ends_with("m-00001-of-00003.gguf, m-00002-of-00003.gguf, m-00003-of-00003.gguf"));
+        let renamed = read(Bytes::from(parts.build()), Path::new("/nowhere/m.gguf")).unwrap_err();
+        assert!(renamed.to_string().contains("its name must end in `-00001-of-00003.gguf`"), "{renamed}");
+    }
+
+    #[test]
+    fn parts_of_a_model_are_read_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |i: u16| folder.path().join(format!("m-0000{i}-of-00002.gguf"));
+        let part = |i: u16, name: &str, total: i32| {
+            let file = Builder::new()
+                .key("split.no", 2, &(i - 1).to_le_bytes())
+                .key("split.count", 2, &2u16.to_le_bytes())
+                .key("split.tensors.count", 5, &total.to_le_bytes())
+                .tensor(name, &[2], 0, 0, &floats(&[f32::from(i), 0.5]));
+            std::fs::write(path(i), file.build()).unwrap();
+        };
+        let open = |i| read(Bytes::map(&path(i)).unwrap(), &path(i));
+        part(1, "a", 2);
+        part(2, "b", 2);
+        for i in [1, 2] {
+            let whole = open(i).unwrap();
+            assert_eq!((whole.tensors.len(), whole.tensors.get("b").unwrap().to_f32()), (2, vec![2.0, 0.5]));
+            assert_eq!(whole.metadata["split.no"].as_usize(), Some(0));
+        }
+        part(2, "a", 2);
+        assert!(open(1).unwrap_err().to_string().contains("tensor `a`: is in two parts of the model"));
+        part(2, "b", 2);
+        part(1, "a", 3);
+        assert!(open(2).unwrap_err().to_string().contains("promises 3 tensors in 2 parts, which hold 2"));
     }
 }

@@ -43,6 +43,17 @@ impl Files for Inside<'_> {
     }
 }
 
+/// The `config.json` of a checkpoint, without its weights.
+///
+/// # Errors
+/// There is none, or it is broken.
+pub fn config(files: &dyn Files) -> Result<Value> {
+    let list = files.list()?;
+    let there = ["config.json", "model/config.json"].into_iter().find(|name| list.iter().any(|f| f == name));
+    let name = there.ok_or_else(|| no_config(files, &list))?;
+    json::parse(files.open(name)?.as_slice(), &files.path_of(name))
+}
+
 /// Reads a checkpoint, which in a bundle (a model with its SAEs) lies in the folder `model`. Weights are mapped, not read.
 ///
 /// # Errors
@@ -53,11 +64,8 @@ pub fn read(files: &dyn Files) -> Result<Checkpoint> {
     if !has("config.json") && has("model/config.json") {
         return Ok(Checkpoint { name: files.name(), ..read(&Inside { files, folder: "model/" })? });
     }
-    if !has("config.json") {
-        return Err(no_config(files, &list));
-    }
+    let config = config(files)?;
     let parse = |name: &str| json::parse(files.open(name)?.as_slice(), &files.path_of(name));
-    let config = parse("config.json")?;
     let tokenizer = has("tokenizer.json").then(|| files.open("tokenizer.json")).transpose()?;
     let tokenizer_config = has("tokenizer_config.json").then(|| parse("tokenizer_config.json")).transpose()?.unwrap_or_default();
     let open = |name: &str| safetensors::read(files.open(name)?, &files.path_of(name));

@@ -122,6 +122,17 @@ mod tests {
         assert!(refusal(b"\x80\x02}q\0.".to_vec()).contains("pickle"));
     }
 
+    /// A writer that cannot seek puts CRC and sizes behind the data; the directory has them.
+    #[test]
+    fn sizes_may_stand_behind_the_data() {
+        let mut streamed = archive(&[("W.npy", &counting())], CompressionMethod::Stored);
+        let central = streamed.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        streamed[6] |= 8;
+        streamed[14..26].fill(0);
+        streamed[central + 8] |= 8;
+        assert_eq!(open(streamed).unwrap().get("W").unwrap().row(19).unwrap()[29], 599.0);
+    }
+
     #[test]
     fn damaged_and_lying_deflated_members() {
         let whole = archive(&[("W.npy", &counting())], CompressionMethod::Deflated);

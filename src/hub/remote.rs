@@ -1,19 +1,30 @@
 //! The Hugging Face hub and its cache, in the cache's standard layout (FORMATS 6.5), so that what Python has fetched is
 //! not fetched again.
 //!
-//! `hf-hub` downloads. What it leaves open is ours: a repository is pinned to the commit that its listing names, so that
-//! files of two commits never mix; the cache alone answers when the user is offline; errors say what to do.
+//! `hf-hub` lists a repository. What it leaves open is ours: a repository is pinned to the commit that its listing names, so
+//! that files of two commits never mix; files are fetched by [`Fetch`]; the cache alone answers when the user is offline;
+//! errors say what to do.
 
-use super::{Place, RepoName};
+use super::fetch::{Fetch, agent};
+use super::{Place, RepoName, suites};
 use crate::error::{Error, Kind, Result, nearest};
+use crate::files;
 use crate::formats::{Files, Folder};
 use crate::tensor::Bytes;
-use crate::work::{Steps, Work};
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
+use crate::work::Work;
+use hf_hub::api::RepoInfo;
+use hf_hub::api::sync::{ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::http::Response;
+use ureq::{Agent, Body};
+
+/// A listing that takes longer is given up.
+const LISTING: Duration = Duration::from_secs(60);
+/// Bytes of a listing at most.
+const LISTING_SIZE: u64 = 1 << 27;
 
 /// Which hub is asked, as whom, and where files are kept.
 #[derive(Clone, Debug)]
@@ -36,7 +47,7 @@ impl Hub {
 
     /// The hub as the environment describes it, as for Python's `huggingface_hub`: `HF_ENDPOINT`; the cache at
     /// `HF_HUB_CACHE`, else `HF_HOME/hub`, else `~/.cache/huggingface/hub`; the token in `HF_TOKEN`, else in the file
-    /// `HF_HOME/token`; `HF_HUB_OFFLINE`.
+    /// `HF_TOKEN_PATH` or `HF_HOME/token`; `HF_HUB_OFFLINE`.
     pub fn from_env() -> Self {
         Self::from_vars(|name| std::env::var(name).ok())
     }
@@ -58,11 +69,13 @@ impl Hub {
         }
     }
 
-    /// Repositories of models in the cache, as `org/repo`.
+    /// The repositories of models in the cache, sorted.
     pub fn cached(&self) -> Vec<String> {
-        // Their folders are named `models--org--repo`.
         let folders = std::fs::read_dir(&self.cache).into_iter().flatten().flatten();
-        folders.filter_map(|f| f.file_name().to_str()?.strip_prefix("models--").map(|id| id.replacen("--", "/", 1))).collect()
+        let ids = folders.filter_map(|f| f.file_name().to_str()?.strip_prefix("models--").map(|id| id.replacen("--", "/", 1)));
+        let mut ids: Vec<String> = ids.collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// The folder that holds what the cache has of a repository's main revision.
@@ -77,14 +90,16 @@ impl Hub {
         if name.path.is_empty() {
             return Ok(Place::Folder(Arc::new(repo)));
         }
-        if repo.files.contains(&name.path) {
-            return repo.fetch(&name.path).map(Place::File);
+        let path = suites::found(&repo.files, &name.path, work).unwrap_or_else(|| name.path.clone());
+        let (folder, file) = path.rsplit_once('/').map_or((String::new(), path.as_str()), |(f, file)| (format!("{f}/"), file));
+        if repo.files.contains(&path) {
+            return Ok(Place::File { file: file.to_string(), folder: Arc::new(HubFiles { folder, ..repo }) });
         }
-        let below = format!("{}/", name.path);
+        let below = format!("{path}/");
         if repo.files.iter().any(|f| f.starts_with(&below)) {
             return Ok(Place::Folder(Arc::new(HubFiles { folder: below, ..repo })));
         }
-        Err(repo.no_file(&name.path))
+        Err(repo.no_file(&path))
     }
 
     /// The repository at the commit that its revision names now, or did when it was last cached.
@@ -98,7 +113,7 @@ impl Hub {
             match (self.ask(name, work), cached) {
                 (Ok(found), _) => found,
                 // No network: what was fetched before is good enough, and the user is told.
-                (Err(Refusal::Network(_)), Some(commit)) => {
+                (Err(refusal), Some(commit)) if refusal.may_pass() => {
                     let files = self.cached_files(name, &commit)?;
                     work.note(&format!("{} cannot be reached; taking {} from the cache", self.endpoint, name.id));
                     (commit, files)
@@ -106,19 +121,21 @@ impl Hub {
                 (Err(refusal), _) => return Err(self.explain(refusal, name, None)),
             }
         };
-        Ok(HubFiles { hub: self.clone(), repo: name.clone(), commit, files, folder: String::new(), work: work.clone() })
+        let (hub, repo, work) = (self.clone(), name.clone(), work.clone());
+        Ok(HubFiles { agent: agent(), hub, repo, commit, files, folder: String::new(), work })
     }
 
     /// Asks the hub for the commit and the files of a revision.
     fn ask(&self, name: &RepoName, work: &Work) -> std::result::Result<(String, Vec<String>), Refusal> {
-        let repo = Repo::with_revision(name.id.clone(), RepoType::Model, name.revision.clone());
-        let (hub, asked) = (self.clone(), repo.clone());
-        let info = work.detached(move || Ok(hub.api().and_then(|api| api.repo(asked).info()))).map_err(Refusal::Ours)??;
+        let (hub, repo) = (self.clone(), Repo::with_revision(name.id.clone(), RepoType::Model, name.revision.clone()));
+        let info = work.detached(move || Ok(hub.listing(repo))).map_err(Refusal::Ours)??;
         if !info.sha.bytes().all(|b| b.is_ascii_hexdigit()) || info.sha.is_empty() {
             return Err(Refusal::Other(format!("it names the commit `{}`", info.sha)));
         }
-        // The cache's own record of what the revision means: hf-hub writes it only for revisions it downloads by name.
-        let _ = Cache::new(self.cache.clone()).repo(repo).create_ref(&info.sha);
+        if name.revision != info.sha {
+            // The cache's own record of what the revision means. A cache that cannot be written may still be read.
+            let _ = files::write_atomic(&self.repo_folder(name).join("refs").join(&name.revision), info.sha.as_bytes());
+        }
         // These names become paths in the cache.
         let stays_inside = |path: &String| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
         let mut files: Vec<String> = info.siblings.into_iter().map(|s| s.rfilename).filter(stays_inside).collect();
@@ -126,21 +143,23 @@ impl Hub {
         Ok((info.sha, files))
     }
 
-    fn api(&self) -> std::result::Result<Api, ApiError> {
-        ApiBuilder::from_cache(Cache::new(self.cache.clone()))
+    fn listing(&self, repo: Repo) -> std::result::Result<RepoInfo, Refusal> {
+        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
             .with_endpoint(self.endpoint.clone())
             .with_token(self.token.clone())
-            .with_progress(false)
-            .with_retries(2)
             .with_user_agent("saerepl", env!("CARGO_PKG_VERSION"))
-            .build()
+            .build()?;
+        let request = api.repo(repo).info_request().config().http_status_as_error(false).timeout_global(Some(LISTING)).build();
+        let mut answer = request.call()?;
+        refused(&answer)?;
+        Ok(answer.body_mut().with_config().limit(LISTING_SIZE).read_json()?)
     }
 
-    fn repo_folder(&self, name: &RepoName) -> PathBuf {
+    pub(super) fn repo_folder(&self, name: &RepoName) -> PathBuf {
         self.cache.join(Repo::model(name.id.clone()).folder_name())
     }
 
-    fn snapshot(&self, name: &RepoName, commit: &str) -> PathBuf {
+    pub(super) fn snapshot(&self, name: &RepoName, commit: &str) -> PathBuf {
         self.repo_folder(name).join("snapshots").join(commit)
     }
 
@@ -167,69 +186,125 @@ impl Hub {
     fn explain(&self, refusal: Refusal, name: &RepoName, file: Option<&str>) -> Error {
         let RepoName { id, revision, .. } = name;
         let what = file.map_or(format!("`{id}`"), |file| format!("`{file}` of `{id}`"));
+        let licence = format!("accept its licence at {}/{id}", self.endpoint);
         let access = match self.token {
-            None => "set HF_TOKEN to your access token (https://huggingface.co/settings/tokens)",
-            Some(_) => "check that HF_TOKEN belongs to the account that has access",
+            None => {
+                format!("set HF_TOKEN to your access token ({}/settings/tokens), or store it with `hf auth login`", self.endpoint)
+            }
+            Some(_) => "check that HF_TOKEN belongs to the account that has access and may read gated repositories".into(),
         };
-        match refusal {
-            Refusal::Ours(error) => error,
-            Refusal::Status(401 | 403) if file.is_some() => Error::new(Kind::Io, format!("access to {what} is restricted"))
-                .help(format!("accept its licence at {}/{id}, and {access}", self.endpoint)),
-            // Without a token the hub does not say which of these it is.
-            Refusal::Status(401 | 403) => {
-                Error::new(Kind::Io, format!("there is no {what} on {}, or it is private or gated", self.endpoint))
-                    .help(format!("check the spelling; if it exists, accept its licence at {}/{id}, and {access}", self.endpoint))
-            }
-            Refusal::Status(404) => Error::new(
-                Kind::Io,
-                format!("there is no {what} at revision `{revision}` on {}", self.endpoint),
-            )
-            .help(
-                "check the spelling of the repository and the revision; a local file or folder of this name is not there either",
-            ),
-            Refusal::Status(429) => Error::new(Kind::Io, format!("{} asks to wait: too many requests", self.endpoint))
-                .help("wait a minute, or set HF_TOKEN, which raises the limit"),
-            Refusal::Status(status) => {
-                Error::new(Kind::Io, format!("{} answers {what} with HTTP status {status}", self.endpoint))
-            }
+        let io = |message: String| Error::new(Kind::Io, message);
+        let (status, code) = match refusal {
+            Refusal::Status { status, code } => (status, code),
+            Refusal::Ours(error) => return error,
             Refusal::Network(cause) => {
-                Error::new(Kind::Io, format!("cannot fetch {what}: {} cannot be reached ({cause})", self.endpoint))
-                    .help("name a local file or folder instead, or set HF_ENDPOINT to a mirror that can be reached")
+                return io(format!("cannot fetch {what}: {} cannot be reached ({cause})", self.endpoint)).help(
+                    "what came is kept: the next attempt goes on from there; name a local file or folder instead, or set \
+                     HF_ENDPOINT to a mirror that can be reached",
+                );
             }
-            Refusal::Other(cause) => Error::new(Kind::Io, format!("cannot fetch {what} from {}: {cause}", self.endpoint)),
+            Refusal::Damaged(cause) => {
+                return io(format!("{what} came damaged from {}: {cause}", self.endpoint))
+                    .help("nothing of it was kept; try again, or another mirror (HF_ENDPOINT)");
+            }
+            Refusal::Other(cause) => return io(format!("cannot fetch {what} from {}: {cause}", self.endpoint)),
+        };
+        match (status, code.as_deref()) {
+            (_, Some("GatedRepo")) => io(format!("access to {what} is restricted")).help(format!("{licence}, and {access}")),
+            (_, Some("RevisionNotFound")) => io(format!("`{id}` has no revision `{revision}`"))
+                .help("a revision is a branch, a tag or a commit; without `@revision` it is `main`"),
+            (_, Some("EntryNotFound")) => io(format!("there is no {what} at revision `{revision}` on {}", self.endpoint)),
+            (_, Some("DisabledRepo")) => io(format!("{} has disabled `{id}`", self.endpoint)),
+            (401, None) if self.token.is_some() => io(format!("{} does not accept the access token", self.endpoint))
+                .help(format!("make a new one at {}/settings/tokens, or unset HF_TOKEN for what is public", self.endpoint)),
+            (401 | 403, None) if file.is_some() => {
+                io(format!("access to {what} is restricted")).help(format!("{licence}, and {access}"))
+            }
+            // Without a token the hub does not say which of these it is.
+            (401 | 403, _) => io(format!("there is no {what} on {}, or it is private or gated", self.endpoint))
+                .help(format!("check the spelling; if it exists, {licence}, and {access}"))
+                .help_with(nearest_suite(id)),
+            (404, _) => io(format!("there is no {what} at revision `{revision}` on {}", self.endpoint))
+                .help(
+                    "check the spelling of the repository and the revision; a local file or folder of this name is not there \
+                     either",
+                )
+                .help_with(nearest_suite(id)),
+            (429, _) => io(format!("{} asks to wait: too many requests", self.endpoint))
+                .help("wait a minute, or set HF_TOKEN, which raises the limit"),
+            (status, _) => io(format!("{} answers {what} with HTTP status {status}", self.endpoint)),
         }
     }
 }
 
+/// What may be meant by a repository that is not there.
+fn nearest_suite(id: &str) -> Option<String> {
+    let suites = suites::names();
+    let near = nearest(id.split('/').next()?, suites.iter().map(String::as_str))?;
+    Some(format!("the nearest name of a suite of SAEs is `{near}`"))
+}
+
 /// Why the hub gave nothing.
-enum Refusal {
-    Status(u16),
+pub(super) enum Refusal {
+    /// An answer that is no success, with the hub's word for it.
+    Status {
+        status: u16,
+        code: Option<String>,
+    },
+    /// No answer, or one that broke off.
     Network(String),
+    /// What came is not what was promised.
+    Damaged(String),
     Other(String),
-    /// Not the hub's fault: interrupted.
+    /// Not the hub's fault: interrupted, a cache that cannot be written.
     Ours(Error),
+}
+
+impl Refusal {
+    /// True for what another attempt may bring past.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Refusal::Network(_) | Refusal::Status { status: 500 | 502 | 503 | 504, .. })
+    }
+}
+
+/// Fails for an answer that is no success.
+pub(super) fn refused(answer: &Response<Body>) -> std::result::Result<(), Refusal> {
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let code = answer.headers().get("x-error-code").and_then(|code| code.to_str().ok()).map(str::to_string);
+    Err(Refusal::Status { status: answer.status().as_u16(), code })
+}
+
+impl From<ureq::Error> for Refusal {
+    fn from(error: ureq::Error) -> Self {
+        match error {
+            ureq::Error::StatusCode(status) => Refusal::Status { status, code: None },
+            ureq::Error::Io(_)
+            | ureq::Error::Timeout(_)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Protocol(_) => Refusal::Network(error.to_string()),
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
+                Refusal::Ours(Error::input(format!("the hub's address cannot be used: {error}")).help("it is set by HF_ENDPOINT"))
+            }
+            _ => Refusal::Other(error.to_string()),
+        }
+    }
 }
 
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::TooManyRetries(error) => Refusal::from(*error),
-            ApiError::RequestError(error) => match *error {
-                ureq::Error::StatusCode(status) => Refusal::Status(status),
-                ureq::Error::Io(_) | ureq::Error::Timeout(_) | ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => {
-                    Refusal::Network(error.to_string())
-                }
-                _ => Refusal::Other(error.to_string()),
-            },
-            ApiError::LockAcquisition(_) => Refusal::Other("another process is downloading it".into()),
-            ApiError::InvalidResume => Refusal::Other("an earlier, unfinished download of it in the cache is damaged".into()),
-            _ => Refusal::Other(error.to_string()),
+            ApiError::RequestError(error) => Refusal::from(*error),
+            error => Refusal::Other(error.to_string()),
         }
     }
 }
 
 /// The files of a repository at one commit; each is fetched when first opened.
 struct HubFiles {
+    agent: Agent,
     hub: Hub,
     repo: RepoName,
     commit: String,
@@ -241,7 +316,7 @@ struct HubFiles {
 }
 
 impl HubFiles {
-    /// The local path of a file, downloaded if the cache lacks it.
+    /// The local path of a file, fetched if the cache lacks it.
     fn fetch(&self, path: &str) -> Result<PathBuf> {
         let local = self.hub.snapshot(&self.repo, &self.commit).join(path);
         if local.exists() {
@@ -254,34 +329,28 @@ impl HubFiles {
             let message = format!("`{path}` of `{}` is not in the cache, and HF_HUB_OFFLINE is set", self.repo.id);
             return Err(Error::new(Kind::Io, message).help("unset HF_HUB_OFFLINE to download it"));
         }
-        self.download(path).map_err(|refusal| self.hub.explain(refusal, &self.repo, Some(path)))
-    }
-
-    fn download(&self, path: &str) -> std::result::Result<PathBuf, Refusal> {
-        let (hub, file, work) = (self.hub.clone(), path.to_string(), self.work.clone());
-        let repo = Repo::with_revision(self.repo.id.clone(), RepoType::Model, self.commit.clone());
         // The helper thread stops when the call that waits for it is gone.
         let wanted = Arc::new(());
-        let watch = Arc::downgrade(&wanted);
-        let fetch = move || {
-            let progress = Download { work, watch, steps: None };
-            hub.api()?.repo(repo).download_with_progress(&file, progress)
+        let fetch = Fetch {
+            agent: self.agent.clone(),
+            hub: self.hub.clone(),
+            repo: self.repo.clone(),
+            commit: self.commit.clone(),
+            path: path.to_string(),
+            work: self.work.clone(),
+            wanted: Arc::downgrade(&wanted),
         };
-        // hf-hub asserts where it might fail; that must not end the session.
-        self.work
-            .detached(move || {
-                Ok(catch_unwind(AssertUnwindSafe(fetch)).map_err(|_| Refusal::Other("hf-hub stopped half-way".into())))
-            })
-            .map_err(Refusal::Ours)??
-            .map_err(Refusal::from)
+        let fetched = self.work.detached(move || Ok(fetch.run()))?;
+        fetched.map_err(|refusal| self.hub.explain(refusal, &self.repo, Some(path)))
     }
 
     fn no_file(&self, path: &str) -> Error {
         let error = Error::new(Kind::Io, format!("there is no file `{path}`")).file(&self.repo.id);
-        match nearest(path, self.files.iter().map(String::as_str)) {
+        let error = match nearest(path, self.files.iter().map(String::as_str)) {
             Some(near) => error.help(format!("the nearest name is `{near}`")),
             None => error,
-        }
+        };
+        if self.hub.offline { error.help("HF_HUB_OFFLINE is set: only what is in the cache is seen") } else { error }
     }
 }
 
@@ -298,250 +367,19 @@ impl Files for HubFiles {
     fn open(&self, path: &str) -> Result<Bytes> {
         Bytes::map(&self.fetch(&format!("{}{path}", self.folder))?)
     }
-}
 
-/// Shows a download's progress, and ends it when nobody waits for it any more.
-struct Download {
-    work: Work,
-    watch: Weak<()>,
-    steps: Option<Box<dyn Steps>>,
-}
-
-impl hf_hub::api::Progress for Download {
-    /// Called again at each resumption, which then counts from the beginning.
-    fn init(&mut self, size: usize, filename: &str) {
-        self.steps = Some(self.work.begin(&format!("downloading {filename}"), size as u64));
+    fn on_disk(&self, path: &str) -> Option<PathBuf> {
+        Some(self.hub.snapshot(&self.repo, &self.commit).join(&self.folder).join(path))
     }
 
-    fn update(&mut self, size: usize) {
-        if self.watch.strong_count() == 0 {
-            // hf-hub knows no other way out; its lock is released and the part already there is kept.
-            resume_unwind(Box::new("interrupted"));
-        }
-        if let Some(steps) = &self.steps {
-            steps.advance(size as u64);
-        }
-    }
-
-    fn finish(&mut self) {
-        self.steps = None;
+    fn revision(&self) -> Option<String> {
+        Some(self.commit.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::formats::huggingface;
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::{TcpListener, TcpStream};
-    use std::sync::Mutex;
-    use std::time::{Duration, Instant};
-
-    const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-    const CONFIG: &[u8] = br#"{"model_type": "llama"}"#;
-
-    /// A hub on a local port that knows `org/tiny` (open), `org/gated` (its files are refused) and `org/slow` (a file
-    /// that never ends), and notes what it is asked.
-    struct Server {
-        endpoint: String,
-        asked: Arc<Mutex<Vec<String>>>,
-    }
-
-    impl Server {
-        fn start() -> Self {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let endpoint = format!("http://{}", listener.local_addr().unwrap());
-            let asked = Arc::new(Mutex::new(Vec::new()));
-            let (notes, own) = (Arc::clone(&asked), endpoint.clone());
-            std::thread::spawn(move || {
-                for stream in listener.incoming().flatten() {
-                    let (notes, own) = (Arc::clone(&notes), own.clone());
-                    std::thread::spawn(move || answer(stream, &own, &notes));
-                }
-            });
-            Server { endpoint, asked }
-        }
-
-        fn asked(&self) -> Vec<String> {
-            self.asked.lock().unwrap().clone()
-        }
-    }
-
-    fn weights() -> Vec<u8> {
-        let header = br#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
-        [&(header.len() as u64).to_le_bytes()[..], header, &1.5f32.to_le_bytes(), &(-2f32).to_le_bytes()].concat()
-    }
-
-    fn answer(mut stream: TcpStream, own: &str, notes: &Mutex<Vec<String>>) {
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut lines = Vec::new();
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line).unwrap_or(0) == 0 || line.trim().is_empty() {
-                break;
-            }
-            lines.push(line.trim().to_string());
-        }
-        let Some(path) = lines.first().and_then(|l| l.split(' ').nth(1)).map(str::to_string) else { return };
-        let header = |name: &str| lines.iter().find_map(|l| l.to_lowercase().strip_prefix(name).map(str::to_string));
-        let token = header("authorization: bearer ").unwrap_or_default();
-        notes.lock().unwrap().push(if token.is_empty() { path.clone() } else { format!("{path} as {token}") });
-        let mut send = |status: &str, more: &str, body: &[u8]| {
-            let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n{more}\r\n", body.len());
-            let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-        };
-        let info = |files: &str| format!(r#"{{"sha": "{COMMIT}", "siblings": [{files}]}}"#).into_bytes();
-        let tiny = r#"{"rfilename": "sub/notes.txt"}, {"rfilename": "model.safetensors"}, {"rfilename": "config.json"},
-            {"rfilename": "pytorch_model.bin"}, {"rfilename": "../../outside"}"#;
-        let range = header("range: bytes=").unwrap_or_default();
-        let part = |body: &[u8]| {
-            let (from, to) = range.split_once('-').unwrap();
-            let (from, to) = (from.parse::<usize>().unwrap(), to.parse::<usize>().map_or(body.len(), |to| to + 1));
-            let more = format!(
-                "content-range: bytes {from}-{}/{}\r\netag: \"e{}\"\r\nx-repo-commit: {COMMIT}\r\n",
-                to - 1,
-                body.len(),
-                body.len()
-            );
-            (more, body[from..to].to_vec())
-        };
-        let resolved = |repo: &str, file: &str| format!("/{repo}/resolve/{COMMIT}/{file}");
-        match path.as_str() {
-            "/api/models/org/tiny/revision/main" | "/api/models/org/tiny/revision/v2" => send("200 OK", "", &info(tiny)),
-            "/api/models/org/gated/revision/main" | "/api/models/org/slow/revision/main" => {
-                send("200 OK", "", &info(r#"{"rfilename": "config.json"}"#));
-            }
-            "/api/models/org/private/revision/main" => send("401 Unauthorized", "", b"{}"),
-            p if p == resolved("org/tiny", "config.json") => {
-                let (more, body) = part(CONFIG);
-                send("206 Partial Content", &more, &body);
-            }
-            // As the hub does with large files: sent on to a store, its checksum in a header of the first answer.
-            p if p == resolved("org/tiny", "model.safetensors") => {
-                let more =
-                    format!("location: {own}/store/w\r\nx-linked-etag: \"w0\"\r\netag: \"x\"\r\nx-repo-commit: {COMMIT}\r\n");
-                send("302 Found", &more, b"");
-            }
-            "/store/w" => {
-                let (more, body) = part(&weights());
-                send("206 Partial Content", &more, &body);
-            }
-            p if p == resolved("org/gated", "config.json") => send("403 Forbidden", "", b"gated"),
-            p if p == resolved("org/slow", "config.json") => {
-                if range == "0-0" {
-                    let (more, body) = part(&[b' '; 100_000]);
-                    return send("206 Partial Content", &more, &body);
-                }
-                let head = "HTTP/1.1 206 Partial Content\r\ncontent-length: 100000\r\n\r\n";
-                let mut going = stream.write_all(head.as_bytes()).is_ok();
-                while going {
-                    std::thread::sleep(Duration::from_millis(20));
-                    going = stream.write_all(b"          ").is_ok();
-                }
-            }
-            _ => send("404 Not Found", "", b"{}"),
-        }
-    }
-
-    fn hub(server: &Server) -> (tempfile::TempDir, Hub, Work) {
-        let dir = tempfile::tempdir().unwrap();
-        let hub = Hub::new(&server.endpoint, dir.path().join("hub"));
-        (dir, hub, Work::silent(1).unwrap())
-    }
-
-    fn find(hub: &Hub, name: &str, work: &Work) -> Result<Place> {
-        hub.find(&RepoName::parse(name).unwrap(), work)
-    }
-
-    fn folder(hub: &Hub, name: &str, work: &Work) -> Arc<dyn Files> {
-        match find(hub, name, work).unwrap() {
-            Place::Folder(files) => files,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_repository_is_listed_and_only_what_is_opened_is_fetched() {
-        let server = Server::start();
-        let (_dir, hub, work) = hub(&server);
-        let files = folder(&hub, "org/tiny", &work);
-        assert_eq!(files.list().unwrap(), ["config.json", "model.safetensors", "pytorch_model.bin", "sub/notes.txt"]);
-        assert_eq!(server.asked().len(), 1);
-        let checkpoint = huggingface::read(files.as_ref()).unwrap();
-        assert_eq!(checkpoint.tensors.get("w").unwrap().to_f32(), [1.5, -2.0]);
-        assert!(!server.asked().iter().any(|path| path.contains("pytorch_model") || path.contains("notes")));
-        // The standard layout: a second reading asks for the listing alone, and offline for nothing.
-        assert_eq!(std::fs::read_to_string(hub.cache.join("models--org--tiny/refs/main")).unwrap(), COMMIT);
-        assert!(hub.cache.join("models--org--tiny/blobs/w0").is_file());
-        let before = server.asked().len();
-        huggingface::read(folder(&hub, "org/tiny", &work).as_ref()).unwrap();
-        assert_eq!(server.asked().len(), before + 1);
-        let offline = Hub { offline: true, ..hub.clone() };
-        let files = folder(&offline, "org/tiny", &work);
-        assert_eq!(files.list().unwrap(), ["config.json", "model.safetensors"]);
-        huggingface::read(files.as_ref()).unwrap();
-        assert_eq!(server.asked().len(), before + 1);
-        // Without a network the cache serves too.
-        let unplugged = Hub { endpoint: "http://127.0.0.1:9".into(), ..hub };
-        huggingface::read(folder(&unplugged, "org/tiny", &work).as_ref()).unwrap();
-    }
-
-    #[test]
-    fn revisions_files_and_folders_inside() {
-        let server = Server::start();
-        let (_dir, mut hub, work) = hub(&server);
-        hub.token = Some("hf_secret".into());
-        let Place::File(path) = find(&hub, "org/tiny@v2/config.json", &work).unwrap() else { panic!("no file") };
-        assert_eq!(std::fs::read(path).unwrap(), CONFIG);
-        assert_eq!(server.asked()[0], "/api/models/org/tiny/revision/v2 as hf_secret");
-        assert!(hub.cache.join("models--org--tiny/refs/v2").is_file());
-        let inside = folder(&hub, "org/tiny/sub", &work);
-        assert_eq!((inside.name(), inside.list().unwrap()), ("org/tiny/sub".into(), vec!["notes.txt".to_string()]));
-        let error = find(&hub, "org/tiny/confg.json", &work).unwrap_err();
-        assert_eq!(error.to_string(), "org/tiny: there is no file `confg.json`");
-        assert_eq!(error.helps(), ["the nearest name is `config.json`"]);
-    }
-
-    #[test]
-    fn refusals_say_what_to_do() {
-        let server = Server::start();
-        let (_dir, hub, work) = hub(&server);
-        let gated = folder(&hub, "org/gated", &work).open("config.json").unwrap_err();
-        assert!(gated.message().contains("access to `config.json` of `org/gated` is restricted"), "{gated}");
-        assert!(gated.helps()[0].contains("accept its licence") && gated.helps()[0].contains("HF_TOKEN"));
-        let private = find(&hub, "org/private", &work).unwrap_err();
-        assert!(private.message().contains("private or gated"), "{private}");
-        let absent = find(&hub, "org/absent@v9", &work).unwrap_err();
-        assert!(absent.message().contains("there is no `org/absent` at revision `v9`"), "{absent}");
-        let missing = folder(&hub, "org/tiny", &work).open("pytorch_model.bin").unwrap_err();
-        assert!(missing.message().contains("there is no `pytorch_model.bin` of `org/tiny`"), "{missing}");
-        let unplugged = Hub { endpoint: "http://127.0.0.1:9".into(), ..hub.clone() };
-        let error = find(&unplugged, "org/never", &work).unwrap_err();
-        assert!(error.message().contains("http://127.0.0.1:9 cannot be reached"), "{error}");
-        assert!(error.helps()[0].contains("local file or folder"));
-        let offline = Hub { offline: true, ..hub };
-        assert!(find(&offline, "org/never", &work).unwrap_err().message().contains("HF_HUB_OFFLINE"));
-    }
-
-    #[test]
-    fn a_download_can_be_interrupted() {
-        let server = Server::start();
-        let (_dir, hub, work) = hub(&server);
-        let files = folder(&hub, "org/slow", &work);
-        let cancel = work.cancel_flag();
-        std::thread::spawn(move || {
-            std::thread::sleep(Duration::from_millis(200));
-            cancel.store(true, std::sync::atomic::Ordering::Relaxed);
-        });
-        let start = Instant::now();
-        assert!(files.open("config.json").unwrap_err().is_interrupted());
-        assert!(start.elapsed() < Duration::from_secs(5));
-        // The helper thread gives up its lock, or the next attempt would fail with "another process is downloading".
-        work.reset_cancel();
-        std::thread::sleep(Duration::from_millis(200));
-        let lock = std::fs::File::open(hub.cache.join("models--org--slow/blobs/e100000.lock")).unwrap();
-        assert!(lock.try_lock().is_ok());
-    }
 
     #[test]
     fn the_environment_is_read_as_python_does() {

@@ -25,6 +25,8 @@ pub(super) enum Slot {
     Gate,
     Out,
     RopeDivisors,
+    /// The output of linear attention, which a layer has in place of heads.
+    LinearOutput,
     /// Queries, keys and values in one matrix, where a container stores them so.
     Fused,
     /// Learned positions.
@@ -45,8 +47,17 @@ pub(super) enum Slot {
 impl Slot {
     /// True for what models of one architecture may have or lack: the biases of linear maps.
     pub fn is_optional(self) -> bool {
-        use Slot::{GateBias, InBias, KeyBias, OutBias, OutputBias, QueryBias, RopeDivisors, Unembed, ValueBias};
-        matches!(self, QueryBias | KeyBias | ValueBias | OutputBias | InBias | GateBias | OutBias | RopeDivisors | Unembed)
+        use Slot::{GateBias, InBias, KeyBias, LinearOutput, OutBias, OutputBias, QueryBias, RopeDivisors, Unembed, ValueBias};
+        matches!(
+            self,
+            QueryBias | KeyBias | ValueBias | OutputBias | InBias | GateBias | OutBias | RopeDivisors | Unembed | LinearOutput
+        )
+    }
+
+    /// True for what only a layer with heads has.
+    pub fn is_of_heads(self) -> bool {
+        use Slot::{Fused, Key, KeyNorm, Output, Query, QueryNorm, Value};
+        matches!(self, Query | Key | Value | Fused | QueryNorm | KeyNorm | Output)
     }
 }
 
@@ -59,6 +70,8 @@ pub(super) enum Heads {
     Thirds,
     /// One tensor: query, key and value of head 0, then those of head 1, ….
     Interleaved,
+    /// A tensor each, where a head's queries are followed by the gate that its z is multiplied by.
+    Gated,
 }
 
 /// How one container (transformers' safetensors, or GGUF) stores an architecture. Matrices are `[out, in]`.
@@ -104,6 +117,8 @@ pub(super) struct Architecture {
     /// The embedding is multiplied by √d_model at the input.
     pub scaled_embedding: bool,
     pub sliding: Sliding,
+    /// Length of a sliding window, where files leave it out.
+    pub window: Option<usize>,
     /// Share of a head that turns; 0 where positions are learned.
     pub rotary_share: f64,
     /// Attention and MLP both read the layer's input, unless the config says otherwise.
@@ -160,6 +175,8 @@ const GEMMA_NORMS: Names = &[
 const HEAD_NORMS: Names =
     &[(Slot::QueryNorm, "layers.{}.self_attn.q_norm.weight"), (Slot::KeyNorm, "layers.{}.self_attn.k_norm.weight")];
 
+const LINEAR: Names = &[(Slot::LinearOutput, "layers.{}.linear_attn.out_proj.weight")];
+
 const GGUF: Names = &[
     (Slot::Embed, "token_embd.weight"),
     (Slot::Unembed, "output.weight"),
@@ -178,6 +195,35 @@ const GGUF: Names = &[
 const GGUF_GEMMA_NORMS: Names =
     &[(Slot::Ln1Post, "blk.{}.post_attention_norm.weight"), (Slot::Ln2Post, "blk.{}.post_ffw_norm.weight")];
 const GGUF_HEAD_NORMS: Names = &[(Slot::QueryNorm, "blk.{}.attn_q_norm.weight"), (Slot::KeyNorm, "blk.{}.attn_k_norm.weight")];
+const GGUF_BIASES: Names = &[
+    (Slot::QueryBias, "blk.{}.attn_q.bias"),
+    (Slot::KeyBias, "blk.{}.attn_k.bias"),
+    (Slot::ValueBias, "blk.{}.attn_v.bias"),
+    (Slot::OutputBias, "blk.{}.attn_output.bias"),
+    (Slot::GateBias, "blk.{}.ffn_gate.bias"),
+    (Slot::InBias, "blk.{}.ffn_up.bias"),
+    (Slot::OutBias, "blk.{}.ffn_down.bias"),
+];
+/// GPT-2 and GPT-NeoX.
+const GGUF_LAYER_NORMED: Names = &[
+    (Slot::Embed, "token_embd.weight"),
+    (Slot::Unembed, "output.weight"),
+    (Slot::LnFinal, "output_norm.weight"),
+    (Slot::LnFinalBias, "output_norm.bias"),
+    (Slot::Ln1, "blk.{}.attn_norm.weight"),
+    (Slot::Ln1Bias, "blk.{}.attn_norm.bias"),
+    (Slot::Fused, "blk.{}.attn_qkv.weight"),
+    (Slot::FusedBias, "blk.{}.attn_qkv.bias"),
+    (Slot::Output, "blk.{}.attn_output.weight"),
+    (Slot::OutputBias, "blk.{}.attn_output.bias"),
+    (Slot::Ln2, "blk.{}.ffn_norm.weight"),
+    (Slot::Ln2Bias, "blk.{}.ffn_norm.bias"),
+    (Slot::In, "blk.{}.ffn_up.weight"),
+    (Slot::InBias, "blk.{}.ffn_up.bias"),
+    (Slot::Out, "blk.{}.ffn_down.weight"),
+    (Slot::OutBias, "blk.{}.ffn_down.bias"),
+];
+const GGUF_POSITIONS: Names = &[(Slot::Position, "position_embd.weight")];
 
 const GPT2_NAMES: Names = &[
     (Slot::Embed, "wte.weight"),
@@ -220,14 +266,24 @@ const NEOX_NAMES: Names = &[
 const PLAIN: Layout = Layout { names: &[], norm_offset: false, interleaved_rotary: false, heads: Heads::Separate, turned: false };
 const LLAMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES], ..PLAIN };
 const QWEN3: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES], ..PLAIN };
+const QWEN35: Layout =
+    Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES, LINEAR], norm_offset: true, heads: Heads::Gated, ..PLAIN };
 const GEMMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES], norm_offset: true, ..PLAIN };
 const GEMMA2: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, BIASES], norm_offset: true, ..PLAIN };
 const GEMMA3: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, HEAD_NORMS, BIASES], norm_offset: true, ..PLAIN };
 const GPT2: Layout = Layout { names: &[GPT2_NAMES], heads: Heads::Thirds, turned: true, ..PLAIN };
 const NEOX: Layout = Layout { names: &[NEOX_NAMES], heads: Heads::Interleaved, ..PLAIN };
-const LLAMA_GGUF: Layout = Layout { names: &[GGUF], interleaved_rotary: true, ..PLAIN };
-// The converter adds the 1 to every norm of Gemma, those of q and k too (FORMATS.md 4.4).
+// llama.cpp's converter turns the rotary halves of the architecture `llama` alone.
+const LLAMA_GGUF: Layout = Layout { names: &[GGUF, GGUF_BIASES], interleaved_rotary: true, ..PLAIN };
+const QWEN2_GGUF: Layout = Layout { names: &[GGUF, GGUF_BIASES], ..PLAIN };
+const QWEN3_GGUF: Layout = Layout { names: &[GGUF, GGUF_HEAD_NORMS, GGUF_BIASES], ..PLAIN };
+// It adds the 1 to every norm of Gemma, those of q and k too (FORMATS.md 4.4).
+const GEMMA_GGUF: Layout = Layout { names: &[GGUF], ..PLAIN };
+const GEMMA2_GGUF: Layout = Layout { names: &[GGUF, GGUF_GEMMA_NORMS], ..PLAIN };
 const GEMMA3_GGUF: Layout = Layout { names: &[GGUF, GGUF_GEMMA_NORMS, GGUF_HEAD_NORMS], ..PLAIN };
+// It stores GPT-2's matrices as `[out, in]`, and sorts the heads of GPT-NeoX into thirds.
+const GPT2_GGUF: Layout = Layout { names: &[GGUF_LAYER_NORMED, GGUF_POSITIONS], heads: Heads::Thirds, ..PLAIN };
+const NEOX_GGUF: Layout = Layout { names: &[GGUF_LAYER_NORMED], heads: Heads::Thirds, ..PLAIN };
 
 const LLAMA_LIKE: Architecture = Architecture {
     name: "llama",
@@ -238,6 +294,7 @@ const LLAMA_LIKE: Architecture = Architecture {
     norm_offset: false,
     scaled_embedding: false,
     sliding: Sliding::All,
+    window: None,
     rotary_share: 1.0,
     parallel: false,
     local_rope_theta: None,
@@ -255,7 +312,7 @@ const GEMMA_LIKE: Architecture = Architecture {
     name: "gemma",
     model_types: &["gemma"],
     huggingface: &GEMMA,
-    gguf: None,
+    gguf: Some(&GEMMA_GGUF),
     norm_offset: true,
     scaled_embedding: true,
     act: "gelu_pytorch_tanh",
@@ -263,19 +320,30 @@ const GEMMA_LIKE: Architecture = Architecture {
     d_head: Some(256),
     ..LLAMA_LIKE
 };
-const LAYER_NORMED: Architecture = Architecture { norm: Norm::Layer, eps: 1e-5, gguf: None, ..LLAMA_LIKE };
+const LAYER_NORMED: Architecture = Architecture { norm: Norm::Layer, eps: 1e-5, ..LLAMA_LIKE };
 
 /// Every architecture that can be read.
 const ARCHITECTURES: &[Architecture] = &[
     LLAMA_LIKE,
-    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: None, sliding: Sliding::From, ..LLAMA_LIKE },
+    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: Some(&QWEN2_GGUF), sliding: Sliding::From, ..LLAMA_LIKE },
     Architecture {
         name: "qwen3",
         model_types: &["qwen3"],
         huggingface: &QWEN3,
-        gguf: None,
+        gguf: Some(&QWEN3_GGUF),
         sliding: Sliding::From,
         d_head: Some(128),
+        ..LLAMA_LIKE
+    },
+    // Three of four layers have linear attention.
+    Architecture {
+        name: "qwen3_5",
+        model_types: &["qwen3_5_text", "qwen3_5"],
+        huggingface: &QWEN35,
+        gguf: None,
+        norm_offset: true,
+        rotary_share: 0.25,
+        d_head: Some(256),
         ..LLAMA_LIKE
     },
     GEMMA_LIKE,
@@ -283,8 +351,12 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gemma2",
         model_types: &["gemma2"],
         huggingface: &GEMMA2,
+        gguf: Some(&GEMMA2_GGUF),
         sliding: Sliding::Even,
+        window: Some(4096),
         query_scalar: Some(256.0),
+        // Gemma-2-27B
+        gguf_query_scalars: &[(4608, 32, 144.0)],
         attn_softcap: Some(50.0),
         final_softcap: Some(30.0),
         ..GEMMA_LIKE
@@ -306,6 +378,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gpt2",
         model_types: &["gpt2"],
         huggingface: &GPT2,
+        gguf: Some(&GPT2_GGUF),
         rotary_share: 0.0,
         act: "gelu_new",
         tied: true,
@@ -315,6 +388,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "gptneox",
         model_types: &["gpt_neox"],
         huggingface: &NEOX,
+        gguf: Some(&NEOX_GGUF),
         rotary_share: 0.25,
         parallel: true,
         act: "gelu",

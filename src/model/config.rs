@@ -4,11 +4,11 @@
 //! What cannot both be true of head counts and layers is refused, other disagreements are warned about and the tensors
 //! believed (FORMATS.md 4.3).
 
-use super::architecture::{Architecture, Sliding, Slot};
+use super::architecture::{Architecture, Heads as HeadLayout, Sliding, Slot};
 use super::rope::{RopeRule, Scaling};
 use super::weights::Weights;
 use crate::error::{Error, Result};
-use crate::formats::gguf;
+use crate::formats::{TensorSet, gguf};
 use crate::tensor::DType;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,7 +63,7 @@ crate::choice! {
 /// Dimensions and conventions of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Architecture: `llama`, `qwen2`, `qwen3`, `gemma`, `gemma2`, `gemma3`, `gpt2`, `gptneox`.
+    /// Architecture: `llama`, `qwen2`, `qwen3`, `qwen3_5`, `gemma`, `gemma2`, `gemma3`, `gpt2`, `gptneox`.
     pub arch: &'static str,
     /// Number of layers.
     pub n_layers: usize,
@@ -97,6 +97,8 @@ pub struct Config {
     pub qk_norm: bool,
     /// What q·k is multiplied by.
     pub attn_scale: f64,
+    /// In layer l it is multiplied by attn_scale / (l + 1): `scale_attn_by_inverse_layer_idx` of some GPT-2 models.
+    pub attn_scale_by_layer: bool,
     /// c of c·tanh(score / c), before the softmax of attention.
     pub attn_softcap: Option<f64>,
     /// c of c·tanh(logit / c).
@@ -114,13 +116,19 @@ pub struct Config {
 }
 
 impl Config {
+    /// What q·k is multiplied by in a layer.
+    pub fn attn_scale_of(&self, layer: usize) -> f64 {
+        if self.attn_scale_by_layer { self.attn_scale / (layer + 1) as f64 } else { self.attn_scale }
+    }
+
     /// The facts as JSON: what scripts see as `model.cfg`. A fact that the architecture does not have is null.
     pub fn to_json(&self) -> Json {
         json!({
             "arch": self.arch, "n_layers": self.n_layers, "d_model": self.d_model, "n_heads": self.n_heads, "n_kv_heads": self.n_kv_heads,
             "d_head": self.d_head, "d_mlp": self.d_mlp, "d_vocab": self.d_vocab, "tied": self.tied, "act": self.act.name(), "gated": self.gated,
             "norm": self.norm.name(), "norm_offset": self.norm_offset, "eps": self.eps, "rope_theta": self.rope_theta,
-            "qk_norm": self.qk_norm, "attn_scale": self.attn_scale, "attn_softcap": self.attn_softcap,
+            "qk_norm": self.qk_norm, "attn_scale": self.attn_scale,
+            "attn_scale_by_layer": self.attn_scale_by_layer, "attn_softcap": self.attn_softcap,
             "final_softcap": self.final_softcap, "parallel": self.parallel, "embed_scale": self.embed_scale, "n_ctx": self.n_ctx,
             "end_tokens": self.end_tokens,
             "quantised": self.quantised,
@@ -145,6 +153,7 @@ pub(super) struct Claims {
     eps: Option<f64>,
     query_scalar: Option<f64>,
     attn_scale: Option<f64>,
+    attn_scale_by_layer: bool,
     parallel: Option<bool>,
     attn_softcap: Option<f64>,
     final_softcap: Option<f64>,
@@ -213,6 +222,7 @@ impl Claims {
         let scaling = if global.is_object() { json_scaling(global) } else { json_scaling(&text["rope_scaling"]) };
         let local_base = local.map_or_else(|| number("rope_local_base_freq"), |rope| json_number(&rope["rope_theta"]));
         let layer_types = text["layer_types"].as_array();
+        let window = text.get("sliding_window").map_or(architecture.window, |window| json_number(window).and_then(whole));
         Claims {
             source: "config.json",
             n_layers: size("num_hidden_layers", "n_layer"),
@@ -227,6 +237,7 @@ impl Claims {
             eps: ["rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"].iter().find_map(|key| number(key)),
             query_scalar: number("query_pre_attn_scalar").or(architecture.query_scalar),
             attn_scale: (flag("scale_attn_weights") == Some(false)).then_some(1.0),
+            attn_scale_by_layer: flag("scale_attn_by_inverse_layer_idx") == Some(true),
             parallel: flag("use_parallel_residual"),
             attn_softcap: cap("attn_logit_softcapping", architecture.attn_softcap),
             final_softcap: cap("final_logit_softcapping", architecture.final_softcap),
@@ -242,7 +253,7 @@ impl Claims {
             rope_base: json_number(&global["rope_theta"]).or_else(|| number("rope_theta")).or_else(|| number("rotary_emb_base")),
             rope_scaling: Some(scaling),
             local_rope: local_base.map(|base| RopeRule { base, scaling: local.map_or(Scaling::None, json_scaling) }),
-            window: size("sliding_window", "").filter(|_| flag("use_sliding_window") != Some(false)),
+            window: window.filter(|_| flag("use_sliding_window") != Some(false)),
             window_pattern: size("sliding_window_pattern", "_sliding_window_pattern"),
             window_from: size("max_window_layers", ""),
             sliding: layer_types.map(|types| types.iter().map(|kind| kind == "sliding_attention").collect()),
@@ -282,12 +293,13 @@ impl Claims {
             d_vocab: size("vocab_size"),
             tied: None,
             act: None,
-            eps: number("attention.layer_norm_rms_epsilon"),
+            eps: number("attention.layer_norm_rms_epsilon").or_else(|| number("attention.layer_norm_epsilon")),
             query_scalar: query_scalar.map(|(.., scalar)| *scalar),
             attn_scale: number("attention.scale"),
-            parallel: None,
-            attn_softcap: number("attn_logit_softcapping"),
-            final_softcap: number("final_logit_softcapping"),
+            attn_scale_by_layer: false,
+            parallel: value("use_parallel_residual").and_then(gguf::Value::as_bool),
+            attn_softcap: number("attn_logit_softcapping").or(architecture.attn_softcap),
+            final_softcap: number("final_logit_softcapping").or(architecture.final_softcap),
             n_ctx: size("context_length"),
             end_tokens: ["eos", "eot"]
                 .iter()
@@ -298,10 +310,12 @@ impl Claims {
             rope_base: number("rope.freq_base"),
             rope_scaling: Some(scaling),
             local_rope: None,
-            window: size("attention.sliding_window"),
+            window: size("attention.sliding_window").or(architecture.window),
             window_pattern: size("attention.sliding_window_pattern"),
             window_from: None,
-            sliding: None,
+            sliding: value("attention.sliding_window_pattern")
+                .and_then(gguf::Value::as_list)
+                .map(|layers| layers.iter().map(|layer| layer.as_bool() == Some(true)).collect()),
         })
     }
 }
@@ -309,6 +323,25 @@ impl Claims {
 /// Where a config keeps the language model's keys.
 pub(super) fn text_config(config: &Json) -> &Json {
     if config["text_config"].is_object() { &config["text_config"] } else { config }
+}
+
+/// Rows and columns that share a scale, where the config of an FP8 checkpoint says it.
+pub(super) fn scale_block(config: &Json) -> Option<[usize; 2]> {
+    let block = &config["quantization_config"]["weight_block_size"];
+    Some([json_number(&block[0]).and_then(whole)?, json_number(&block[1]).and_then(whole)?])
+}
+
+/// Refuses weights that are packed into integers.
+///
+/// # Errors
+/// A tensor of GPTQ, AWQ, bitsandbytes or compressed-tensors' packed formats.
+pub(super) fn refuse_packed(config: &Json, tensors: &TensorSet) -> Result<()> {
+    let packed = [".qweight", ".weight_packed", ".weight.absmax"];
+    let Some(name) = tensors.names().find(|name| packed.iter().any(|ending| name.ends_with(ending))) else { return Ok(()) };
+    let method = config["quantization_config"]["quant_method"].as_str().unwrap_or("a method that config.json does not name");
+    Err(Error::format(format!("its weights are packed by {method}, which is not read"))
+        .tensor(name)
+        .help("take the model that it was quantised from, or a GGUF file; FP8 with scales is read"))
 }
 
 /// A model's config with what only the model itself needs.
@@ -334,6 +367,7 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     let source = claims.source;
     let fault = |message: String| Error::format(message).file(file);
     let mut warnings = Vec::new();
+    weights.check_scales()?;
 
     let matrix = |slot, layer| {
         let tensor = weights.get(slot, layer)?;
@@ -341,10 +375,10 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     };
     let (d_vocab, d_model) = matrix(Slot::Embed, 0)?;
     let attention = weights.attention_slot();
-    let stored = (0..).take_while(|layer| weights.find(attention, *layer).is_some()).count();
+    let stored = (0..).take_while(|layer| weights.find(Slot::Ln1, *layer).is_some()).count();
     let n_layers = match claims.n_layers {
         Some(claimed) if claimed > stored => {
-            let missing = weights.name(attention, stored).unwrap_or_default();
+            let missing = weights.name(Slot::Ln1, stored).unwrap_or_default();
             return Err(fault(format!("{source} says {claimed} layers, but `{missing}` is missing")));
         }
         Some(claimed) => claimed,
@@ -353,14 +387,16 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     if n_layers == 0 || d_model == 0 || d_vocab == 0 {
         return Err(fault(format!("a model of {n_layers} layers, d_model {d_model} and {d_vocab} tokens is empty")));
     }
+    let with_heads = (0..n_layers).find(|layer| !weights.is_linear(*layer)).unwrap_or(0);
+    let gates = if weights.layout.heads == HeadLayout::Gated { 2 } else { 1 };
     let (q_rows, k_rows) = match attention {
         Slot::Fused => {
-            let rows = matrix(Slot::Fused, 0)?.0;
+            let rows = matrix(Slot::Fused, with_heads)?.0;
             (rows / 3, rows / 3)
         }
-        _ => (matrix(Slot::Query, 0)?.0, matrix(Slot::Key, 0)?.0),
+        _ => (matrix(Slot::Query, with_heads)?.0 / gates, matrix(Slot::Key, with_heads)?.0),
     };
-    let heads = Heads::of(&claims, architecture, weights, q_rows, k_rows)?;
+    let heads = Heads::of(&claims, architecture, weights, with_heads, q_rows, k_rows)?;
     let (d_mlp, _) = matrix(Slot::In, 0)?;
 
     let (d_q, d_kv) = (heads.n_heads * heads.d_head, heads.n_kv_heads * heads.d_head);
@@ -378,7 +414,7 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         (Slot::Ln2Post, &[d_model]),
         (Slot::QueryNorm, &[d_head]),
         (Slot::KeyNorm, &[d_head]),
-        (Slot::Query, &[d_q, d_model]),
+        (Slot::Query, &[gates * d_q, d_model]),
         (Slot::Key, &[d_kv, d_model]),
         (Slot::Value, &[d_kv, d_model]),
         (Slot::Fused, &[d_q + 2 * d_kv, d_model]),
@@ -397,7 +433,8 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     ];
     for layer in 0..n_layers {
         for (slot, shape) in expected {
-            let needed = weights.layout.name_of(slot, layer).is_some() && !slot.is_optional();
+            let lacking = slot.is_optional() || (slot.is_of_heads() && weights.is_linear(layer));
+            let needed = weights.layout.name_of(slot, layer).is_some() && !lacking;
             if needed || weights.find(slot, layer).is_some() {
                 weights.check_shape(slot, layer, shape, &why)?;
             }
@@ -474,6 +511,9 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
 
     let dtypes: BTreeSet<&str> =
         weights.tensors.iter().filter(|(_, t)| t.dtype().is_quantised()).map(|(_, t)| t.dtype().name()).collect();
+    if weights.layout.heads == HeadLayout::Gated {
+        warnings.push("its heads multiply z by a gate, which analyses of weights leave out".to_string());
+    }
     if !dtypes.is_empty() {
         let dtypes: Vec<_> = dtypes.into_iter().collect();
         warnings.push(format!("the weights are quantised ({}): they differ from the trained ones", dtypes.join(", ")));
@@ -501,6 +541,7 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         rope_theta: (rotary_dims > 0).then_some(rope.base),
         qk_norm: weights.layout.name_of(Slot::QueryNorm, 0).is_some(),
         attn_scale: claims.attn_scale.unwrap_or_else(|| 1.0 / scalar.sqrt()),
+        attn_scale_by_layer: claims.attn_scale_by_layer,
         attn_softcap: claims.attn_softcap,
         final_softcap: claims.final_softcap,
         parallel: architecture.parallel && claims.parallel != Some(false),
@@ -529,14 +570,21 @@ struct Heads {
 }
 
 impl Heads {
-    /// Head counts from the rows of q and k, held against the claims.
-    fn of(claims: &Claims, architecture: &Architecture, weights: &Weights, q_rows: usize, k_rows: usize) -> Result<Self> {
+    /// Head counts from the rows of q and k of a layer, held against the claims.
+    fn of(
+        claims: &Claims,
+        architecture: &Architecture,
+        weights: &Weights,
+        layer: usize,
+        q_rows: usize,
+        k_rows: usize,
+    ) -> Result<Self> {
         let source = claims.source;
         let refuse = |slot, message: String| {
-            Err(Error::format(message).file(&weights.tensors.source).tensor(weights.name(slot, 0).unwrap_or_default()))
+            Err(Error::format(message).file(&weights.tensors.source).tensor(weights.name(slot, layer).unwrap_or_default()))
         };
         // The head norm's own length is the surest sign of a head's width.
-        let normed = weights.find(Slot::QueryNorm, 0).map(|gain| gain.numel());
+        let normed = weights.find(Slot::QueryNorm, layer).map(|gain| gain.numel());
         let claimed_width = normed.or(claims.d_head);
         let n_heads = match (claims.n_heads, claimed_width.or(architecture.d_head)) {
             (Some(heads), _) => heads,

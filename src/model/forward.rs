@@ -25,17 +25,20 @@ use attention::{Heads, Sequence};
 use hooks::{Shape, Taps};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::OnceLock;
 use weights::{Layer, Linear, NormWeights};
 
 /// Rows that one task normalises, rotates or activates.
 const STEP: usize = 16;
 
-/// A model made ready to run. It holds the layers' weights and the unembedding in f32.
+/// A model made ready to run. It holds the layers' weights in f32, and the unembedding once logits were asked for.
 pub struct Forward {
     cfg: Config,
     embed: Tensor,
     embed_scale: f32,
-    unembed: Packed,
+    w_u: Tensor,
+    /// Packed with the first logits: whoever asks for activations alone does without the largest weight.
+    unembed: OnceLock<Packed>,
     positions: Option<Tensor>,
     layers: Vec<Layer>,
     rotations: Vec<Rope>,
@@ -127,7 +130,8 @@ impl Forward {
             // The model's own factor is rounded to the file's dtype; a pass in f32 takes it exact, as transformers and
             // llama.cpp do.
             embed_scale: if cfg.embed_scale == 1.0 { 1.0 } else { (cfg.d_model as f32).sqrt() },
-            unembed: Packed::new(&model.w_u().t(), work)?,
+            w_u: model.w_u().t(),
+            unembed: OnceLock::new(),
             positions: model.w_pos(),
             ln_final: NormWeights::get(model, "ln_final")?,
             cfg,
@@ -202,13 +206,14 @@ impl Forward {
                 add(&mut x, &attn_out);
                 taps.at(at(Spot::ResidMid), &mut x, stream)?;
             }
-            let normed = if taps.wants(at(Spot::MlpIn)) {
+            let mut normed = if taps.wants(at(Spot::MlpIn)) {
                 let mut mlp_in = x.clone();
                 taps.at(at(Spot::MlpIn), &mut mlp_in, stream)?;
                 self.norm(&layer.ln2, &mlp_in, at(Spot::Ln2Normalized), &mut taps, work)?
             } else {
                 self.norm(&layer.ln2, &x, at(Spot::Ln2Normalized), &mut taps, work)?
             };
+            taps.at(at(Spot::MlpInput), &mut normed, stream)?;
             let neurons = self.neurons(layer, index, &normed, &mut taps, work)?;
             let mut mlp_out = apply(&layer.output, &neurons, work)?;
             if let Some(norm) = &layer.ln2_post {
@@ -344,7 +349,7 @@ impl Forward {
             n_heads,
             n_kv_heads,
             d_head,
-            scale: self.cfg.attn_scale as f32,
+            scale: self.cfg.attn_scale_of(index) as f32,
             softcap: self.cfg.attn_softcap.map(|cap| cap as f32),
             window: layer.window,
         };
@@ -432,7 +437,14 @@ impl Forward {
             }
         };
         let n = rows.len() / d_model;
-        let mut logits = Tensor::from_f32(self.unembed.apply(&rows, None, work)?, &[n, self.cfg.d_vocab])?;
+        let unembed = match self.unembed.get() {
+            Some(packed) => packed,
+            None => {
+                let packed = Packed::new(&self.w_u, work)?;
+                self.unembed.get_or_init(|| packed)
+            }
+        };
+        let mut logits = Tensor::from_f32(unembed.apply(&rows, None, work)?, &[n, self.cfg.d_vocab])?;
         if let Some(cap) = self.cfg.final_softcap {
             let d_vocab = self.cfg.d_vocab;
             let values = logits.make_mut_f32();

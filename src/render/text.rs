@@ -32,6 +32,13 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
+/// Facts as (what, value), in two columns.
+pub fn facts(facts: &[(String, String)]) -> String {
+    let width = facts.iter().map(|(what, _)| what.width()).max().unwrap_or(0);
+    let rows = facts.iter().map(|(what, value)| format!("{what}{}{GAP}{value}", " ".repeat(width - what.width())));
+    rows.collect::<Vec<_>>().join("\n")
+}
+
 /// Text cut with an ellipsis to a width in terminal columns.
 pub fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {

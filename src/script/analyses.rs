@@ -1,9 +1,9 @@
 //! The analyses: what `analysis` computes, as scripts call it.
 
 use crate::analysis::{
-    self, AttentionOptions, AttentionScores, AttributionOptions, CompareOptions, CopyingOptions, EnrichmentOptions, MatchOptions,
-    OriginOptions, Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats, Semantics, SemanticsOptions, Side,
-    TokenOptions, TokenScores, TokenSets, ValidateOptions,
+    self, AttentionOptions, AttentionScores, AttributionOptions, ClosedOptions, CompareOptions, CopyingOptions,
+    EnrichmentOptions, MatchOptions, OriginOptions, Origins, OvOptions, OvScores, OvWriteOptions, ProductOptions, ProductStats,
+    Semantics, SemanticsOptions, Side, TokenOptions, TokenScores, TokenSets, ValidateOptions,
 };
 use crate::compute::product::Histogram;
 use crate::dictionary::Dictionary;
@@ -68,6 +68,36 @@ fn shown() -> Vec<Entry> {
 
 fn product() -> Vec<Entry> {
     vec![
+        entry! {
+            /// Mean and standard deviation of each row of the product `(row_gain ∘ a) @ b`, `a [n, d]`, `b [d, m]`, in closed form, from the
+            /// mean and covariance of b's columns: no score is made, so a whole dictionary against the vocabulary costs what one of its
+            /// d × d matrices costs. The same numbers as `product_stats` streams. A table `row mean std`.
+            /// Errors: shapes that do not fit.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let quick = product_moments(model.W_out(1), model.W_U, #{ row_gain: model.gain("ln_final") });
+            /// let whole = product_stats(model.W_out(1), model.W_U, #{ row_gain: model.gain("ln_final") }).rows.table();
+            /// assert(quick["std"].allclose(whole["std"], #{ rtol: 0.001 }));
+            /// ```
+            fn product_moments(call, a: Tensor, b: Tensor; options: ClosedOptions) -> Table {
+                analysis::product_moments(&a, &b, &options, call.work())
+            }
+        },
+        entry! {
+            /// The singular values of the product `(row_gain ∘ a) @ b`, falling, from the d × d Gram matrices of both sides: of all
+            /// pairs of features in a head, say, by `attention_vectors`, without one score being made. The sum of their squares is ‖product‖².
+            /// Errors: shapes that do not fit.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let vectors = attention_vectors(mlp_neurons(model, 0), mlp_neurons(model, 0), model, 1, 0);
+            /// assert(product_spectrum(vectors.query, vectors.key.T).len == model.cfg.d_head);
+            /// ```
+            fn product_spectrum(call, a: Tensor, b: Tensor; options: ClosedOptions) -> Tensor {
+                analysis::product_spectrum(&a, &b, &options, call.work())
+            }
+        },
         entry! {
             /// The open core of every analysis: statistics of the product `(row_gain ∘ a) @ b` for `a [n, d]` and `b [d, m]`,
             /// which may be mapped weights. The product itself is never stored: moments, quantiles, top and bottom lists, the

@@ -41,8 +41,9 @@ pub(super) fn entries() -> Vec<Entry> {
 fn making() -> Vec<Entry> {
     vec![
         entry! {
-            /// Loads an SAE or transcoder: a file, a folder or a hub id, with `path` for the folder or file inside (`list_saes` names them). The
-            /// format is found by content: SAELens, Gemma Scope 1 and 2, Llama Scope and OpenMOSS, sparsify, dictionary_learning, OpenAI,
+            /// Loads an SAE or transcoder: a file, a folder, a hub id or a short name (`gpt2-small-res-jb/blocks.6.hook_resid_pre`, the names
+            /// of SAELens's releases), with `path` for the folder or file inside (`list_saes` names them). Of SAEs that differ by their
+            /// average L0 alone the nearest is taken, to 100 where none is named. The format is found by content: SAELens, Gemma Scope 1 and 2, Llama Scope and OpenMOSS, sparsify, dictionary_learning, OpenAI,
             /// Goodfire, qresearch, Qwen-Scope, hook_z by Kissane, circuit-tracer; `#{map: #{W_enc: "enc.weight", …}}` opens anything
             /// else. Of a file with several layers, `#{layer, to_layer}` names the one that reads and the one that is written.
             ///
@@ -334,6 +335,7 @@ fn facts() -> Vec<Entry> {
             /// assert(mlp_neurons(model, 0).read(model).allclose(gate));
             /// ```
             method read(call, dict: Dictionary, model: Model; options: ReadOptions) -> Tensor {
+                dict.say_doubts(&model, call.work());
                 let directions = match options.head {
                     Some(head) => dict.read_head(&model, head, call.work())?,
                     None => dict.read(&model)?,

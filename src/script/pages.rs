@@ -30,7 +30,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// save(report, "report.html");
             /// ```
             fn page(call, title: String, blocks: Array) -> Page {
-                blocks.iter().try_fold(Page::new(title, Provenance::new("page")), |page, value| add(&call, page, value))
+                blocks.iter().try_fold(Page::new(title, Provenance::new("page")), |page, value| add(call, page, value))
             }
         },
         entry! {

@@ -32,7 +32,7 @@ pub(super) fn entries() -> Vec<Entry> {
         /// let again = kept("layer_0", [model, 10], || throw "never called");
         /// assert(part.norms["norm"].equal(again.norms["norm"]));
         /// ```
-        fn kept(call, name: String, key: Dynamic, make: FnPtr) -> Map { kept(&call, &name, &key, &make) }
+        fn kept(call, name: String, key: Dynamic, make: FnPtr) -> Map { kept(call, &name, &key, &make) }
     }]
 }
 

@@ -43,6 +43,7 @@ fn statistics() -> Entry {
             let (texts, name) = read_texts(&texts)?;
             let sequences = Sequences::new(&model, &texts, &name, options.context, call.work())?;
             let mut source = ModelActivations::new(&model, &stat_hooks(&dict), sequences, call.work())?;
+            dict.say_doubts(&model, call.work());
             training::activation_stats(&dict, &mut source, &options, call.work())
         }
     }

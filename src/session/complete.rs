@@ -2,7 +2,7 @@
 
 use super::{COMMANDS, Session};
 use crate::dictionary;
-use crate::hub::Hub;
+use crate::hub::{self, Hub};
 use crate::script::convert::{short_type_name, type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
@@ -122,8 +122,9 @@ impl Session {
                     return matching(start, inner, saes_of(name).into_iter().map(same));
                 }
                 let mut found = files(start, inner);
-                if let Some("load_model" | "load_sae" | "list_saes") = before.strip_suffix('(').map(last_name) {
-                    let names = Hub::from_env().cached().into_iter().chain(["demo".to_string()]);
+                if let Some(call @ ("load_model" | "load_sae" | "list_saes")) = before.strip_suffix('(').map(last_name) {
+                    let suites = if call == "load_model" { Vec::new() } else { hub::suites() };
+                    let names = Hub::from_env().cached().into_iter().chain(["demo".to_string()]).chain(suites);
                     found.candidates.extend(matching(start, inner, names.map(same)).candidates);
                     found.candidates.sort();
                 }
@@ -546,6 +547,7 @@ mod tests {
             ("plot::histogram(t, #{ bi|", "bins: "),
             ("load_model(\"de|", "demo"),
             ("let s = load_sae(\"demo\", \"blocks.2.hook_r|", "blocks.2.hook_resid_post"),
+            ("load_sae(\"gpt2-small-res-j|", "gpt2-small-res-jb"),
             (":hist|", ":history"),
             (":session l|", "load "),
             (":timeit alp|", "alpha"),

@@ -2,12 +2,18 @@
 
 use super::suggest::Callable;
 use super::{COMMANDS, Session};
+use crate::dictionary::Dictionary;
 use crate::error::{Error, Result, nearest};
+use crate::model::Model;
+use crate::render::text;
 use crate::script::convert::type_name;
 use crate::script::scan::{self, outline};
 use crate::script::{entries, help as pages};
 use rhai::{Dynamic, ScriptFuncDef};
 use std::sync::Arc;
+
+/// Lines of a value that are shown.
+const LINES: usize = 12;
 
 /// The page for a name: a command, a variable, a script's function, one of ours, or one of Rhai's.
 pub(super) fn help(session: &Session, name: &str) -> Result<String> {
@@ -21,7 +27,7 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
     let width = session.width();
     let mut parts = Vec::new();
     if let Some(value) = session.scope.get(name) {
-        parts.push(variable(session, name, value));
+        parts.push(variable(session, name, value)?);
     } else if let Some((receiver, member)) = name.split_once('.')
         && let Some(value) = session.scope.get(receiver)
     {
@@ -59,15 +65,23 @@ fn near(session: &Session, name: &str) -> Option<String> {
     nearest(name, session.variables().chain(functions)).map(String::from)
 }
 
-fn variable(session: &Session, name: &str, value: &Dynamic) -> String {
+fn variable(session: &Session, name: &str, value: &Dynamic) -> Result<String> {
     let kind = type_name(value);
-    let shown = session.display(value);
-    let mut lines: Vec<&str> = shown.lines().take(12).collect();
-    if shown.lines().count() > lines.len() {
-        lines.push("…");
-    }
-    let shown = lines.join("\n    ");
-    format!("{name}: {kind}\n\n    {shown}\n{}", pages::members(&kind, session.width())).trim_end().to_string()
+    let facts = match (value.read_lock::<Model>(), value.read_lock::<Dictionary>()) {
+        (Some(model), _) => Some(model.describe()),
+        (_, Some(dictionary)) => Some(dictionary.describe(session.work())?),
+        _ => None,
+    };
+    let shown = facts.map_or_else(
+        || {
+            let shown = session.display(value);
+            let more = if shown.lines().count() > LINES { vec!["…"] } else { Vec::new() };
+            shown.lines().take(LINES).chain(more).collect::<Vec<_>>().join("\n")
+        },
+        |facts| text::facts(&facts),
+    );
+    let shown = shown.replace('\n', "\n    ");
+    Ok(format!("{name}: {kind}\n\n    {shown}\n{}", pages::members(&kind, session.width())).trim_end().to_string())
 }
 
 /// The functions of a name that cells defined, the newest first, with the cells.

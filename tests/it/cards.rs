@@ -23,7 +23,11 @@ fn sae(path: &str) -> Dictionary {
 }
 
 fn small() -> ExplainOptions {
-    ExplainOptions { n_null: 512, fpr: 0.1, seed: Some(3), ..ExplainOptions::default() }
+    ExplainOptions { sample: 64, n_null: 512, fpr: 0.1, seed: Some(3), ..ExplainOptions::default() }
+}
+
+fn few() -> HeadPageOptions {
+    HeadPageOptions { sample: 64, ..HeadPageOptions::default() }
 }
 
 /// The blocks of one kind, in order.
@@ -48,7 +52,7 @@ fn near(got: &Value, expected: f64, what: &str) {
 fn a_card_says_what_the_analyses_say() {
     let (model, dict, work) = (demo(), sae("2.hook_resid_post"), work());
     let (before, after) = (sae("1.hook_resid_post"), sae("3.hook_resid_post"));
-    let options = ExplainOptions { before: Some(before.clone()), after: Some(after), layer: Some(4), ..small() };
+    let options = ExplainOptions { before: Some(before.clone()), after: Some(after), layer: Some(4), sample: 768, ..small() };
     let explainer = Explainer::new(&dict, &model, &options, &work).unwrap();
     let feature = 11;
     let page = explainer.page(feature, &work).unwrap();
@@ -119,8 +123,8 @@ fn the_semantic_call_is_that_of_semantics() {
     for feature in (0..dict.n()).step_by(16) {
         let text = page_text(&explainer.page(feature, &work).unwrap(), 200);
         let call = |semantic: bool| if semantic { "semantic" } else { "not semantic" };
-        assert!(text.contains(&format!("\nWritten: {}. Of all 256 features", call(written[feature]))), "{feature}: {text}");
-        assert!(text.contains(&format!("\nRead: {}. Of all 256 features", call(read[feature]))), "{feature}");
+        assert!(text.contains(&format!("\nWritten: {}. Of 64 of 256 features", call(written[feature]))), "{feature}: {text}");
+        assert!(text.contains(&format!("\nRead: {}. Of 64 of 256 features", call(read[feature]))), "{feature}");
     }
 }
 
@@ -130,7 +134,7 @@ fn every_form_of_a_card_stands_alone() {
     let pages = [
         explain(&sae("1.attn.hook_z"), &model, 5, &small(), &work).unwrap(),
         explain(&mlp_neurons(&model, 4).unwrap(), &model, 9, &small(), &work).unwrap(),
-        explain_head(&model, 2, 5, &sae("1.hook_resid_post"), &HeadPageOptions::default(), &work).unwrap(),
+        explain_head(&model, 2, 5, &sae("1.hook_resid_post"), &few(), &work).unwrap(),
     ];
     for page in &pages {
         for width in [60, 80, 120] {
@@ -164,12 +168,19 @@ fn what_cannot_be_explained_is_said() {
     );
     let page = explain(&probes.unwrap(), &model, 1, &small(), &work).unwrap();
     assert!(page_text(&page, 80).contains("name the layer that reads it"), "{}", page_text(&page, 80));
+    let mut rows = Tensor::randn(&[4, model.cfg().d_model], 1, 0, &work).unwrap();
+    rows.make_mut_f32()[..model.cfg().d_model].fill(0.0);
+    let options = saerepl::dictionary::DirectionsOptions { layer: Some(1), ..Default::default() };
+    let dead = saerepl::dictionary::directions(&rows, &options).unwrap();
+    let page = page_text(&explain(&dead, &model, 0, &small(), &work).unwrap(), 80);
+    assert!(page.contains("the feature is dead") && !page.contains("NaN"), "{page}");
+    explain(&dead, &model, 1, &small(), &work).unwrap();
 }
 
 #[test]
 fn a_head_is_shown_with_its_pairs() {
     let (model, dict, work) = (demo(), sae("1.hook_resid_post"), work());
-    let options = HeadPageOptions { k: 4, target: Some(sae("2.hook_resid_post")), ..HeadPageOptions::default() };
+    let options = HeadPageOptions { k: 4, target: Some(sae("2.hook_resid_post")), ..few() };
     let page = explain_head(&model, 2, 3, &dict, &options, &work).unwrap();
     let pairs = table(&page, "query_writes");
     let scores = attention_matrix(&dict, &dict, &model, 2, 3, &AttentionOptions::default(), &work).unwrap().to_f64();
@@ -182,6 +193,6 @@ fn a_head_is_shown_with_its_pairs() {
     assert_eq!(entering(&model, 3, &work).unwrap().n(), model.cfg().d_mlp);
     let tokens = entering(&model, 0, &work).unwrap();
     assert_eq!(tokens.n(), 1024);
-    explain_head(&model, 0, 0, &tokens, &HeadPageOptions::default(), &work).unwrap();
+    explain_head(&model, 0, 0, &tokens, &few(), &work).unwrap();
     assert!(explain_head(&model, 2, 6, &dict, &options, &work).unwrap_err().to_string().contains("head 6"));
 }

@@ -1,6 +1,7 @@
 //! The files that other programs wrote (tests/reference/make_fixtures.py: NumPy, safetensors, gguf) are read as those
 //! programs say.
 
+use crate::support;
 use saerepl::formats::{Files, Folder, gguf, huggingface, npy, npz, safetensors};
 use saerepl::tensor::Bytes;
 use serde_json::Value;
@@ -115,4 +116,108 @@ fn written_arrays_are_numpys_to_the_byte() {
     numpy.push(b'\n');
     numpy.extend((0..6).flat_map(|v| (v as f32).to_le_bytes()));
     assert_eq!(npy::write(&tensor), numpy);
+}
+
+/// Every byte as torch reads it (tests/reference/fp8.py).
+#[test]
+fn eight_bit_floats() {
+    let file = fixture("f8.safetensors");
+    let set = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap();
+    for (name, expected) in support::reference("fp8.json")["values"].as_object().unwrap() {
+        let got = set.get(name).unwrap().to_f64();
+        for (byte, (got, expected)) in got.iter().zip(support::numbers(expected)).enumerate() {
+            assert!(
+                *got as f32 == expected as f32 || (!got.is_finite() && expected.is_nan()),
+                "{name} {byte:#x}: {got}, expected {expected}"
+            );
+        }
+    }
+}
+
+/// A file with holes: `parts` at their offsets, nothing between them.
+fn sparse(path: &Path, parts: &[(u64, &[u8])]) {
+    use std::io::{Seek, SeekFrom, Write};
+    let mut file = std::fs::File::create(path).unwrap();
+    for (offset, bytes) in parts {
+        file.seek(SeekFrom::Start(*offset)).unwrap();
+        file.write_all(bytes).unwrap();
+    }
+}
+
+/// Members beyond 4 GiB: the archive in zip64, as NumPy writes it (sizes in extra fields, the end record beyond 32 bits).
+#[cfg(target_os = "linux")]
+#[test]
+fn trap_35_arrays_beyond_32_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let n = 1_100_000_000usize;
+    let large = 4 * n as u64;
+    let small: Vec<u8> = [1.5f32, -2.0, 0.25].iter().flat_map(|v| v.to_le_bytes()).collect();
+
+    let path = folder.path().join("large.safetensors");
+    let header = format!(
+        "{{\"a\":{{\"dtype\":\"F32\",\"shape\":[{n}],\"data_offsets\":[0,{large}]}},\"b\":{{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[{large},{}]}}}}",
+        large + 12
+    );
+    let start = 8 + header.len() as u64;
+    let begin = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
+    sparse(&path, &[(0, &begin), (start + large - 4, &3.5f32.to_le_bytes()), (start + large, &small)]);
+    let check = |set: saerepl::formats::TensorSet| {
+        assert_eq!(set.get("a").unwrap().shape(), [n]);
+        assert_eq!(set.get("a").unwrap().narrow(0, n - 2..n).unwrap().to_f32(), [0.0, 3.5]);
+        assert_eq!(set.get("b").unwrap().to_f32(), [1.5, -2.0, 0.25]);
+    };
+    check(safetensors::read(Bytes::map(&path).unwrap(), &path).unwrap());
+
+    let npy = |shape: usize| {
+        let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape},), }}");
+        header.push_str(&" ".repeat(117 - header.len()));
+        [&b"\x93NUMPY\x01\0\x76\0"[..], header.as_bytes(), b"\n"].concat()
+    };
+    let zip64 = |values: &[u64]| {
+        [
+            &1u16.to_le_bytes()[..],
+            &(8 * values.len() as u16).to_le_bytes(),
+            &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>(),
+        ]
+        .concat()
+    };
+    // Version 45, no flags, stored, no time, no CRC (that of stored members is not read), sizes in the extra field.
+    let entry = |extra: &[u8]| {
+        [&[45u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0xff; 8], &5u16.to_le_bytes(), &(extra.len() as u16).to_le_bytes()]
+            .concat()
+    };
+    let local = |name: &str, size: u64| {
+        let extra = zip64(&[size, size]);
+        [&b"PK\x03\x04"[..], &entry(&extra), name.as_bytes(), &extra].concat()
+    };
+    let central = |name: &str, size: u64, offset: u64| {
+        let extra = zip64(&[size, size, offset]);
+        [&b"PK\x01\x02\x2d\0"[..], &entry(&extra), &[0; 10], &[0xff; 4], name.as_bytes(), &extra].concat()
+    };
+    let (size_a, size_b) = (128 + large, 128 + 12);
+    let first = [local("a.npy", size_a), npy(n)].concat();
+    let second_at = first.len() as u64 - 128 + size_a;
+    let second = [local("b.npy", size_b), npy(3), small.clone()].concat();
+    let directory = [central("a.npy", size_a, 0), central("b.npy", size_b, second_at)].concat();
+    let directory_at = second_at + second.len() as u64;
+    let end_at = directory_at + directory.len() as u64;
+    let numbers: Vec<u8> = [2, 2, directory.len() as u64, directory_at].iter().flat_map(|v: &u64| v.to_le_bytes()).collect();
+    let end = [
+        &b"PK\x06\x06"[..],
+        &44u64.to_le_bytes(),
+        &[45, 0, 45, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &numbers,
+        b"PK\x06\x07\0\0\0\0",
+        &end_at.to_le_bytes(),
+        b"\x01\0\0\0PK\x05\x06\0\0\0\0",
+        &[0xff; 12],
+        &[0, 0],
+    ]
+    .concat();
+    let path = folder.path().join("large.npz");
+    sparse(
+        &path,
+        &[(0, &first), (second_at - 4, &3.5f32.to_le_bytes()), (second_at, &second), (directory_at, &directory), (end_at, &end)],
+    );
+    check(npz::read(Bytes::map(&path).unwrap(), &path).unwrap());
 }

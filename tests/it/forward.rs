@@ -6,7 +6,7 @@ use saerepl::model::forward::{Edit, GenerateOptions, Hook, KvCache, Logits, Op, 
 use saerepl::model::{Model, ModelOptions};
 use saerepl::tensor::{Bytes, Tensor};
 
-const MODELS: [&str; 13] = [
+const MODELS: [&str; 14] = [
     "llama",
     "llama_bias",
     "llama_linear",
@@ -20,6 +20,7 @@ const MODELS: [&str; 13] = [
     "gpt2",
     "gpt_neox",
     "gpt_neox_serial",
+    "gpt2_by_layer",
 ];
 
 fn open(name: &str) -> (Model, TensorSet, Vec<usize>) {
@@ -87,6 +88,35 @@ fn a_text_continued_by_its_cache_is_the_text_run_at_once() {
             next = vec![chosen];
         }
         assert_eq!(cache.len(), 17);
+    }
+}
+
+/// `mlp.hook_in` is `ln2.hook_normalized`, which transformers confirms, times gain plus bias; a transcoder can be run on it.
+#[test]
+fn what_the_mlp_reads_has_its_norms_gain() {
+    let work = work();
+    for name in MODELS {
+        let (model, _, ids) = open(name);
+        let names = ["blocks.1.ln2.hook_normalized", "blocks.1.mlp.hook_in"];
+        let keep = names.map(|name| Hook::parse(name, model.cfg()).unwrap()).into();
+        let pass = model.forward(&work).unwrap().run(&[&ids], &Request { keep, ..Request::default() }, &work).unwrap();
+        let kept = |at: usize| pass.kept.iter().find(|(hook, _)| hook.name() == names[at]).unwrap().1.to_f64();
+        let (gain, bias) = (model.gain("blocks.1.ln2").unwrap().to_f64(), model.bias("blocks.1.ln2").unwrap());
+        let bias = bias.map_or(vec![0.0; gain.len()], |bias| bias.to_f64());
+        let rows = kept(0)
+            .chunks(gain.len())
+            .flat_map(|row| (0..row.len()).map(|i| row[i] * gain[i] + bias[i]).collect::<Vec<_>>())
+            .collect::<Vec<_>>();
+        assert_close(&kept(1), &rows, 1e-6, name);
+        // Without it nothing goes through the MLP but biases.
+        let hook = Hook::parse(names[1], model.cfg()).unwrap();
+        let edits = vec![Edit { hook, op: Op::Ablate, positions: None, head: None }];
+        let keep = vec![Hook::parse("blocks.1.mlp.hook_pre", model.cfg()).unwrap()];
+        let request = Request { keep, edits, ..Request::default() };
+        let pass = model.forward(&work).unwrap().run(&[&ids], &request, &work).unwrap();
+        let bias = if model.cfg().gated { model.b_gate(1) } else { model.b_in(1) }.unwrap();
+        let bias = bias.map_or(vec![0.0; model.cfg().d_mlp], |bias| bias.to_f64());
+        assert!(pass.kept[0].1.to_f64().chunks(bias.len()).all(|row| row == bias), "{name}");
     }
 }
 

@@ -15,6 +15,8 @@ mod formats;
 mod forward;
 mod fuzz;
 mod house;
+mod hub;
+mod hub_server;
 mod models;
 mod program;
 mod prompt;

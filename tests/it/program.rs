@@ -383,6 +383,24 @@ fn info_says_what_a_model_or_an_sae_is() {
     assert_eq!((error.as_str(), status), ("", 0));
     assert!(out.contains("\narchitecture     llama\n"), "{out}");
     assert!(facts(&["tests/fixtures/sae-v6-jumprelu"]).0.contains("\nhook           blocks.1.hook_resid_post\n"));
+    // The same at the prompt.
+    let sae = here.join("tests/fixtures/sae-v6-gated");
+    let (out, error, status) =
+        pipe(&format!("let sae = load_sae({:?}); let model = load_model(\"demo\");\n?sae\n?model\n", sae.display()));
+    assert_eq!(status, 0, "{error}");
+    let gated = [
+        "b_gate [21] f32",
+        "\n    activation     gated\n",
+        "\n    b_dec          subtracted from the input, added to the output",
+    ];
+    for fact in [
+        &gated[..],
+        &["fits           trained on tiny-llama; models with a d_model of 12 and at least 2 layers", "architecture     llama"],
+    ]
+    .concat()
+    {
+        assert!(out.contains(fact), "{fact}: {out}");
+    }
     let (_, error, status) = facts(&["nowhere"]);
     assert_eq!(status, 1);
     assert!(error.starts_with("error: nowhere: no such file or folder\n") && !error.contains("SAE"), "{error}");

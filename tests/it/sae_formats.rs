@@ -2,12 +2,14 @@
 //! PyPI, which computed the activations too), the traps of FORMATS.md 7 by their numbers, and bad files (FORMATS.md 8).
 
 use crate::support::{assert_close, fixture, numbers, reference, work};
+use saerepl::analysis::{Scale, TokenOptions, unembed};
 use saerepl::dictionary::{Activation, Dictionary, SaeOptions, Site, list_saes, load_sae};
 use saerepl::formats::{TensorSet, safetensors};
+use saerepl::model::forward::{Hook, Request};
 use saerepl::model::{Model, ModelOptions};
 use saerepl::options::{OptionMap, Options, Value};
 use saerepl::table::Cell;
-use saerepl::tensor::Tensor;
+use saerepl::tensor::{DType, Tensor};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
@@ -283,13 +285,13 @@ fn trap_02_sparsify_stores_w_dec_as_it_is_used() {
 
 #[test]
 fn trap_03_whether_b_dec_is_subtracted_is_shown() {
-    let input = |name: &str| {
+    let b_dec = |name: &str| {
         let facts = load(&fixture(&format!("saes/{name}"))).describe(&work()).unwrap();
-        facts.into_iter().find(|(what, _)| what == "input").unwrap().1
+        facts.into_iter().find(|(what, _)| what == "b_dec").unwrap().1
     };
-    assert!(input("dl-AutoEncoder").ends_with(", b_dec subtracted"));
-    assert!(!input("dl-AutoEncoderNew").contains("b_dec"));
-    assert!(!input("sparsify-transcoder").contains("b_dec"));
+    assert!(b_dec("dl-AutoEncoder").starts_with("subtracted from the input"));
+    assert!(b_dec("dl-AutoEncoderNew").ends_with("not subtracted from the input"));
+    assert!(b_dec("sparsify-transcoder").ends_with("not subtracted from the input"));
 }
 
 #[test]
@@ -429,6 +431,9 @@ fn trap_11_three_inputs_of_transcoders() {
     let after = load(&place.path("gemma-scope-2-1b-pt"));
     assert_eq!((after.hook(), after.site()), ("blocks.1.mlp.hook_in", Site::Ln2Normalized));
     assert_close(&dense(after.read(&gemma).unwrap()), &gained(&after.w_enc().unwrap().t(), &gain), 1e-6, "after the gain");
+    assert!(Hook::parse(after.hook(), gemma.cfg()).is_ok());
+    // As wide at both ends, it is no SAE all the same.
+    assert!(after.ablation(0, &work()).unwrap_err().to_string().contains("does not give back what it reads"));
     // The residual stream itself: Llama 3.2.
     place.tensors("transcoder-Llama-3.2-1B/layer_1.safetensors", &four([21, 12], [21, 12], 21, 12));
     let raw = load(&place.path("transcoder-Llama-3.2-1B"));
@@ -465,6 +470,29 @@ fn trap_23_a_centred_residual_stream() {
 }
 
 #[test]
+fn trap_24_the_output_of_a_layer_is_the_input_of_the_next() {
+    let place = Place::new();
+    let at = |folder: &str, hook: &str| {
+        place.tensors(&format!("{folder}/sae_weights.safetensors"), &four([12, 21], [21, 12], 21, 12));
+        place.json(&format!("{folder}/cfg.json"), saelens(hook));
+        load(&place.path(folder))
+    };
+    let llama = model("tiny-llama");
+    let (post, pre) = (at("post", "blocks.0.hook_resid_post"), at("pre", "blocks.1.hook_resid_pre"));
+    // Attention of layer 1 reads both, that of layer 0 neither.
+    for sae in [&post, &pre] {
+        assert!(sae.written_before_attention(1, &llama) && !sae.written_before_attention(0, &llama));
+    }
+    assert!(!at("next", "blocks.1.hook_resid_post").written_before_attention(1, &llama));
+    // sparsify's `layers.L` is a layer's output, transformers' hidden_states[L] its input.
+    assert_eq!(Site::of_hook("layers.2"), Some((Site::ResidPost, Some(2))));
+    let hooks = ["blocks.0.hook_resid_post", "blocks.1.hook_resid_pre"].map(|name| Hook::parse(name, llama.cfg()).unwrap());
+    let request = Request { keep: hooks.into(), ..Request::default() };
+    let pass = llama.forward(&work()).unwrap().run(&[&[3, 14, 5]], &request, &work()).unwrap();
+    assert_eq!(pass.kept[0].1.to_f32(), pass.kept[1].1.to_f32());
+}
+
+#[test]
 fn trap_25_26_embedding_folders_and_labels_of_widths() {
     let place = Place::new();
     let sae = load(&archive(&place, "gemma-scope-2b-pt-res/embedding/width_4k/average_l0_6", 21, 12));
@@ -485,12 +513,59 @@ fn trap_30_factors_of_an_old_file() {
     assert_close(&sae.w_dec().to_f64(), &scaled, 1e-6, "W_dec");
 }
 
+/// Sums of 4096 products of bf16 numbers: in bf16 they would be off by about 1e-2.
+#[test]
+fn trap_31_bf16_weights_are_summed_in_f32() {
+    let place = Place::new();
+    let d = 4096;
+    let mut set = TensorSet::new("");
+    for (name, tensor) in four([d, 5], [5, d], 5, d) {
+        set.insert(name, tensor);
+    }
+    let bytes = safetensors::write_bf16(&set).unwrap();
+    place.put("sae_weights.safetensors", &bytes);
+    place.json("cfg.json", saelens("blocks.1.hook_resid_post"));
+    let sae = load(&place.path(""));
+    assert_eq!(sae.w_dec().dtype(), DType::BF16);
+    let (w_enc, w_dec) = (sae.w_enc().unwrap().t().to_f64(), sae.w_dec().to_f64());
+    let norms: Vec<f64> = w_dec.chunks(d).map(|row| row.iter().map(|v| v * v).sum::<f64>().sqrt()).collect();
+    assert_close(&sae.decoder_norms(&work()).unwrap(), &norms, 1e-6, "norms");
+    let (x, b_enc) = (made(&[d], 9), sae.b_enc().unwrap().to_f64());
+    let pre = |(row, b): (&[f64], &f64)| (row.iter().zip(x.to_f64()).map(|(w, x)| w * x).sum::<f64>() + b).max(0.0);
+    let expected: Vec<f64> = w_enc.chunks(d).zip(&b_enc).map(pre).collect();
+    assert!(expected.iter().any(|v| *v > 1.0));
+    assert_close(&sae.encode(&x, &work()).unwrap().to_f64(), &expected, 1e-5, "acts");
+}
+
 #[test]
 fn trap_32_rows_of_w_dec_have_their_own_norms() {
     let sae = load(&fixture("saes/Llama3_1-8B-Base-L2R-32x"));
     let norms = sae.decoder_norms(&work()).unwrap();
     let expected: Vec<f64> = (0..10).map(|i| 0.4 + 1.5 * f64::from(i) / 9.0).collect();
     assert_close(&norms, &expected, 1e-5, "norms");
+}
+
+#[test]
+fn trap_33_dead_latents_are_counted_and_pollute_nothing() {
+    let place = Place::new();
+    let mut tensors = four([12, 21], [21, 12], 21, 12);
+    tensors[1].1.make_mut_f32()[12 * 4..12 * 5].fill(0.0);
+    place.tensors("sae_weights.safetensors", &tensors);
+    place.json("cfg.json", saelens("blocks.1.hook_resid_post"));
+    // SAELens writes log10(frequency + 1e-10).
+    let sparsity: Vec<f32> = (0..21).map(|i| if i % 7 == 2 { -10.0 } else { -2.0 }).collect();
+    place.tensors("sparsity.safetensors", &[("sparsity", Tensor::vector(sparsity))]);
+    let sae = load(&place.path(""));
+    let density = sae.density().unwrap();
+    assert_eq!(density.iter().filter(|density| **density == 0.0).count(), 3);
+    let facts = sae.describe(&work()).unwrap();
+    let fact = |what: &str| facts.iter().find(|(name, _)| name == what).unwrap().1.clone();
+    assert!(fact("firing").starts_with("3 features never"), "{facts:?}");
+    assert!(fact("decoder norms").ends_with("1 of them zero"), "{facts:?}");
+    let options = TokenOptions { scale: Scale::Cosine, ..TokenOptions::default() };
+    let cosines = unembed(&sae, &model("tiny-llama"), &options, &work()).unwrap();
+    assert!(cosines.scores(4, &work()).unwrap().to_f64().iter().all(|v| *v == 0.0));
+    assert!((0..21).all(|feature| cosines.scores(feature, &work()).unwrap().to_f64().iter().all(|v| v.is_finite())));
 }
 
 #[test]
@@ -551,6 +626,16 @@ fn trap_37_scales_that_stand_in_no_file() {
     assert_close(&scaled.encode(&x, &work()).unwrap().to_f64(), &acts.to_f64(), 1e-6, "acts");
     let out = times(&plain.decode(&acts, &work()).unwrap(), 1.0 / s);
     assert_close(&scaled.reconstruct(&x, &work()).unwrap().to_f64(), &out.to_f64(), 1e-6, "out");
+}
+
+#[test]
+fn trap_38_what_transformer_lens_had_folded_is_recorded() {
+    let folder = fixture("saes/attn-saes-gpt2-small-all-layers");
+    let file =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().unwrap() == "pt");
+    let sae = load(&file.unwrap().display().to_string());
+    assert_eq!((sae.site(), sae.cfg()["z"].as_str().unwrap().starts_with("without value biases")), (Site::Z, true));
+    assert!(sae.describe(&work()).unwrap().iter().any(|(what, value)| what == "z" && value.contains("TransformerLens")));
 }
 
 #[test]
@@ -642,13 +727,36 @@ fn with_encoder(record: Vec<u8>) -> Vec<u8> {
 
 /// A zip with these members.
 fn zipped(members: &[&str]) -> Vec<u8> {
+    let members: Vec<_> = members.iter().map(|name| (*name, b"x".to_vec())).collect();
+    zip_of(&members, zip::CompressionMethod::Deflated)
+}
+
+fn zip_of(members: &[(&str, Vec<u8>)], method: zip::CompressionMethod) -> Vec<u8> {
     use std::io::Write;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
-    for name in members {
-        zip.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
-        zip.write_all(b"x").unwrap();
+    for (name, bytes) in members {
+        zip.start_file(*name, zip::write::SimpleFileOptions::default().compression_method(method)).unwrap();
+        zip.write_all(bytes).unwrap();
     }
     zip.finish().unwrap().into_inner()
+}
+
+/// An archive of one NumPy array with this header and payload.
+fn npz(header: &str, payload: &[u8]) -> Vec<u8> {
+    let array = [&b"\x93NUMPY\x01\0"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), payload].concat();
+    zip_of(&[("W_enc.npy", array)], zip::CompressionMethod::Stored)
+}
+
+/// A GGUF file of this version with one tensor of these dimensions and type, its data cut to so many bytes.
+fn gguf(version: u32, dims: &[u64], kind: u32, data: usize) -> Vec<u8> {
+    let text = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut out = [&b"GGUF"[..], &version.to_le_bytes(), &1u64.to_le_bytes(), &1u64.to_le_bytes()].concat();
+    out.extend([text("general.architecture"), 8u32.to_le_bytes().to_vec(), text("llama")].concat());
+    out.extend([text("output_norm.weight"), (dims.len() as u32).to_le_bytes().to_vec()].concat());
+    out.extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
+    out.extend([&kind.to_le_bytes()[..], &0u64.to_le_bytes()].concat());
+    out.resize(out.len().next_multiple_of(32) + data, 0);
+    out
 }
 
 /// Every bad file of FORMATS.md 8 that can stand in place of an SAE: its name, its bytes, and what the message must say.
@@ -714,7 +822,33 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
             with_encoder(tensor("0", 160, 0, &[9, 6], &[6, 1])),
             "its shape is [9, 6], but a dictionary_learning SAE has [10, 6] here",
         ),
+        ("objects.npz", npz("{'descr': '|O', 'fortran_order': False, 'shape': (2,), }\n", b"\x80\x03"), "Python objects"),
+        ("bfloat16.npz", npz("{'descr': '|V2', 'fortran_order': False, 'shape': (2,), }\n", &[0; 4]), "probably bfloat16"),
+        ("short.npz", npz("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }\n", &[0; 20]), "needs 24 bytes, but 20"),
+        ("code.npz", npz("__import__('os').system('true')\n", &[]), "not the dictionary NumPy writes"),
+        ("long.npz", npz(&" ".repeat(300), &[])[..250].to_vec(), "is truncated"),
+        ("outside.npz", zipped(&["../W_enc.npy"]), "points out of the archive"),
+        ("names.npz", zipped(&["W_enc.txt"]), "is not named `….npy`"),
         ("none.pt", with_encoder(tensor("0", 160, 0, &[0, 6], &[6, 1])), "tensor `encoder.weight`: is empty"),
+    ]
+}
+
+/// Bad files of FORMATS.md 8 that stand in place of a model.
+fn bad_models() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    vec![
+        ("cut.gguf", gguf(3, &[8], 0, 20), "the first incomplete tensor is `output_norm.weight`"),
+        ("tables.gguf", gguf(3, &[8], 0, 32)[..60].to_vec(), "is truncated inside its tables"),
+        ("old.gguf", gguf(1, &[8], 0, 32), "GGUF version 1"),
+        ("turned.gguf", gguf(0x0300_0000, &[8], 0, 32), "big-endian"),
+        ("iq.gguf", gguf(3, &[256], 16, 66), "its type IQ2_XXS (number 16) is not supported"),
+        ("empty-row.gguf", gguf(3, &[8, 0], 0, 32), "has a dimension of size 0"),
+        (
+            "shards/model.safetensors.index.json",
+            br#"{"weight_map": {"a": "model-1.safetensors"}}"#.to_vec(),
+            "model-1.safetensors",
+        ),
+        ("pickle/pytorch_model.bin", b"\x80\x02}q\0.".to_vec(), "neither model.safetensors nor"),
+        ("other/model.safetensors", stored(&[("x", made(&[3, 4], 0))]), "`embed_tokens.weight`"),
     ]
 }
 
@@ -733,15 +867,19 @@ fn bad_files_are_refused_with_their_fault() {
 #[test]
 fn the_program_ends_with_status_1_on_bad_files() {
     let place = Place::new();
-    for (name, bytes, _) in bad_files()
-        .into_iter()
-        .filter(|(name, ..)| ["system.pt", "circle.pt", "truncated.safetensors", "expanded.pt"].contains(name))
-    {
-        let file = place.put(name, &bytes);
+    for (name, bytes, fault) in bad_files().into_iter().chain(bad_models()) {
+        let mut file = place.put(name, &bytes);
+        if let Some((folder, _)) = name.split_once('/') {
+            place.json(&format!("{folder}/config.json"), json!({"model_type": "llama", "num_attention_heads": 2}));
+            file = place.path(folder);
+        }
         let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_saerepl")).args(["info", &file]).output().unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
+        // The report wraps its lines.
+        let words = error.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
         assert_eq!(output.status.code(), Some(1), "{name}: {error}");
-        assert!(error.contains(name) && !error.contains("panicked"), "{error}");
+        assert!(words.contains(name.rsplit('/').next().unwrap()) || name.contains('/') && words.contains(&file), "{error}");
+        assert!(words.contains(fault) && !words.contains("panicked"), "{name}, {fault}: {error}");
     }
 }
 

@@ -5,12 +5,13 @@ back from the folder and run in float32 on the CPU with eager attention. Activat
 and carry TransformerLens' names; README.md says what each of them is. About half of the configurations are rewritten as they stand on
 the hub (rope_theta and rope_scaling at the top, sliding_window_pattern, rotary_pct), the others are as transformers 5 writes them.
 
-    python forward.py
+    python forward.py [NAME…]
 """
 
 import json
 import os
 import shutil
+import sys
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -103,6 +104,10 @@ MODELS = {
                       max_position_embeddings=64, layer_norm_eps=1e-5, use_parallel_residual=False,
                       rope_parameters=dict(rope_type="default", rope_theta=300.0, partial_rotary_factor=0.25)),
         torch.bfloat16, None),
+    "gpt2_by_layer": (
+        GPT2Config(n_embd=20, n_layer=3, n_head=2, n_inner=None, n_positions=40, vocab_size=103, layer_norm_epsilon=1e-5,
+                   bos_token_id=100, eos_token_id=100, scale_attn_by_inverse_layer_idx=True, reorder_and_upcast_attn=True),
+        torch.float32, None),
 }
 
 
@@ -126,7 +131,8 @@ def fill(model, seed, dtype):
         else:
             fan_in = parameter.shape[0] if type(model).__name__.startswith("GPT2") and "lm_head" not in name else parameter.shape[1]
             larger = any(part in name for part in ("q_proj", "k_proj", "c_attn", "query_key_value"))
-            values = (1.5 if larger else 2.5 if name.startswith(("lm_head", "embed_out")) else 1.0) * values / fan_in**0.5
+            by_layer = getattr(model.config, "scale_attn_by_inverse_layer_idx", False)
+            values = ((2.5 if by_layer else 1.5) if larger else 2.5 if name.startswith(("lm_head", "embed_out")) else 1.0) * values / fan_in**0.5
         parameter.data = values.to(dtype).float()
     return model.eval()
 
@@ -349,6 +355,8 @@ def main():
     total = 0
     with torch.no_grad():
         for index, (name, (config, dtype, rewrite)) in enumerate(MODELS.items()):
+            if sys.argv[1:] and name not in sys.argv[1:]:
+                continue
             made = next(size for attempt in range(40) if (size := run(name, config, dtype, rewrite, 100 * (index + 1) + attempt)))
             total += made
     print(f"{total} bytes")

@@ -4,6 +4,7 @@ use super::{FEW, echoes, magnitudes, means, percentile, short, spread, text, tok
 use crate::analysis::attention::{AttentionOptions, attention_scores};
 use crate::analysis::attribution::{AttributionOptions, AttributionSpace, head_attribution};
 use crate::analysis::common::provenance;
+use crate::analysis::enrichment::token_sets;
 use crate::analysis::flow::{MatchOptions, chance, match_features};
 use crate::analysis::ov::{OvWriteOptions, ov_write};
 use crate::analysis::semantics::{SemanticSide, Semantics, SemanticsOptions, semantics};
@@ -36,7 +37,8 @@ crate::options! {
         before: Option<Dictionary> = None,
         /// The dictionary of a later place in which successors are looked for; of neurons those of the layer behind.
         after: Option<Dictionary> = None,
-        /// Features at even distances that stand for the whole dictionary in percentiles and shares. [INFER]
+        /// Features at even distances that stand for the whole dictionary in percentiles and shares, and random directions that heads
+        /// and neighbours are compared with. [INFER]
         sample: usize = 1024,
         /// Random directions behind the semantic thresholds, as in `semantics`. [INFER]
         n_null: usize = 4096,
@@ -49,8 +51,6 @@ crate::options! {
 
 /// Bins of the histogram of a feature's scores.
 const BINS: usize = 50;
-/// Random directions that heads and neighbours are compared with.
-const RANDOM: usize = 1024;
 
 /// What pages of the features of one dictionary share: the layer's percentiles, the semantic thresholds, the nulls of heads and
 /// neighbours. Made once; then a page takes a few passes over the vocabulary. Copies share.
@@ -140,7 +140,7 @@ impl Explainer {
             Err(missing) => Err(missing.message().to_string()),
         };
         steps.advance(1);
-        let n = RandomOptions { n: Some(RANDOM.min(dictionary.n().max(2))), seed: Some(seed), ..RandomOptions::default() };
+        let n = RandomOptions { n: Some(options.sample.max(2)), seed: Some(seed), ..RandomOptions::default() };
         let random = random_directions(dictionary, Some(model), &n, work)?;
         let attention = match reading_layer(dictionary, model, options.layer)? {
             Ok(layer) => Ok(Attention::new(layer, &random, model, work)?),
@@ -185,12 +185,17 @@ impl Explainer {
             .with("feature", feature)
             .with("seed", it.seed);
         let mut page = Page::new(format!("Feature {feature} of {}", it.dictionary.name()), record);
+        page.blocks.extend(it.facts(position, work)?);
+        let rows = it.dictionary.write(&it.model, work)?.dense(Some(&[position]), work)?;
+        if rows.f32_cow().iter().all(|v| *v == 0.0) {
+            page.blocks.push(text("Its write direction is zero: the feature is dead, and there is nothing to explain."));
+            return Ok(page);
+        }
         let written = it.written.scores.of(&it.dictionary, &[position], it.options.k, work)?;
         let read = match &it.read {
             Ok(ends) => Some(ends.scores.of(&it.dictionary, &[position], it.options.k, work)?),
             Err(_) => None,
         };
-        page.blocks.extend(it.facts(position, work)?);
         page.blocks.extend(it.tokens(feature, &written, read.as_ref(), work)?);
         page.blocks.extend(it.distribution(feature, &written, work)?);
         page.blocks.extend(it.semantic(&written, read.as_ref(), work)?);
@@ -265,7 +270,7 @@ impl Neighbour {
 /// The layer whose attention reads a dictionary first, or why there is none.
 fn reading_layer(dictionary: &Dictionary, model: &Model, asked: Option<usize>) -> Result<std::result::Result<usize, String>> {
     if let Some(layer) = asked {
-        model.check_layer(layer)?;
+        model.check_attention(layer)?;
         if !dictionary.written_before_attention(layer, model) {
             let message =
                 format!("option `layer`: {} is written after the attention of layer {layer} has read", dictionary.hook_out());
@@ -276,8 +281,8 @@ fn reading_layer(dictionary: &Dictionary, model: &Model, asked: Option<usize>) -
     if dictionary.layer().is_none() && dictionary.site() != Site::Embed {
         return Ok(Err("The dictionary does not say where it stands: name the layer that reads it with `layer`.".into()));
     }
-    let first = (0..model.cfg().n_layers).find(|layer| dictionary.written_before_attention(*layer, model));
-    Ok(first.ok_or_else(|| "No attention reads it: it is written behind the last layer's.".into()))
+    let first = model.layers_with_heads().into_iter().find(|layer| dictionary.written_before_attention(*layer, model));
+    Ok(first.ok_or_else(|| "No attention reads it: it is written behind the last layer that has heads.".into()))
 }
 
 /// The neurons of another layer, where the dictionary is of neurons and the model has that layer.
@@ -286,25 +291,23 @@ fn neurons(dictionary: &Dictionary, model: &Model, layer: Option<usize>) -> Resu
     layer.filter(|layer| own && *layer < model.cfg().n_layers).map(|layer| dictionary::mlp_neurons(model, layer)).transpose()
 }
 
-/// Kinds of tokens, by their first character.
-const KINDS: [&str; 7] =
-    ["word after a space", "capital", "word without a space", "digit", "punctuation, space", "not ASCII", "masked"];
+/// Built-in token sets by which the histogram is coloured, a token of several in the last of them; then those of none, and those
+/// that lists leave out.
+const KINDS: [&str; 8] =
+    ["leading space", "capitalised", "all capitals", "digits", "punctuation", "not ASCII", "others", "masked"];
+const OTHERS: usize = 6;
+const MASKED: usize = 7;
 
 fn kinds(model: &Model, scores: &TokenScores) -> Vec<usize> {
-    let kind = |id: usize| {
-        if scores.special().is_some_and(|special| special.mask[id]) {
-            return 6;
-        }
-        let token = model.vocabulary().token(id);
-        match token.trim_start().chars().next() {
-            Some(c) if !c.is_ascii() => 5,
-            Some(c) if c.is_ascii_digit() => 3,
-            Some(c) if c.is_ascii_uppercase() => 1,
-            Some(c) if c.is_ascii_lowercase() => usize::from(!token.starts_with(' ')) * 2,
-            _ => 4,
-        }
-    };
-    (0..model.cfg().d_vocab).map(kind).collect()
+    let sets = token_sets(model);
+    let mut kinds = vec![OTHERS; model.cfg().d_vocab];
+    for (kind, name) in KINDS[..OTHERS].iter().enumerate() {
+        sets.get(*name).into_iter().flatten().for_each(|id| kinds[*id] = kind);
+    }
+    if let Some(special) = scores.special() {
+        kinds.iter_mut().zip(&special.mask).filter(|(_, masked)| **masked).for_each(|(kind, _)| *kind = MASKED);
+    }
+    kinds
 }
 
 impl Inner {
@@ -413,8 +416,11 @@ impl Inner {
         };
         let scores = written.scores(feature, work)?.to_f64();
         Ok(vec![
-            Block::Heading("Its logits by kind of token".into()),
-            text("Over the whole vocabulary; z is how many standard deviations the mean of a kind lies above that of all."),
+            Block::Heading("Its logits by token set".into()),
+            text(
+                "Over the whole vocabulary by built-in token set; z is how many standard deviations the mean of a set lies above that of \
+                 all tokens.",
+            ),
             Block::Counts(self.histogram(&scores, &own)),
             text(format!(
                 "{role} (Gurnee et al. 2024.) Percentiles are among {}; a normal has skewness 0 and kurtosis 3.",

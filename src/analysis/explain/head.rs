@@ -22,16 +22,14 @@ crate::options! {
         k: usize = 10,
         /// The dictionary whose features read what the head writes; without one that part is left out.
         target: Option<Dictionary> = None,
-        /// Features at even distances that stand for the whole dictionary where heads are compared, and in what is written.
-        /// [INFER]
+        /// Features at even distances that stand for the whole dictionary where heads are compared and in what is written, and
+        /// random directions beside them. [INFER]
         sample: usize = 1024,
         /// Seed of the random directions; the session's when absent.
         seed: Option<u64> = None,
     }
 }
 
-/// Random directions that the features are compared with.
-const RANDOM: usize = 1024;
 /// Tokens that stand for what enters the first layer.
 const TOKENS: usize = 1024;
 /// Distances at which scores are compared.
@@ -139,7 +137,7 @@ impl Head<'_> {
 
     /// All heads of the layer.
     fn beside(&self, work: &Work) -> Result<Vec<Block>> {
-        let n = RandomOptions { n: Some(RANDOM), seed: Some(self.seed), ..RandomOptions::default() };
+        let n = RandomOptions { n: Some(self.options.sample.max(2)), seed: Some(self.seed), ..RandomOptions::default() };
         let random = random_directions(self.dictionary, Some(self.model), &n, work)?;
         let heads: Vec<usize> = (0..self.model.cfg().n_heads).collect();
         let size = |dictionary: &Dictionary, head: usize| -> Result<f64> {
@@ -148,7 +146,7 @@ impl Head<'_> {
         };
         let own = heads.iter().map(|head| size(&self.sample, *head)).collect::<Result<Vec<f64>>>()?;
         let null = heads.iter().map(|head| size(&random, *head)).collect::<Result<Vec<f64>>>()?;
-        let options = CopyingOptions { n_null: RANDOM, seed: Some(self.seed), ..CopyingOptions::default() };
+        let options = CopyingOptions { n_null: self.options.sample.max(2), seed: Some(self.seed), ..CopyingOptions::default() };
         let values = copying(&self.sample, self.model, self.layer, &options, work)?;
         let table = Table::new(Provenance::default())
             .with(

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::formats::{Files, json};
+use crate::hub;
+use crate::work::Work;
 use serde_json::{Map, Value as Json};
 use std::path::{Path, PathBuf};
 
@@ -171,21 +173,32 @@ pub(in crate::dictionary) fn shown<'a>(weights: &'a str, all: &[&String]) -> &'a
     if all.iter().filter(inside).count() > 1 { weights } else { above_checkpoints(folder) }
 }
 
+/// The average L0 that is nearest to what SAELens calls canonical.
+const CANONICAL_L0: u64 = 100;
+
 /// The weights that a path means: the file itself, or the only SAE in or below the folder. In a bundle the path may begin at
-/// its folder of SAEs.
-pub(super) fn find_weights(files: &dyn Files, list: &[String], path: Option<&str>) -> Result<String> {
+/// its folder of SAEs. Of SAEs that differ by their average L0 alone, it is the one that is nearest to the path's, or to 100.
+pub(super) fn find_weights(files: &dyn Files, list: &[String], path: Option<&str>, work: &Work) -> Result<String> {
     let is_below =
         |file: &str, folder: &str| file.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let is_there = |path: &&str| list.iter().any(|file| is_below(file, path));
     let in_bundle = path.filter(|path| !is_there(path)).map(|path| format!("{SAES}/{path}"));
     let path = in_bundle.as_deref().filter(is_there).or(path);
+    let nearest_l0 = path.filter(|path| !is_there(path)).and_then(|path| hub::nearest_l0(list, path, work));
+    let path = nearest_l0.as_deref().or(path);
     if let Some(path) = path
         && list.iter().any(|file| file == path)
     {
         return Ok(path.to_string());
     }
     let all = weights_in(list);
-    let found: Vec<&String> = all.iter().copied().filter(|file| path.is_none_or(|path| is_below(file, path))).collect();
+    let mut found: Vec<&String> = all.iter().copied().filter(|file| path.is_none_or(|path| is_below(file, path))).collect();
+    if found.len() > 1
+        && let Some(canonical) = hub::average_l0(list, path.unwrap_or_default(), CANONICAL_L0)
+    {
+        found.retain(|file| is_below(file, &canonical));
+        work.note(&format!("note: taking {canonical}, the average L0 nearest to {CANONICAL_L0}; `list_saes` names the others"));
+    }
     let names = |files: &[&String]| {
         let names: Vec<_> = files.iter().take(8).map(|file| shown(file, &all)).collect();
         let more = if files.len() > 8 { format!(" and {} more", files.len() - 8) } else { String::new() };

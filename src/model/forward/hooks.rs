@@ -39,6 +39,8 @@ crate::choice! {
         MlpIn = "hook_mlp_in",
         /// Normalised, before gain and bias, `[n, d_model]`.
         Ln2Normalized = "ln2.hook_normalized",
+        /// What the MLP's matrices read: normalised, gain and bias included, `[n, d_model]`.
+        MlpInput = "mlp.hook_in",
         /// Before the activation function (the gate's side of a gated MLP), `[n, d_mlp]`.
         Pre = "mlp.hook_pre",
         /// The linear side of a gated MLP, `[n, d_mlp]`.
