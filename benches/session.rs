@@ -4,12 +4,13 @@
 // A bench whose set-up fails has nothing to say.
 #![allow(clippy::expect_used)]
 
-use rhai::{Engine, OptimizationLevel, Scope};
+use rhai::{Dynamic, Engine, OptimizationLevel, Scope};
 use saerepl::session::{Session, SessionOptions};
 use saerepl::tensor::{Arithmetic, Tensor};
 use saerepl::work::Work;
 use std::hint::black_box;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// The best of some runs, in seconds.
 fn best(runs: usize, mut f: impl FnMut()) -> f64 {
@@ -72,27 +73,68 @@ fn main() {
         1e6 * native
     );
 
-    // Plain Rhai with the same limits and hooks off.
+    // Plain Rhai, and plain Rhai that can be interrupted, which is what its progress hook is for.
     let mut plain = Engine::new();
     plain.set_optimization_level(OptimizationLevel::None);
+    let mut stoppable = Engine::new();
+    stoppable.set_optimization_level(OptimizationLevel::None);
+    let flag = work.cancel_flag();
+    stoppable.on_progress(move |_| flag.load(Ordering::Relaxed).then_some(Dynamic::UNIT));
     let step = "let x = 1.0; let y = 0.5; for i in 0..1000000 { x = x * 1.0001 + y; }";
     let ast = plain.compile(step).expect("the loop compiles");
     let mut looping = session(&work);
     looping.eval("let z = 1; fn other() { z }", "setup").expect("set up");
-    // In turn, so that a noisy machine is as noisy for both.
-    let (mut theirs, mut ours) = (f64::INFINITY, f64::INFINITY);
+    // In turn, so that a noisy machine is as noisy for all.
+    let (mut bare, mut polled, mut ours) = (f64::INFINITY, f64::INFINITY, f64::INFINITY);
+    let theirs = |engine: &Engine| best(1, || engine.run_ast_with_scope(&mut Scope::new(), &ast).expect("the loop runs"));
     for _ in 0..9 {
-        theirs = theirs.min(best(1, || plain.run_ast_with_scope(&mut Scope::new(), &ast).expect("the loop runs")));
+        bare = bare.min(theirs(&plain));
+        polled = polled.min(theirs(&stoppable));
         ours = ours.min(run_once(&mut looping, step));
     }
-    println!(
-        "10^6 scalar steps          {:8.1} ms, plain Rhai {:.1} ms, ratio {:.3} (<= 1.05)",
-        1e3 * ours,
-        1e3 * theirs,
-        ours / theirs
-    );
+    println!("10^6 scalar steps          {:8.1} ms", 1e3 * ours);
+    println!("    plain Rhai             {:8.1} ms, ratio {:.3}", 1e3 * bare, ours / bare);
+    println!("    that can be stopped    {:8.1} ms, ratio {:.3} (<= 1.05)", 1e3 * polled, ours / polled);
+    let wide = Work::silent(0).expect("threads can be started");
+    let mut stopping = session(&wide);
+    let data = "let w = randn([12000, 2000]); let v = randn([20000000]); let t = table(#{a: randn([3000000])});";
+    stopping.eval(data, "setup").expect("set up");
+    for (what, text) in [
+        ("a loop", "let n = 0; loop { n += 1; }"),
+        ("a loop that catches", "loop { try { throw 1; } catch { } }"),
+        ("a long product", "loop { w @ w.T; }"),
+        ("a long sort", "v.sort()"),
+        ("a long quantile", "loop { v.quantile(0.3); }"),
+        ("the sort of a table", "loop { t.sort(\"a\"); }"),
+        ("loads", "loop { load_model(\"demo\"); list_saes(\"demo\"); }"),
+    ] {
+        println!("stopping {what:20} {:6.1} ms   (< 50)", 1e3 * stopped(&mut stopping, text));
+    }
+
     let shared = "for i in 0..1000000 { z = z * 1.0001 + 0.5; }";
     println!("10^6 steps, shared variable {:7.1} ms", 1e3 * run(&mut looping, shared));
+}
+
+/// From the request to stop to the end of the cell, the longest of some, in seconds.
+fn stopped(session: &mut Session, text: &str) -> f64 {
+    let mut longest = 0f64;
+    for wait in [150, 210, 275, 330, 390] {
+        let flag = session.work().cancel_flag();
+        let (asked, ended) = std::thread::scope(|scope| {
+            let watch = scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(wait));
+                flag.store(true, Ordering::Relaxed);
+                Instant::now()
+            });
+            let ran = session.eval(text, "bench");
+            let ended = Instant::now();
+            assert!(ran.is_err_and(|report| report.is_interrupted()), "{text}: ended before it was stopped");
+            (watch.join().expect("the watch ends"), ended)
+        });
+        session.work().reset_cancel();
+        longest = longest.max(ended.duration_since(asked).as_secs_f64());
+    }
+    longest
 }
 
 fn run_once(session: &mut Session, text: &str) -> f64 {

@@ -8,13 +8,14 @@
 //!   of tokens, beside a null. * `attention`: directions as queries and keys of a head. * `ov`: what a head writes.
 //! * `closed`: what is known of a product without making it. * `enrichment`: sets of tokens at the ends of a ranking. * `validation`: scores of weights beside real attention. * `populations`: two samples beside each other. * `flow`: matches between dictionaries, origins of features.
 //! * `attribution`: which heads make a feature. * `explain`: one feature or one head on a page.
-//! * `heads`: directions as a head reads them. * `common`: what the result tables share.
+//! * `circuits`: heads as maps of the residual stream. * `heads`: directions as a head reads them. * `common`: what the result tables share.
 //!
 //! The docs of options carry the evidence tags of METHODS.md: `[TEXT]` the paper's own text, `[CODE]` public code,
 //! `[3RD]` somebody's summary of the paper, `[FIELD]` common practice, `[INFER]` our choice.
 
 mod attention;
 mod attribution;
+mod circuits;
 mod closed;
 mod common;
 mod enrichment;
@@ -33,6 +34,7 @@ pub use attention::{
     attention_vectors,
 };
 pub use attribution::{AttributionOptions, AttributionSpace, head_attribution};
+pub use circuits::{Circuit, CircuitOptions, Input, composition, composition_matrix, head_svd};
 pub use closed::{ClosedOptions, product_moments, product_spectrum};
 pub use common::Side;
 pub use enrichment::{EnrichmentOptions, TokenSets, enrichment, token_sets};

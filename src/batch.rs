@@ -35,8 +35,8 @@ impl Batch {
         let out_dir = self.out_dir.unwrap_or_else(|| default_out_dir(&self.file));
         let folder = self.file.parent().map(Path::to_path_buf).unwrap_or_default();
         let keys: Vec<String> = self.parameters.keys().cloned().collect();
-        let options =
-            SessionOptions { out_dir, parameters: self.parameters, script: Some(name.clone()), folder, width: self.width };
+        let (parameters, script) = (self.parameters, Some(name.clone()));
+        let options = SessionOptions { out_dir, parameters, script, folder, width: self.width, ..SessionOptions::default() };
         let mut session = Session::new(work.clone(), options);
         let declared = match session.declarations(&text, &name) {
             Ok(declared) => declared,
@@ -63,7 +63,10 @@ pub fn help(file: &Path, work: &Work) -> Result<String, Box<Report>> {
     if !help.is_empty() {
         help += "\n\n";
     }
-    help += &format!("Usage: saerepl run {} [key=value …] [--out DIR] [--threads N] [--seed N] [--quiet]\n", file.display());
+    help += &format!(
+        "Usage: saerepl run {} [key=value …] [--out DIR] [--threads N] [--device cpu] [--seed N] [--quiet]\n",
+        file.display()
+    );
     help += &match declared.is_empty() {
         true => "\nThe script has no parameters.\n".to_string(),
         false => format!("\nParameters:\n{}", parameters(&declared)),

@@ -7,6 +7,7 @@ mod run;
 mod terminal;
 mod thing;
 
+use crate::error::{Error, Kind};
 use crate::repl::{self, Screen};
 use crate::session::status;
 use crate::work::Work;
@@ -45,6 +46,9 @@ struct SessionArgs {
     /// Seed of every random draw that is given none
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Where products and the forward pass run: `cpu`
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
+    device: String,
     /// No progress bars
     #[arg(long, short, global = true)]
     quiet: bool,
@@ -53,6 +57,10 @@ struct SessionArgs {
 impl SessionArgs {
     /// Work for a session whose text and progress go to the terminal.
     fn work(&self) -> crate::Result<Work> {
+        if self.device != "cpu" {
+            let error = Error::input(format!("--device {}: this build computes on the CPU alone", self.device));
+            return Err(error.help("`--device cpu` is the default"));
+        }
         let terminal = Terminal::new(self.quiet);
         Work::new(self.threads, self.seed, Box::new(terminal.clone()), Box::new(terminal))
     }
@@ -74,8 +82,10 @@ pub fn main() -> ExitCode {
             }
         },
         Err(error) => {
-            eprintln!("{error:?}");
-            status::FAILED
+            eprint!("error: {error}");
+            error.helps().iter().for_each(|help| eprint!("\nhelp: {help}"));
+            eprintln!();
+            if error.kind() == Kind::Input { status::USAGE } else { status::FAILED }
         }
     };
     ExitCode::from(status)

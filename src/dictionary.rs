@@ -340,6 +340,11 @@ impl Dictionary {
 
     // ---- descriptions -------------------------------------------------------------------------------------------
 
+    /// Where it lies in memory, which tells it from every other dictionary of its time.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// What provenance records of it.
     pub fn id(&self) -> Json {
         let mut id = Map::from_iter([

@@ -4,7 +4,7 @@
 //! * `charts`: each kind of figure as marks in a frame. * `frame`: titles, axes, legend, small print around the marks.
 //! * `axis`: scales and ticks. * `canvas`: marks and text through plotters' SVG backend. * `color`: palettes.
 //! * `raster`: pixels, for what has too many marks. * `png`: an SVG as PNG. * `page`: reports and cards.
-//! * `bars`: a page's lists with bars and counts by kind.
+//! * `bars`: a page's lists with bars and counts by kind. * `sketch`: figures as characters.
 
 mod axis;
 mod bars;
@@ -16,10 +16,12 @@ mod number;
 mod page;
 mod png;
 mod raster;
+mod sketch;
 pub mod text;
 
 pub use page::{page_html, page_json, page_markdown, page_text, save_page};
-pub use png::png;
+pub use png::{Picture, pixels, png};
+pub use sketch::sketch;
 
 use crate::error::{Error, Result};
 use crate::figure::Figure;

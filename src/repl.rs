@@ -9,7 +9,6 @@ mod highlight;
 mod image;
 mod pipe;
 
-use crate::figure::Figure;
 use crate::session::status::{DONE, FAILED, INTERRUPTED};
 use crate::session::{Outcome, Report, Session, SessionOptions, script_text};
 use crate::work::Work;
@@ -31,7 +30,8 @@ pub struct Screen {
 
 /// Runs the prompt until the user leaves, or the piped input to its end or first error; gives the exit status.
 pub fn main(work: &Work, screen: &Screen) -> u8 {
-    let session = Session::new(work.clone(), SessionOptions { width: (screen.width)(), ..SessionOptions::default() });
+    let draw = image::draw().filter(|_| screen.colour && std::io::stdout().is_terminal());
+    let session = Session::new(work.clone(), SessionOptions { width: (screen.width)(), draw, ..SessionOptions::default() });
     if std::io::stdin().is_terminal() { prompt(session, screen) } else { pipe::run(session, screen) }
 }
 
@@ -72,7 +72,7 @@ fn prompt(mut session: Session, screen: &Screen) -> u8 {
         }
         match session.cell(&line) {
             Ok(outcome) => {
-                if let Some(status) = show(&session, outcome, screen) {
+                if let Some(status) = show(&session, outcome) {
                     return status;
                 }
             }
@@ -98,19 +98,9 @@ fn start_up(session: &mut Session, screen: &Screen) {
 }
 
 /// Shows a cell's value; gives the status if the cell asked for the end.
-fn show(session: &Session, outcome: Outcome, screen: &Screen) -> Option<u8> {
+fn show(session: &Session, outcome: Outcome) -> Option<u8> {
     if let Some(value) = outcome.value.filter(|_| !outcome.muted) {
-        let work = session.work();
-        if let Some(figure) = value.read_lock::<Figure>()
-            && screen.colour
-            && let Some(protocol) = image::protocol(|name| std::env::var(name).ok())
-        {
-            match image::sequence(&figure, protocol, work) {
-                Ok(picture) => work.print(&picture),
-                Err(error) => work.note(&format!("error: {error}")),
-            }
-        }
-        work.print(&session.display(&value));
+        session.show(&value).unwrap_or_else(|error| session.work().note(&format!("error: {error}")));
     }
     outcome.exit
 }

@@ -16,6 +16,7 @@ pub mod scan;
 mod analyses;
 mod basics;
 mod cards;
+mod circuits;
 mod dictionaries;
 mod figures;
 mod files;
@@ -31,8 +32,10 @@ pub use basics::Outputs;
 pub use cards::Explainers;
 pub(crate) use tensor::token_watch;
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
+use crate::figure::Figure;
 use crate::provenance::fingerprint;
+use crate::render;
 use crate::work::Work;
 use convert::{FromScript, IntoScript};
 use declare::Entry;
@@ -41,6 +44,14 @@ use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// Draws a figure for whoever sees the session's output, in so many columns; the text may hold escape sequences.
+pub type Draw = fn(&Figure, usize, &Work) -> Result<String>;
+
+/// A figure as characters: what every output can take.
+fn drawn_with_characters(figure: &Figure, width: usize, _: &Work) -> Result<String> {
+    Ok(render::sketch(figure, width))
+}
 
 /// A parameter that a script has read.
 #[derive(Clone)]
@@ -63,6 +74,8 @@ pub struct Host {
     pub script: Option<Arc<str>>,
     /// Columns in which values are shown.
     pub width: usize,
+    /// How figures are shown.
+    pub draw: Draw,
     /// How the session's models and dictionaries were made.
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
@@ -86,6 +99,7 @@ impl Host {
             parameters: Arc::default(),
             script: None,
             width: 80,
+            draw: drawn_with_characters,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
             code: Arc::default(),
@@ -134,7 +148,7 @@ impl Host {
     }
 
     /// The host of the session in which a call runs.
-    pub fn of(call: &NativeCallContext) -> Result<Host, Box<EvalAltResult>> {
+    pub fn of(call: &NativeCallContext) -> std::result::Result<Host, Box<EvalAltResult>> {
         let host = call.tag().and_then(|tag| tag.read_lock::<Host>().map(|host| host.clone()));
         host.ok_or_else(|| "this engine has no saerepl session".into())
     }
@@ -152,6 +166,7 @@ pub fn entries() -> &'static [Entry] {
             dictionaries::entries(),
             training::entries(),
             analyses::entries(),
+            circuits::entries(),
             tables::entries(),
             figures::entries(),
             pages::entries(),

@@ -26,7 +26,7 @@ use crate::script::convert::FromScript;
 use crate::script::declare::panicked;
 use crate::script::param::{self, Declaration};
 use crate::script::scan::{self, outline};
-use crate::script::{self, Host, display};
+use crate::script::{self, Draw, Host, display};
 use crate::work::Work;
 use modules::{Modules, Sources};
 use names::{Edits, Shared};
@@ -70,11 +70,20 @@ pub struct SessionOptions {
     pub folder: PathBuf,
     /// Columns in which values are shown.
     pub width: usize,
+    /// How figures are shown; absent: with characters.
+    pub draw: Option<Draw>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        SessionOptions { out_dir: "out".into(), parameters: BTreeMap::new(), script: None, folder: PathBuf::new(), width: 80 }
+        SessionOptions {
+            out_dir: "out".into(),
+            parameters: BTreeMap::new(),
+            script: None,
+            folder: PathBuf::new(),
+            width: 80,
+            draw: None,
+        }
     }
 }
 
@@ -134,6 +143,7 @@ impl Session {
         (host.out_dir, host.parameters) = (Arc::new(given.out_dir), Arc::new(given.parameters));
         host.script = given.script.map(Into::into);
         host.width = given.width;
+        host.draw = given.draw.unwrap_or(host.draw);
         let mut engine = Engine::new();
         // Positions and side effects stay as written, and declarations can be read from the tree.
         engine.set_optimization_level(OptimizationLevel::None);
@@ -148,7 +158,7 @@ impl Session {
         let sources = Sources::default();
         engine.set_module_resolver(Modules::new(given.folder, sources.clone(), host.clone()));
         script::install(&mut engine, host.clone());
-        stack::guard(&mut engine, work);
+        stack::guard(&mut engine, &work);
         let shared = Shared::default();
         shared.install(&mut engine);
         let global = engine.new_global_runtime_state();
@@ -187,7 +197,6 @@ impl Session {
     pub fn eval_part(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<Outcome, Box<Report>> {
         stack::on_large(|| {
             let (ast, cell) = self.parse(text, part, name)?;
-            let ast = self.meant(ast, text, &cell, name)?;
             self.run(&ast, &cell, name)
         })
     }
@@ -213,7 +222,6 @@ impl Session {
         let (outcome, expression) = stack::on_large(|| {
             let (ast, cell) = self.parse(text, part.clone(), name)?;
             let expression = matches!(ast.statements(), [Stmt::Expr(_) | Stmt::FnCall(..)]) && !ast.has_functions();
-            let ast = self.meant(ast, text, &cell, name)?;
             self.run(&ast, &cell, name).map(|outcome| (outcome, expression))
         })?;
         if let Some(value) = &outcome.value {
@@ -287,7 +295,8 @@ impl Session {
     /// A syntax error, or a declaration that cannot be read.
     pub fn declarations(&mut self, text: &str, name: &str) -> Result<Vec<Declaration>, Box<Report>> {
         stack::on_large(|| {
-            let (ast, cell) = self.parse(text, 0..text.len(), name)?;
+            let cell = self.cell_text(text, 0..text.len(), name)?;
+            let ast = self.compile(&cell, name)?;
             param::declarations(&cell, &ast).map_err(|(error, position)| {
                 let error = script::raise(error, position);
                 Box::new(self.report(*error, name))
@@ -310,6 +319,16 @@ impl Session {
     /// A value as the session shows it.
     pub fn display(&self, value: &Dynamic) -> String {
         stack::on_large(|| display::display(&self.engine, value, self.host.width))
+    }
+
+    /// Shows a value as the result of a cell: a figure drawn, anything else as [`Session::display`] gives it.
+    ///
+    /// # Errors
+    /// A figure that cannot be drawn.
+    pub fn show(&self, value: &Dynamic) -> crate::Result<()> {
+        let shown = stack::on_large(|| display::result(&self.host, &self.engine, value))?;
+        self.work().print(&shown);
+        Ok(())
     }
 
     /// Changes the number of columns in which values are shown.
@@ -342,31 +361,31 @@ impl Session {
         &self.host.work
     }
 
-    /// Parses a part of a text; the cell's own text has the same lines as the whole.
-    fn parse(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
+    /// A part of a text, with the lines of the whole above it.
+    fn cell_text(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<String, Box<Report>> {
         self.sources.insert(name, text, Edits::default());
         let lines_above = text.get(..part.start).map_or(0, |above| above.matches('\n').count());
-        let cell = readable("\n".repeat(lines_above) + text.get(part).unwrap_or_default())?;
-        let ast = self.compile(&cell, name)?;
-        match closed(&cell) {
-            Ok(()) => Ok((ast, cell)),
-            Err(error) => Err(Box::new(self.report(error, name))),
-        }
+        Ok(readable("\n".repeat(lines_above) + text.get(part).unwrap_or_default())?)
     }
 
-    /// A cell as it will run, with the meaning that its names have here.
-    fn meant(&mut self, ast: AST, text: &str, cell: &str, name: &str) -> Result<AST, Box<Report>> {
-        let edits = Edits::new(cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
+    /// Parses a part of a text, with the meaning that its names have here; the cell's own text has the same lines as the
+    /// whole.
+    fn parse(&mut self, text: &str, part: Range<usize>, name: &str) -> Result<(AST, String), Box<Report>> {
+        let cell = self.cell_text(text, part, name)?;
+        let ast = self.compile(&cell, name)?;
+        closed(&cell).map_err(|error| Box::new(self.report(error, name)))?;
+        let edits = Edits::new(&cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
         if edits.is_empty() {
-            return Ok(ast);
+            return Ok((ast, cell));
         }
-        let edited = edits.apply(cell);
+        let edited = edits.apply(&cell);
         self.sources.insert(name, text, edits);
-        self.compile(&edited, name)
+        let ast = self.compile(&edited, name)?;
+        Ok((ast, cell))
     }
 
     fn compile(&self, text: &str, name: &str) -> Result<AST, Box<Report>> {
-        match self.engine.compile_with_scope(&self.scope, text) {
+        match names::compile(&self.engine, &self.scope, text) {
             Ok(mut ast) => {
                 ast.set_source(name);
                 Ok(ast)
@@ -418,7 +437,6 @@ impl Session {
     /// Takes the functions of a text without running it; gives the closures that it writes.
     fn define(&mut self, text: &str, name: &str) -> Result<Vec<FnPtr>, Box<Report>> {
         let (ast, cell) = self.parse(text, 0..text.len(), name)?;
-        let ast = self.meant(ast, text, &cell, name)?;
         self.admit(&ast, &cell, name);
         Ok(names::closures(&ast))
     }
@@ -565,6 +583,14 @@ mod tests {
     }
 
     #[test]
+    fn the_names_that_a_session_gives_may_be_taken_by_constants() {
+        let mut session = session();
+        session.cell("const ans = 1; const Out = 2;").unwrap();
+        session.cell("40 + 2").unwrap();
+        assert_eq!(value(&mut session, "ans"), "42");
+    }
+
+    #[test]
     fn closures_in_variables_are_called_by_their_names() {
         let mut session = session();
         value(&mut session, "let f = |x| x + 1; let fs = [f];");
@@ -583,6 +609,42 @@ mod tests {
         let report = session.eval("bad(1)", "In[11]").unwrap_err();
         let places: Vec<_> = report.frames.iter().map(|f| (f.source.as_str(), f.line, f.column)).collect();
         assert_eq!(places, [("In[1]", 3, 17), ("In[11]", 1, 1)]);
+    }
+
+    #[test]
+    fn a_closure_may_use_the_variable_that_its_method_walks() {
+        let mut session = session();
+        let set_up = "let l = [3, 1, 2]; let m = #{a: 2, l: [1, 2], add: |x| x + 1}; fn beyond(v) { v + l.len() } \
+                      let tab = table(#{a: l}); fn average() { tab[\"a\"].mean() }";
+        value(&mut session, set_up);
+        for (text, shown) in [
+            ("l.map(|v| v + l.len())", "[6, 4, 5]"),
+            ("l.map(|v| l.filter(|w| w > v).len())", "[0, 2, 1]"),
+            ("l.map(beyond)", "[6, 4, 5]"),
+            ("l.map(|v| beyond(v)) == l.map(beyond)", "true"),
+            ("l.reduce(|sum, v| sum + v * l.len(), 0)", "18"),
+            ("m.l.map(|v| v * m.a)", "[2, 4]"),
+            ("m[\"l\"].map(|v| m.add(v))", "[2, 3]"),
+            ("m.keys().map(|k| type_of(m[k]))", "[\"i64\", \"Fn\", \"array\"]"),
+            ("tab.filter(|row| row.a > tab[\"a\"].mean()).len", "1"),
+            ("tab.filter(|row| row.a > average()).len", "1"),
+            ("fn inside() { l.map(|v| v + l.len()) } inside()", "[6, 4, 5]"),
+            ("fn given(q) { q.map(|v| v + q.len()) } given(l)", "[6, 4, 5]"),
+            ("let later = |v| v + l[0];", ""),
+            ("l.map(later)", "[6, 4, 5]"),
+            ("l", "[3, 1, 2]"),
+        ] {
+            assert_eq!(value(&mut session, text), shown, "{text}");
+        }
+        // A method that changes its variable keeps it for itself, and says so.
+        for text in ["l.sort(|a, b| a - b + 0 * l.len())", "l.retain(|v| beyond(v) > 4)"] {
+            let report = session.eval(text, "In[2]").unwrap_err();
+            assert!(report.message.contains("the variable whose method"), "{text}: {report}");
+        }
+        assert_eq!(value(&mut session, "l.retain(|v| v > 1); l"), "[3, 2]");
+        // What a closure raises below a native method has its own place.
+        let report = session.eval("tab.filter(|row| row.a > nowhere)", "In[3]").unwrap_err();
+        assert_eq!((report.message.as_str(), report.frames[0].column), ("unknown variable `nowhere`", 26));
     }
 
     #[test]
@@ -681,6 +743,15 @@ mod tests {
             ("m + 1", "`+` is not defined between map and integer", ""),
             ("let v = 3; v(1)", "this is called as a function, but it is integer", ""),
             ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> f64`"),
+            ("fresh = 5", "unknown variable `fresh`", "a new variable is declared first: `let fresh = …`"),
+            ("[1, 2].mean()", "array has no method `mean`", "a Tensor has it: `tensor(list).mean(…)`"),
+            ("True", "unknown variable `True`", "for `True` write `true`"),
+            ("let p = 'abc';", "invalid character: 'abc'", "text stands in double quotes"),
+            ("def g(x)", "expecting ';' to terminate this statement", "for `def` write `fn name(x) { x + 1 }`"),
+            ("if m: 1", "expecting '{' to start a statement block", "blocks stand in braces"),
+            ("m[0, 1]", "expecting ']' for a matching [ in this index expression", "several indices at once"),
+            ("[1][0](2)", "expecting ';' to terminate this statement", "a closure in an array"),
+            ("[1, 2][0..1]", "expected integer, found range", "a part of an array is list.extract(a..b)"),
             ("import \"std/experiment\" as e;", "there is no `std/experiment` in the library", "did you mean `std/experiments`?"),
         ] {
             let report = session.eval(text, "In[2]").unwrap_err();

@@ -78,6 +78,12 @@ impl Hub {
         ids
     }
 
+    /// The folder that holds what the cache has of a repository's main revision.
+    pub fn cached_folder(&self, repo: &str) -> Option<PathBuf> {
+        let name = RepoName::parse(repo)?;
+        self.cached_commit(&name).map(|commit| self.snapshot(&name, &commit))
+    }
+
     /// Finds a repository, or a file or folder in it.
     pub(super) fn find(&self, name: &RepoName, work: &Work) -> Result<Place> {
         let repo = self.pin(name, work)?;
@@ -397,5 +403,19 @@ mod tests {
         assert_eq!((hub.cache, hub.token.as_deref()), (PathBuf::from("/c"), Some("hf_var")));
         assert_eq!((hub.endpoint.as_str(), hub.offline), ("http://mirror", true));
         assert!(with(&[("XDG_CACHE_HOME", "/x")]).cache.ends_with("huggingface/hub"));
+    }
+
+    #[test]
+    fn the_cache_says_what_it_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = dir.path().join("models--org--some-model");
+        std::fs::create_dir_all(repo.join("snapshots/abc")).unwrap();
+        std::fs::create_dir_all(repo.join("refs")).unwrap();
+        std::fs::write(repo.join("refs/main"), "abc").unwrap();
+        std::fs::create_dir_all(dir.path().join("datasets--org--texts")).unwrap();
+        let hub = Hub::new("http://nowhere", dir.path());
+        assert_eq!(hub.cached(), ["org/some-model"]);
+        assert_eq!(hub.cached_folder("org/some-model"), Some(repo.join("snapshots/abc")));
+        assert_eq!(hub.cached_folder("org/other"), None);
     }
 }

@@ -70,6 +70,7 @@ struct Shown {
 pub fn table(table: &Table, width: usize) -> String {
     let rows = table.len().min(ROWS);
     let mut columns: Vec<Shown> = table.columns().iter().map(|(name, column)| show(name, column, rows)).collect();
+    let wanted: Vec<usize> = columns.iter().map(|column| column.width).collect();
     let total = |columns: &[Shown]| columns.iter().map(|c| c.width + GAP.len()).sum::<usize>().saturating_sub(GAP.len());
     // The widest text gives way first, a little at a time, so that columns of like width stay alike.
     while total(&columns) > width {
@@ -82,6 +83,12 @@ pub fn table(table: &Table, width: usize) -> String {
     }
     if let [only] = &mut columns[..] {
         only.width = only.width.min(width.max(4));
+    }
+    // The room that the last of the hidden columns leaves goes to texts that were cut.
+    while total(&columns) < width {
+        let short = columns.iter_mut().zip(&wanted).filter(|(column, wanted)| column.width < **wanted);
+        let Some((column, _)) = short.min_by_key(|(column, _)| column.width) else { break };
+        column.width += 1;
     }
 
     let line = |cells: Vec<String>| cells.join(GAP).trim_end().to_string() + "\n";

@@ -29,7 +29,7 @@ pub(super) fn run(session: &mut Session, line: &str, screen: &Screen, history: i
             if !note.is_empty() {
                 work.print(&note);
             }
-            if let Some(status) = show(session, outcome, screen) {
+            if let Some(status) = show(session, outcome) {
                 return Next::Leave(status);
             }
         }

@@ -27,7 +27,7 @@ pub(super) fn run(mut session: Session, screen: &Screen) -> u8 {
         }
         match session.cell_part(&text, cell, NAME) {
             Ok(outcome) => {
-                if let Some(status) = show(&session, outcome, screen) {
+                if let Some(status) = show(&session, outcome) {
                     return status;
                 }
             }

@@ -4,7 +4,7 @@ use crate::entry;
 use crate::error::{Error, Kind, Result};
 use crate::script::declare::{Call, Entry};
 use crate::script::{Host, ScriptError, display, raise};
-use rhai::{Dynamic, Engine, EvalAltResult, Map, NativeCallContext};
+use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -133,6 +133,16 @@ pub(super) fn entries() -> Vec<Entry> {
             fn caught(call, value: Dynamic) -> Dynamic { Ok(caught(value)) }
         },
         entry! {
+            /// A value apart from the variable that holds it. Cells call it where a method walks a variable that its closure
+            /// reads, which Rhai refuses.
+            ///
+            /// ```rhai
+            /// let list = [1, 2, 3];
+            /// assert(copied(list).map(|x| x + list.len()) == [4, 5, 6]);
+            /// ```
+            fn copied(call, value: Dynamic) -> Dynamic { Ok(value) }
+        },
+        entry! {
             /// Fails with `message` unless `condition` holds.
             ///
             /// ```rhai
@@ -186,13 +196,14 @@ pub(super) fn entries() -> Vec<Entry> {
             }
         },
         entry! {
-            /// Shows a value as the session shows a result: text in quotes, a table with its columns, a figure as a figure.
+            /// Shows a value as the session shows a result: text in quotes, a table with its columns, a figure as a picture where
+            /// the output takes pictures and else drawn with characters. Nothing is written to a file: `save` does that.
             ///
             /// ```rhai
             /// show(#{layer: 3, share: 0.25});
             /// ```
             fn show(call, value: Dynamic) -> () {
-                call.work().print(&display::display(call.native.engine(), &value, call.host.width));
+                call.work().print(&display::result(call.host, call.native.engine(), &value)?);
                 Ok(())
             }
         },
@@ -239,7 +250,7 @@ fn caught(value: Dynamic) -> Dynamic {
     error.map_or(value, Dynamic::from)
 }
 
-/// Rhai's functions of floats, for integers too.
+/// Rhai's functions of floats, for integers too; those that wait or take memory, so that they can be stopped or refused.
 pub(super) fn install(engine: &mut Engine) {
     type Unary = fn(f64) -> f64;
     let unary: [(&str, Unary); 15] = [
@@ -276,6 +287,52 @@ pub(super) fn install(engine: &mut Engine) {
         engine.register_fn(name, move |x: i64, y: f64| function(x as f64, y));
         engine.register_fn(name, move |x: f64, y: i64| function(x, y as f64));
     }
+    install_bounded(engine);
+}
+
+/// Bytes that one call of Rhai's own functions may take: larger data belong into tensors.
+const ALLOCATION: usize = 64 << 20;
+
+/// Rhai's functions that allocate as much as their argument says. An allocation that fails would end the process.
+fn install_bounded(engine: &mut Engine) {
+    type Done<T> = std::result::Result<T, Box<EvalAltResult>>;
+    fn room(call: &NativeCallContext, len: i64, each: usize) -> Done<usize> {
+        let len = usize::try_from(len).unwrap_or(0);
+        if len <= ALLOCATION / each.max(1) {
+            return Ok(len);
+        }
+        let error = Error::limit(format!("`{}`: a length of {len} takes more than 64 MiB", call.fn_name()));
+        Err(raise(error.help("large data belong into tensors: `zeros([n])`"), call.call_position()))
+    }
+    fn pad_text(text: &mut ImmutableString, len: usize, padding: &str) {
+        let missing = len.saturating_sub(text.chars().count());
+        if missing > 0 {
+            let added: String = padding.chars().cycle().take(missing).collect();
+            *text = format!("{text}{added}").into();
+        }
+    }
+    engine.register_fn("blob", |call: NativeCallContext, len: i64| -> Done<Blob> { Ok(vec![0; room(&call, len, 1)?]) });
+    engine.register_fn("blob", |call: NativeCallContext, len: i64, value: i64| -> Done<Blob> {
+        Ok(vec![value as u8; room(&call, len, 1)?])
+    });
+    engine.register_fn("pad", |call: NativeCallContext, blob: &mut Blob, len: i64, value: i64| -> Done<()> {
+        let len = room(&call, len, 1)?.max(blob.len());
+        blob.resize(len, value as u8);
+        Ok(())
+    });
+    engine.register_fn("pad", |call: NativeCallContext, array: &mut Array, len: i64, item: Dynamic| -> Done<()> {
+        let len = room(&call, len, size_of::<Dynamic>())?.max(array.len());
+        array.resize(len, item);
+        Ok(())
+    });
+    engine.register_fn("pad", |call: NativeCallContext, text: &mut ImmutableString, len: i64, padding: char| -> Done<()> {
+        pad_text(text, room(&call, len, padding.len_utf8())?, padding.encode_utf8(&mut [0; 4]));
+        Ok(())
+    });
+    engine.register_fn("pad", |call: NativeCallContext, text: &mut ImmutableString, len: i64, padding: &str| -> Done<()> {
+        pad_text(text, room(&call, len, 4)?, padding);
+        Ok(())
+    });
 }
 
 fn sleep(call: &NativeCallContext, seconds: f64) -> std::result::Result<(), Box<EvalAltResult>> {

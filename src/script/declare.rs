@@ -9,8 +9,9 @@ use crate::options::{Key, Options};
 use crate::script::Host;
 use crate::script::convert::{FromScript, option_map};
 use crate::work::Work;
-use rhai::{Dynamic, FuncRegistration, Module, NativeCallContext, RhaiFunc};
+use rhai::{Dynamic, EvalAltResult, FnPtr, FuncArgs, FuncRegistration, Module, NativeCallContext, RhaiFunc};
 use std::any::TypeId;
+use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -199,13 +200,13 @@ impl Entry {
                 return Err("a native function was called without its context".into());
             };
             let host = Host::of(&native)?;
-            let call = Call { native: &native, host: &host };
+            let call = Call { native: &native, host: &host, raised: RefCell::default() };
             let mut arguments = Arguments::new(values, &name, takes_options, required);
             // A panic in native code becomes an error: the session goes on.
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| body(&call, &mut arguments)));
             let value = outcome
                 .unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref())))
-                .map_err(|e| super::raise(e, native.call_position()))?;
+                .map_err(|e| call.raised.take().unwrap_or_else(|| super::raise(e, native.call_position())))?;
             if makes_handle {
                 host.recipes.note(&name, values, &value);
             }
@@ -235,9 +236,23 @@ pub struct Call<'a> {
     pub native: &'a NativeCallContext<'a>,
     /// The session's host.
     pub host: &'a Host,
+    /// What a function that the script passed has raised.
+    raised: RefCell<Option<Box<EvalAltResult>>>,
 }
 
 impl Call<'_> {
+    /// Calls a function that the script passed.
+    ///
+    /// # Errors
+    /// What the function raises; the script gets it as it is, with its place and its chain of calls.
+    pub fn run(&self, function: &FnPtr, arguments: impl FuncArgs) -> Result<Dynamic> {
+        function.call_within_context(self.native, arguments).map_err(|error| {
+            let lowered = super::lower(&error);
+            *self.raised.borrow_mut() = Some(error);
+            lowered
+        })
+    }
+
     /// Cancellation, progress, threads, seed, output.
     pub fn work(&self) -> &Work {
         &self.host.work

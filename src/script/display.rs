@@ -1,8 +1,10 @@
 //! How a value is shown: the one place that `print`, `show` and the sessions use.
 
+use crate::error::Result;
+use crate::figure::Figure;
 use crate::script::Host;
 use crate::script::convert::type_name;
-use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
+use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use unicode_width::UnicodeWidthStr;
 
 /// Lines of a list or map that is too long for one line.
@@ -16,6 +18,19 @@ pub fn display(engine: &Engine, value: &Dynamic, width: usize) -> String {
     shown(engine, value, width.max(20), DEPTH)
 }
 
+/// A value as `show` and the sessions show a result: a figure drawn, above a line that says what it is; anything else as
+/// [`display`].
+///
+/// # Errors
+/// The figure cannot be drawn.
+pub fn result(host: &Host, engine: &Engine, value: &Dynamic) -> Result<String> {
+    let plain = display(engine, value, host.width);
+    match value.read_lock::<Figure>() {
+        Some(figure) => Ok(format!("{}\n{plain}", (host.draw)(&figure, host.width, &host.work)?)),
+        None => Ok(plain),
+    }
+}
+
 /// A value as `print` writes it: text as it is, everything else as [`display`] shows it.
 pub fn text(engine: &Engine, value: &Dynamic, width: usize) -> String {
     if let Some(text) = value.read_lock::<ImmutableString>() {
@@ -26,7 +41,7 @@ pub fn text(engine: &Engine, value: &Dynamic, width: usize) -> String {
 
 /// Makes `print` write arrays and maps so too: Rhai's own functions for them would be found before ours.
 pub(super) fn install(engine: &mut Engine) {
-    fn print(call: &NativeCallContext, value: Dynamic) -> Result<String, Box<EvalAltResult>> {
+    fn print(call: &NativeCallContext, value: Dynamic) -> std::result::Result<String, Box<EvalAltResult>> {
         Ok(display(call.engine(), &value, Host::of(call)?.width))
     }
     engine.register_fn("print", |call: NativeCallContext, list: Array| print(&call, list.into()));
@@ -40,6 +55,11 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
         }
         let item = |i: usize, room: usize| items.get(i).map_or_else(String::new, |v| shown(engine, v, room, depth - 1));
         return list("[", "]", items.len(), width, item);
+    }
+    if let Some(bytes) = value.read_lock::<Blob>() {
+        let more = if bytes.len() > LINES { " …" } else { "" };
+        let first: Vec<String> = bytes.iter().take(LINES).map(|byte| format!("{byte:02x}")).collect();
+        return format!("{} bytes [{}{more}]", bytes.len(), first.join(" "));
     }
     if let Some(map) = value.read_lock::<Map>() {
         if depth == 0 {

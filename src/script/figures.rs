@@ -1,5 +1,6 @@
 //! Figures: `plot::…`, data first, one option map last.
 
+use crate::analysis::TokenScores;
 use crate::entry;
 use crate::error::{Error, Result};
 use crate::figure::{
@@ -97,6 +98,21 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```
             fn plot::box(call, data: Dynamic; options: BoxOptions) -> Figure {
                 Figure::box_plot(series(&data)?, options.clone(), made("plot::box", &options))
+            }
+        },
+        entry! {
+            /// The tokens at both ends of a feature's list with their scores, as bars: the highest first, the lowest last.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let scores = unembed(mlp_neurons(model, 1), model, #{ features: 0..4 });
+            /// let g = plot::tokens(scores, 3, #{ title: "feature 3" });
+            /// ```
+            fn plot::tokens(call, scores: TokenScores, feature: usize; options: BarOptions) -> Figure {
+                let ends = scores.top(feature)?.into_iter().chain(scores.bottom(feature)?.into_iter().rev());
+                let (labels, values): (Vec<String>, Vec<f64>) = ends.map(|end| (end.token, end.score)).unzip();
+                let provenance = made("plot::tokens", &options).with("feature", feature);
+                Figure::bar(labels, vec![Series::new("score", values)], options.clone(), provenance)
             }
         },
         entry! {

@@ -40,46 +40,45 @@ fn unfit(value: &Dynamic, extension: &str, right: &str) -> Error {
     Error::input(format!("save: a {} cannot be saved as .{extension}", type_name(value))).help(format!("save it as {right}"))
 }
 
-fn save(call: &Call, value: &Dynamic, name: &str, options: &SaveOptions) -> Result<()> {
-    let path = place(call, "save", name)?;
+fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Result<()> {
     if let Some(dictionary) = value.read_lock::<Dictionary>() {
-        return save_sae(&dictionary, &path, options.dtype);
+        return save_sae(&dictionary, path, options.dtype);
     }
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
     // Beside how a value itself was made: the script, its parameters and the seed.
     let made = |provenance: Provenance| provenance.with("run", call.host.run());
     if let Some(mut table) = value.read_lock::<Table>().map(|table| table.clone()) {
         table.provenance = made(table.provenance);
-        return table.save(&path, call.work());
+        return table.save(path, call.work());
     }
     if let Some(mut figure) = value.read_lock::<Figure>().map(|figure| figure.clone()) {
         figure.provenance = made(figure.provenance);
-        return render::save_figure(&figure, &path, call.work());
+        return render::save_figure(&figure, path, call.work());
     }
     if let Some(mut page) = value.read_lock::<Page>().map(|page| page.clone()) {
         page.provenance = made(page.provenance);
-        return render::save_page(&pages::with_origin(page, call.host), &path, call.work());
+        return render::save_page(&pages::with_origin(page, call.host), path, call.work());
     }
     if let Some(tensor) = value.read_lock::<Tensor>() {
         let bytes = match extension.as_str() {
             "npy" => npy::write(&tensor),
             "npz" => npz::write(&tensors_of(&Map::from([("array".into(), value.clone())]))?)?,
             "safetensors" => safetensors::write(&tensors_of(&Map::from([("array".into(), value.clone())]))?)?,
-            "json" => json(call, &path, value)?,
+            "json" => json(call, path, value)?,
             other => return Err(unfit(value, other, ".npy, .npz, .safetensors or .json")),
         };
-        return files::write_with_sidecar(&path, &bytes, &made(Provenance::new("save")));
+        return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")));
     }
     if let Some(map) = value.read_lock::<Map>()
         && matches!(extension.as_str(), "npz" | "safetensors")
     {
         let tensors = tensors_of(&map)?;
         let bytes = if extension == "npz" { npz::write(&tensors)? } else { safetensors::write(&tensors)? };
-        return files::write_with_sidecar(&path, &bytes, &made(Provenance::new("save")));
+        return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")));
     }
     match extension.as_str() {
-        "json" => files::write_atomic(&path, &json(call, &path, value)?),
-        "md" | "txt" if value.is_string() => files::write_atomic(&path, value.to_string().as_bytes()),
+        "json" => files::write_atomic(path, &json(call, path, value)?),
+        "md" | "txt" if value.is_string() => files::write_atomic(path, value.to_string().as_bytes()),
         other => Err(unfit(
             value,
             other,
@@ -127,17 +126,21 @@ fn json(call: &Call, path: &Path, value: &Dynamic) -> Result<Vec<u8>> {
 pub(super) fn entries() -> Vec<Entry> {
     vec![
         entry! {
-            /// Writes a value below the output folder (`out_dir()`), whole or not at all. The extension decides: tables `.csv .parquet
+            /// Writes a value below the output folder (`out_dir()`), whole or not at all, and gives the file's path. The extension decides: tables `.csv .parquet
             /// .json`, figures `.svg .png`, pages `.html .md .json`, tensors `.npy .npz .safetensors .json`, maps of tensors `.npz .safetensors`, text `.md .txt`, other
             /// values `.json`. An SAE becomes a folder in SAELens's layout. Provenance goes into the file or beside it (`NAME.provenance.json`).
             ///
             /// Errors: an extension that does not fit the value, a name outside the folder, a folder that cannot be written.
             ///
             /// ```rhai
-            /// save(tensor([[1.0, 2.0]]), "weights.npy");
-            /// assert(load_npy(out_dir() + "/weights.npy").shape == [1, 2]);
+            /// let file = save(tensor([[1.0, 2.0]]), "weights.npy");
+            /// assert(load_npy(file).shape == [1, 2]);
             /// ```
-            fn save(call, value: Dynamic, name: String; options: SaveOptions) -> () { save(call, &value, &name, &options) }
+            fn save(call, value: Dynamic, name: String; options: SaveOptions) -> String {
+                let path = place(call, "save", &name)?;
+                save(call, &value, &path, &options)?;
+                Ok(path.display().to_string())
+            }
         },
         entry! {
             /// Reads a `.npy` file.

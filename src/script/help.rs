@@ -9,6 +9,15 @@ use rhai::Engine;
 use std::collections::BTreeMap;
 use unicode_width::UnicodeWidthStr;
 
+/// Where a default or a formula comes from, as documentation marks it.
+const MARKS: [(&str, &str); 5] = [
+    ("[TEXT]", "the paper says so"),
+    ("[CODE", "public code does so"),
+    ("[3RD]", "a summary of the paper says so"),
+    ("[FIELD]", "usual in the field"),
+    ("[INFER]", "our own choice"),
+];
+
 /// The name under which help finds an entry: `save`, `Tensor.topk`, `plot::line`; operators and indexing as written.
 pub fn name_of(entry: &Entry) -> String {
     match (entry.form, entry.params.first()) {
@@ -37,7 +46,15 @@ pub fn help(name: &str, width: usize) -> Result<String> {
             None => error.help("`:help` lists everything"),
         });
     }
-    Ok(found.iter().map(|entry| page(entry, width)).collect::<Vec<_>>().join("\n\n"))
+    let text = found.iter().map(|entry| page(entry, width)).collect::<Vec<_>>().join("\n\n");
+    let legend = legend(&text);
+    Ok(if legend.is_empty() { text } else { format!("{text}\n\n{}", wrapped(&legend, width, "    ")) })
+}
+
+/// What the marks in a text mean.
+fn legend(text: &str) -> String {
+    let used = MARKS.iter().filter(|(mark, _)| text.contains(mark));
+    used.map(|(mark, meaning)| format!("{}]: {meaning}", mark.trim_end_matches(']'))).collect::<Vec<_>>().join("; ")
 }
 
 /// The names of everything, in lines of at most `width` columns.
@@ -66,7 +83,7 @@ pub fn members(kind: &str, width: usize) -> String {
 }
 
 fn page(entry: &Entry, width: usize) -> String {
-    let mut text = entry.signature();
+    let mut text = hanging(&entry.signature(), width, "", "    ");
     let (mut code, mut begins, mut prose) = (false, false, String::new());
     for line in entry.doc.lines().map(str::trim_end).chain([""]) {
         let plain = line.strip_prefix(' ').unwrap_or(line);
@@ -88,7 +105,8 @@ fn page(entry: &Entry, width: usize) -> String {
         text += "\n\n    options:";
         for key in options() {
             let (default, doc) = (default_of(&key), wrapped(key.doc, width, "          "));
-            text += &format!("\n      {} = {default}   ({})\n{doc}", key.name, key.kind);
+            let head = hanging(&format!("{} = {default} ({})", key.name, key.kind), width, "      ", "          ");
+            text += &format!("\n{head}\n{doc}");
         }
     }
     text
@@ -96,6 +114,12 @@ fn page(entry: &Entry, width: usize) -> String {
 
 fn default_of(key: &Key) -> String {
     if key.default.is_null() { "()".into() } else { key.default.to_string() }
+}
+
+/// A paragraph in lines of at most `width` columns, the first behind `first` and the others behind the longer `rest`.
+fn hanging(paragraph: &str, width: usize, first: &str, rest: &str) -> String {
+    let lines = wrapped(paragraph, width.saturating_sub(rest.len()), "");
+    format!("{first}{}", lines.replace('\n', &format!("\n{rest}")))
 }
 
 /// A paragraph in lines of at most `width` columns, each behind `indent`.
@@ -127,8 +151,9 @@ pub fn reference() -> String {
     }
     let mut text = format!(
         "# What scripts can call\n\nMade by `saerepl doc` (version {}) from the declarations that `?name` shows. Arguments in \
-         brackets may be left out; `#{{…}}` is a map of options.\n",
-        env!("CARGO_PKG_VERSION")
+         brackets may be left out; `#{{…}}` is a map of options.\n\n{}.\n",
+        env!("CARGO_PKG_VERSION"),
+        legend(&MARKS.map(|(mark, _)| mark).concat())
     );
     for ((kind, name), mut entries) in parts {
         text += &match kind {
@@ -197,7 +222,12 @@ mod tests {
     #[test]
     fn help_is_wrapped_and_says_what_is_near() {
         let text = help("Tensor.topk", 60).unwrap();
-        assert!(text.lines().skip(1).all(|line| line.width() <= 60 || line.starts_with("      ")), "{text}");
+        assert!(text.lines().all(|line| line.width() <= 60 || line.starts_with("      ")), "{text}");
+        let long = help("attention_scores", 80).unwrap();
+        assert!(
+            long.lines().all(|line| line.width() <= 80 || line.ends_with(';')) && long.ends_with("[INFER]: our own choice"),
+            "{long}"
+        );
         assert!(help("unembedd", 80).unwrap_err().helps()[0].contains("`unembed`"));
         assert!(members("Tensor", 80).contains(" topk"));
     }

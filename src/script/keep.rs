@@ -2,7 +2,7 @@
 
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
-use crate::formats::TensorSet;
+use crate::formats::{TensorSet, npy};
 use crate::model::Model;
 use crate::script::convert::type_name;
 use crate::script::lower;
@@ -18,7 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How the models and dictionaries of a session were made: a call and its arguments, by what identifies the value.
 #[derive(Clone, Default)]
-pub struct Recipes(Arc<Mutex<BTreeMap<String, Json>>>);
+pub struct Recipes(Arc<Mutex<BTreeMap<Identity, Json>>>);
+
+/// A place in memory, and what lies there: the place alone may be taken again by a later value.
+type Identity = (usize, String);
 
 impl Recipes {
     /// Notes the call that gave `value`, if it is a model or a dictionary that such a call makes again.
@@ -43,16 +46,20 @@ impl Recipes {
 }
 
 /// What tells a model or a dictionary from others.
-fn identity(value: &Dynamic) -> Option<String> {
-    let id = value.read_lock::<Model>().map(|model| model.id());
-    id.or_else(|| value.read_lock::<Dictionary>().map(|dictionary| dictionary.id())).map(|id| id.to_string())
+fn identity(value: &Dynamic) -> Option<Identity> {
+    let model = value.read_lock::<Model>().map(|model| (model.address(), model.id().to_string()));
+    model.or_else(|| value.read_lock::<Dictionary>().map(|dict| (dict.address(), dict.id().to_string())))
 }
 
-/// Writes values as JSON, tensors and tables beside it.
+/// Bytes of a tensor that is written into the JSON where there is no place beside it: the argument of a recipe, which
+/// stays as long as the session does.
+const INLINE: usize = 4 << 20;
+
+/// Writes values as JSON, tensors beside it.
 pub struct Keeper<'a> {
     /// How models and dictionaries were made.
     pub recipes: &'a Recipes,
-    /// Where tensors and tables go; none where only plain values can be kept.
+    /// Where tensors go; none where only small ones can be kept.
     pub data: Option<&'a mut TensorSet>,
 }
 
@@ -97,15 +104,19 @@ impl Keeper<'_> {
         if let Some(recipe) = self.recipes.of(value) {
             return Ok(json!({"made": recipe}));
         }
-        if let Some(data) = self.data.as_deref_mut() {
-            if let Some(tensor) = value.read_lock::<Tensor>() {
+        if let Some(table) = value.read_lock::<Table>() {
+            return Ok(json!({"table": STANDARD.encode(table.to_parquet()?)}));
+        }
+        match (value.read_lock::<Tensor>(), self.data.as_deref_mut()) {
+            (Some(tensor), Some(data)) => {
                 let name = data.len().to_string();
                 data.insert(name.as_str(), tensor.clone());
                 return Ok(json!({"tensor": name}));
             }
-            if let Some(table) = value.read_lock::<Table>() {
-                return Ok(json!({"table": STANDARD.encode(table.to_parquet()?)}));
+            (Some(tensor), None) if tensor.numel() <= INLINE / size_of::<f64>() => {
+                return Ok(json!({"npy": STANDARD.encode(npy::write(&tensor))}));
             }
+            _ => {}
         }
         Err(Error::input(format!("a {} cannot be kept", type_name(value))))
     }
@@ -146,6 +157,7 @@ impl Reader<'_> {
 
     fn object(&self, kind: &str, inner: &Json, whole: &Json) -> Result<Dynamic> {
         let text = || inner.as_str().ok_or_else(|| broken(whole));
+        let bytes = || STANDARD.decode(text()?).map_err(|_| broken(whole));
         let ends = || match inner.as_array().map(Vec::as_slice) {
             Some([a, b]) => a.as_i64().zip(b.as_i64()).ok_or_else(|| broken(whole)),
             _ => Err(broken(whole)),
@@ -156,10 +168,8 @@ impl Reader<'_> {
             "range" => ends().map(|(a, b)| Dynamic::from(a..b))?,
             "inclusive" => ends().map(|(a, b)| Dynamic::from(a..=b))?,
             "tensor" => Dynamic::from(self.data.get(text()?)?.clone()),
-            "table" => {
-                let bytes = STANDARD.decode(text()?).map_err(|_| broken(whole))?;
-                Dynamic::from(Table::from_parquet(bytes, &self.data.source)?)
-            }
+            "npy" => Dynamic::from(npy::read(bytes()?.into(), &self.data.source)?),
+            "table" => Dynamic::from(Table::from_parquet(bytes()?, &self.data.source)?),
             "map" => {
                 let entries = inner.as_object().ok_or_else(|| broken(whole))?;
                 let map = entries.iter().map(|(key, value)| Ok((key.into(), self.read(value)?))).collect::<Result<Map>>()?;

@@ -9,7 +9,6 @@ use crate::provenance::fingerprint;
 use crate::script::convert::{describe, to_json};
 use crate::script::declare::{Call, Entry};
 use crate::script::files::place;
-use crate::script::lower;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use rhai::{Array, Dynamic, FnPtr, Map};
@@ -51,7 +50,7 @@ fn kept(call: &Call, name: &str, key: &Dynamic, make: &FnPtr) -> Result<Map> {
         call.work().note(&format!("{name}: kept from an earlier run"));
         return Ok(tables);
     }
-    let made = make.call_within_context::<Dynamic>(call.native, ()).map_err(|error| lower(&error))?;
+    let made = call.run(make, ())?;
     let wrong = |what: String| Error::input(format!("kept: the function must give a map of tables, not {what}"));
     let map = made.read_lock::<Map>().map(|map| map.clone()).ok_or_else(|| wrong(describe(&made)))?;
     // The record is written last: without it, or with another key, there is no part.

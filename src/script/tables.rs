@@ -134,9 +134,7 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
         return (0..table.len())
             .map(|row| {
                 call.work().check()?;
-                let kept = function
-                    .call_within_context::<Dynamic>(call.native, (row_map(table, row)?,))
-                    .map_err(|e| super::lower(&e))?;
+                let kept = call.run(&function, (row_map(table, row)?,))?;
                 kept.as_bool()
                     .map_err(|_| Error::input(format!("filter: the function must give true or false, not {}", describe(&kept))))
             })
@@ -149,6 +147,12 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
     mask.ok_or_else(|| {
         Error::input(format!("filter: takes a function of the row or a mask of truth values, not {}", describe(choice)))
     })
+}
+
+/// What `f` makes of a table of so many rows; a long one need not be waited for when the user interrupts.
+fn unless_stopped(call: &Call, rows: usize, f: impl FnOnce() -> Result<Table> + Send + 'static) -> Result<Table> {
+    const LONG: usize = 1 << 17;
+    if rows > LONG { call.work().detached(f) } else { f() }
 }
 
 fn names(value: &Dynamic, what: &str) -> Result<Vec<String>> {
@@ -263,7 +267,7 @@ pub(super) fn entries() -> Vec<Entry> {
                     Some("desc") => Order::Descending,
                     Some(other) => return Err(Error::input(format!("sort: the order is \"asc\" or \"desc\", not \"{other}\""))),
                 };
-                table.sort(&column, order)
+                unless_stopped(call, table.len(), move || table.sort(&column, order))
             }
         },
         entry! {
@@ -306,7 +310,8 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```
             method group_by(call, table: Table, columns: Dynamic, summaries: Map) -> Table {
                 let map = option_map(&Dynamic::from_map(summaries)).unwrap_or_default();
-                table.group_by(&names(&columns, "group_by: `columns`")?, &Summary::parse(&map)?)
+                let (columns, summaries) = (names(&columns, "group_by: `columns`")?, Summary::parse(&map)?);
+                unless_stopped(call, table.len(), move || table.group_by(&columns, &summaries))
             }
         },
         entry! {
@@ -320,7 +325,8 @@ pub(super) fn entries() -> Vec<Entry> {
             /// assert(a.join(b.head(1), "feature", #{ how: "left" }).len == 2);
             /// ```
             method join(call, left: Table, right: Table, columns: Dynamic; options: JoinOptions) -> Table {
-                left.join(&right, &names(&columns, "join: `columns`")?, options.how)
+                let (columns, how, rows) = (names(&columns, "join: `columns`")?, options.how, left.len().max(right.len()));
+                unless_stopped(call, rows, move || left.join(&right, &columns, how))
             }
         },
         entry! {

@@ -86,6 +86,16 @@ const FORMS: &[(&str, &str)] = &[
     ("ans, Out[n]", "the last value, the value of cell n"),
 ];
 
+/// What surprises those who come from Python.
+const PYTHON: &[(&str, &str)] = &[
+    ("let x = 5", "declares a variable; `x = 6` changes it"),
+    ("1 / 2", "is 0: whole numbers divide as such; `1.0 / 2` is 0.5"),
+    ("|x| x + 1", "a function without a name, `fn f(x) { x + 1 }` one with a name"),
+    ("#{k: 10}", "a map, also of options: `unembed(sae, model, #{k: 10})`"),
+    ("t[0..3], t.at([0, 1])", "parts of tensors; of arrays `list.extract(0..3)`"),
+    ("()", "nothing, as None"),
+];
+
 impl Session {
     /// Whether a line is no Rhai: `:command`, `?name`, `name?`, `!cmd`.
     pub fn is_command(&self, line: &str) -> bool {
@@ -159,6 +169,10 @@ fn overview(width: usize) -> String {
             "\n  {form:23} {}",
             help::wrapped(what, width.saturating_sub(26).max(20), "").replace('\n', &format!("\n{}", " ".repeat(26)))
         );
+    }
+    text += "\n\nNot as in Python:\n";
+    for (what, here) in PYTHON {
+        text += &format!("\n  {what:23} {here}");
     }
     format!("{text}\n\nFunctions, methods (T.name) and properties:\n{}", help::index(width))
 }

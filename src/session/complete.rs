@@ -1,16 +1,18 @@
 //! Completion by context, and the signature of the call around the cursor. Nothing a user wrote is run for it.
 
 use super::{COMMANDS, Session};
+use crate::dictionary;
 use crate::hub::{self, Hub};
 use crate::script::convert::{short_type_name, type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
 use crate::script::help::name_of;
 use crate::script::scan::{Kind, Piece, outline};
-use crate::table::Table;
+use crate::table::{Column, Table};
+use crate::work::Work;
 use rhai::{Array, Dynamic, Map, NativeCallContext, Position};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Rhai's words that begin or join statements.
 pub const KEYWORDS: &[&str] = &[
@@ -115,11 +117,15 @@ impl Session {
                 {
                     return matching(start, inner, keys(&known).into_iter().map(|key| (key.clone(), key)));
                 }
+                let same = |name: String| (name.clone(), name);
+                if let Some(name) = before.strip_suffix(',').and_then(|before| argument_of(before, "load_sae")) {
+                    return matching(start, inner, saes_of(name).into_iter().map(same));
+                }
                 let mut found = files(start, inner);
                 if let Some(call @ ("load_model" | "load_sae" | "list_saes")) = before.strip_suffix('(').map(last_name) {
                     let suites = if call == "load_model" { Vec::new() } else { hub::suites() };
                     let names = Hub::from_env().cached().into_iter().chain(["demo".to_string()]).chain(suites);
-                    found.candidates.extend(matching(start, inner, names.map(|name| (name.clone(), name))).candidates);
+                    found.candidates.extend(matching(start, inner, names.map(same)).candidates);
                     found.candidates.sort();
                 }
                 found
@@ -229,11 +235,12 @@ impl Session {
             match entry.form {
                 Form::Getter => names.push((entry.name.into(), entry.signature())),
                 Form::Method => names.push((format!("{}(", entry.name), entry.signature())),
+                Form::Function if entry.namespace.is_none() => names.push((format!("{}(", entry.name), entry.signature())),
                 _ => {}
             }
         }
-        let natives =
-            self.native.iter().filter(|f| f.first == kind && !names.iter().any(|(n, _)| n.trim_end_matches('(') == f.name));
+        let known = |name: &str| hidden.contains(&name) || names.iter().any(|(n, _)| n.trim_end_matches('(') == name);
+        let natives = self.native.iter().filter(|f| f.first == kind && !known(&f.name));
         let natives: Vec<_> = natives.map(|f| (format!("{}(", f.name), f.signature.clone())).collect();
         names.extend(natives);
         names
@@ -457,6 +464,29 @@ fn files(start: usize, path: &str) -> Completion {
     matching(start, path, names.collect::<Vec<_>>())
 }
 
+/// The text that is the only argument so far of a call of `function`, at the end of a text.
+fn argument_of<'t>(before: &'t str, function: &str) -> Option<&'t str> {
+    let open = innermost(before).filter(|open| last_name(&before[..*open]) == function)?;
+    before[open + 1..].trim().strip_prefix('"')?.strip_suffix('"').filter(|name| !name.contains('"'))
+}
+
+/// The SAEs in the demo, in a folder, or in what the cache has of a repository: nothing is fetched for a completion.
+fn saes_of(name: &str) -> Vec<String> {
+    let here = name == "demo" || Path::new(name).exists();
+    let place = if here { Some(name.into()) } else { Hub::from_env().cached_folder(name) };
+    let listed = place.and_then(|place: PathBuf| {
+        let table = dictionary::list_saes(&place.display().to_string(), &Work::silent(1).ok()?).ok()?;
+        match table.column("path").ok()? {
+            Column::Text(paths) => Some(paths.to_vec()),
+            _ => None,
+        }
+    });
+    let whole = listed.unwrap_or_default();
+    // In a bundle the folder of SAEs need not be named.
+    let inner: Vec<String> = whole.iter().filter_map(|path| path.strip_prefix("saes/").map(String::from)).collect();
+    if inner.is_empty() { whole } else { inner }
+}
+
 /// The kind of value that an entry gives, as [`type_name`] names kinds.
 impl Entry {
     fn gives_kind(&self) -> String {
@@ -516,6 +546,7 @@ mod tests {
             ("unembed(d, model, #{k: 3, fold|", "fold_norm: "),
             ("plot::histogram(t, #{ bi|", "bins: "),
             ("load_model(\"de|", "demo"),
+            ("let s = load_sae(\"demo\", \"blocks.2.hook_r|", "blocks.2.hook_resid_post"),
             ("load_sae(\"gpt2-small-res-j|", "gpt2-small-res-jb"),
             (":hist|", ":history"),
             (":session l|", "load "),

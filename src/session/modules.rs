@@ -1,7 +1,7 @@
 //! What `import` finds: `"std/NAME"` in the library that the program carries, anything else as `NAME.rhai` beside the
 //! script that imports it.
 
-use super::names::Edits;
+use super::names::{self, Edits};
 use super::suggest::rhai_functions;
 use super::{readable, stdlib};
 use crate::error::{Error, nearest};
@@ -117,14 +117,14 @@ impl Modules {
 
     /// Calls of closures and caught errors mean in a module what they mean in a cell.
     fn compile(&self, engine: &Engine, found: &Found, text: &str) -> Result<AST, ParseError> {
-        let (ast, native) = (engine.compile(text)?, rhai_functions(engine));
+        let (ast, native) = (names::compile(engine, &Scope::new(), text)?, rhai_functions(engine));
         let edits = Edits::new(text, &ast, &Scope::new(), |name| native.iter().any(|f| f.name == name));
         if edits.is_empty() {
             return Ok(ast);
         }
         let edited = edits.apply(text);
         self.sources.insert(&found.name, &found.text, edits);
-        engine.compile(edited)
+        names::compile(engine, &Scope::new(), &edited)
     }
 }
 

@@ -1,11 +1,14 @@
 //! What the names in a cell mean beyond Rhai's own rules: functions see the session's variables, `f(x)` calls the closure
-//! that the variable `f` holds, and whatever `catch (e)` catches has a message, a kind and a line.
+//! that the variable `f` holds, `list.map(|x| x / list.len())` may use the list that it walks, and whatever `catch (e)`
+//! catches has a message, a kind and a line.
 //!
 //! Only variables that some function mentions are shared with functions; all others run at the engine's own speed. The
-//! other two are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
+//! other three are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
 //! text back to what the user wrote.
 
-use rhai::{AST, ASTNode, Dynamic, Engine, EvalContext, Expr, FnCallExpr, FnPtr, Ident, ImmutableString, Position, Scope, Stmt};
+use crate::script::scan::{Kind, outline};
+use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
+use rhai::{ParseError, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -31,21 +34,27 @@ impl Shared {
         let shared = self.clone();
         // Marked so because Rhai may change it, not because it will go.
         #[allow(deprecated)]
-        engine.on_var(move |name, index, context| Ok(if index > 0 { None } else { shared.answer(name, context) }));
+        engine.on_var(move |name, index, context| if index > 0 { Ok(None) } else { shared.answer(name, context) });
     }
 
     /// The value of a name that has no place in the scope of the running function.
-    fn answer(&self, name: &str, mut context: EvalContext) -> Option<Dynamic> {
+    fn answer(&self, name: &str, mut context: EvalContext) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
         if let Some(name) = name.strip_prefix(SHARE) {
             self.share(context.scope_mut(), name);
-            return Some(Dynamic::UNIT);
+            return Ok(Some(Dynamic::UNIT));
         }
         if context.scope().contains(name) {
-            return None;
+            return Ok(None);
         }
         let inner = self.read();
-        let value = inner.values.get(name)?;
-        context.source().is_some_and(|source| inner.cells.contains(source)).then(|| value.clone())
+        let seen = || context.source().is_some_and(|source| inner.cells.contains(source));
+        match inner.values.get(name).filter(|_| seen()) {
+            // A method that changes it is at work: Rhai panics on some ways to read it now.
+            Some(value) if value.is_shared() && value.is_locked() => {
+                Err(EvalAltResult::ErrorDataRace(name.into(), Position::NONE).into())
+            }
+            value => Ok(value.cloned()),
+        }
     }
 
     /// Makes a variable seen by functions. A constant is copied: it stays what it is.
@@ -92,7 +101,8 @@ impl Shared {
 
     /// Sets a variable, also for the functions that mention it.
     pub(super) fn set(&self, scope: &mut Scope<'static>, name: &str, value: Dynamic) {
-        scope.set_value(name, value);
+        // A constant of this name is hidden, not changed.
+        scope.set_or_push(name, value);
         let mentioned = self.read().mentioned.contains(name);
         if mentioned {
             self.share(scope, name);
@@ -146,26 +156,36 @@ struct Edit {
 pub(super) struct Edits(Vec<Edit>);
 
 impl Edits {
-    /// What a parsed cell needs. `is_function` knows the names of functions outside the cell.
+    /// What a cell needs. `is_function` knows the names of functions outside the cell.
     pub(super) fn new(text: &str, ast: &AST, scope: &Scope, is_function: impl Fn(&str) -> bool) -> Self {
         let lines: Vec<&str> = text.split('\n').collect();
-        let (calls, catches, declared) = read(ast);
+        let Read { calls, catches, declared, walked, captured } = read(ast);
         let functions: BTreeSet<&str> = ast.iter_functions().map(|f| f.name).collect();
         let parameters: BTreeSet<&str> = ast.iter_functions().flat_map(|f| f.params).collect();
         let mut edits = Vec::new();
-        for (call, position) in calls {
-            let name = call.name.as_str();
+        for (name, position, empty) in calls {
+            let name = name.as_str();
             // A variable of the session that holds a closure goes before any function of its name.
             let closure = declared.get(name).copied().unwrap_or_else(|| scope.get(name).is_some_and(holds_closure));
             let variable = declared.contains_key(name) || scope.contains(name) || parameters.contains(name);
             if closure || (variable && !functions.contains(name) && !is_function(name)) {
-                edits.extend(called(&lines, name, position, call.args.is_empty()).into_iter().flatten());
+                edits.extend(called(&lines, name, position, empty).into_iter().flatten());
             }
         }
         for (name, position) in catches {
             if let (Some(line), Some(column)) = (position.line(), position.position()) {
                 let new = format!("{name}=caught({name});");
                 edits.push(Edit { line, column: column + 1, old: 0, new, stands_for: column });
+            }
+        }
+        let mentioned = mentioned(ast);
+        for (name, position) in walked {
+            let shared = || scope.get(&name).is_some_and(Dynamic::is_shared);
+            if (captured.contains(&name) || mentioned.contains(&name) || shared())
+                && let (Some(line), Some(column)) = (position.line(), position.position())
+            {
+                let (old, new) = (name.chars().count(), format!("copied({name})"));
+                edits.push(Edit { line, column, old, new, stands_for: column });
             }
         }
         edits.sort_by_key(|edit| (edit.line, edit.column));
@@ -240,38 +260,121 @@ fn called(lines: &[&str], name: &str, position: Position, empty: bool) -> Option
     })
 }
 
-type Read = (Vec<(FnCallExpr, Position)>, Vec<(ImmutableString, Position)>, BTreeMap<ImmutableString, bool>);
+/// What the edits of a cell depend on.
+#[derive(Default)]
+struct Read {
+    /// Calls by name, and whether they have no argument.
+    calls: Vec<(ImmutableString, Position, bool)>,
+    /// Names that catch errors, with the places of their blocks.
+    catches: Vec<(ImmutableString, Position)>,
+    /// Declared variables, and whether they hold a closure that the whole cell sees.
+    declared: BTreeMap<ImmutableString, bool>,
+    /// Variables that a method walks with a closure, and their places.
+    walked: Vec<(ImmutableString, Position)>,
+    /// Variables that closures use.
+    captured: BTreeSet<ImmutableString>,
+}
 
-/// Calls by name; the names that catch errors, with the places of their blocks; declared variables, and whether they hold
-/// a closure that the whole cell sees.
+/// Methods that call a closure for each element and change nothing. Rhai keeps a variable locked while its method runs, so
+/// that a closure, or a function that it calls, cannot read it.
+const WALKING: &[&str] =
+    &["map", "filter", "reduce", "reduce_rev", "all", "some", "find", "find_map", "index_of", "zip", "order", "group_by"];
+
+/// Methods between a variable and one that walks, which change nothing either.
+const READING: &[&str] = &["keys", "values", "to_array", "head", "tail", "select", "extract"];
+
+/// Whether a chain of properties and methods comes to one that walks.
+fn walks(chain: &Expr) -> bool {
+    match chain {
+        Expr::MethodCall(call, _) => WALKING.contains(&call.name.as_str()),
+        Expr::Dot(link, flags, _) | Expr::Index(link, flags, _) => {
+            let changes = |link: &Expr| matches!(link, Expr::MethodCall(call, _) if !READING.contains(&call.name.as_str()));
+            walks(&link.lhs) || (!flags.contains(ASTFlags::BREAK) && !changes(&link.lhs) && walks(&link.rhs))
+        }
+        _ => false,
+    }
+}
+
 fn read(ast: &AST) -> Read {
-    let (mut calls, mut catches, mut declared) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let mut found = Read::default();
     ast.walk(&mut |path: &[ASTNode]| {
         match path.last() {
             Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)))
                 if call.namespace.is_empty() && call.op_token.is_none() && !call.capture_parent_scope =>
             {
-                calls.push((FnCallExpr::clone(call), *position));
+                found.calls.push((call.name.clone(), *position, call.args.is_empty()));
             }
             Some(ASTNode::Stmt(Stmt::TryCatch(flow, _))) => {
                 if let Expr::Variable(name, ..) = &flow.expr {
-                    catches.push((name.1.clone(), flow.branch.position()));
+                    found.catches.push((name.1.clone(), flow.branch.position()));
                 }
             }
             Some(ASTNode::Stmt(Stmt::Var(declaration, ..))) => {
                 let closure = path.len() == 1 && is_closure(&declaration.1);
-                *declared.entry(declaration.0.name.clone()).or_insert(false) |= closure;
+                *found.declared.entry(declaration.0.name.clone()).or_insert(false) |= closure;
             }
+            Some(ASTNode::Expr(Expr::Dot(chain, flags, _) | Expr::Index(chain, flags, _))) => {
+                if let Expr::Variable(name, _, position) = &chain.lhs
+                    && name.2.is_empty()
+                    && !flags.contains(ASTFlags::BREAK)
+                    && walks(&chain.rhs)
+                {
+                    found.walked.push((name.1.clone(), *position));
+                }
+            }
+            Some(ASTNode::Stmt(Stmt::Share(names))) => found.captured.extend(names.iter().map(|(ident, _)| ident.name.clone())),
             Some(ASTNode::Stmt(Stmt::For(flow, _))) => {
                 for ident in flow.1.iter().chain([&flow.0]) {
-                    declared.entry(ident.name.clone()).or_insert(false);
+                    found.declared.entry(ident.name.clone()).or_insert(false);
                 }
             }
             _ => {}
         }
         true
     });
-    (calls, catches, declared)
+    found
+}
+
+/// Bytes of a part of a long script.
+const PART: usize = 8 << 10;
+
+/// A parsed text.
+///
+/// # Errors
+/// What Rhai says of it.
+pub(super) fn compile(engine: &Engine, scope: &Scope, text: &str) -> Result<AST, ParseError> {
+    let mut whole = AST::empty();
+    for part in parts(text) {
+        whole.combine(engine.compile_with_scope(scope, part)?);
+    }
+    Ok(whole)
+}
+
+/// A text in parts that are read one by one, each with empty lines for what is above it: Rhai's parser compares every name
+/// with all functions before it, so that reading a long script whole takes time quadratic in its length.
+fn parts(text: &str) -> impl Iterator<Item = String> {
+    let (mut cuts, mut depth, mut comment) = (vec![0], 0usize, None);
+    let pieces = if text.len() > PART { outline(text).pieces } else { Vec::new() };
+    for (kind, range) in pieces {
+        match kind {
+            // Comments above a function belong to it.
+            Kind::Comment => {
+                comment.get_or_insert(range.start);
+                continue;
+            }
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        let start = comment.take().unwrap_or(range.start);
+        let far = cuts.last().is_some_and(|cut| start - cut >= PART);
+        if depth == 0 && far && text[range] == *"fn" && text[..start].ends_with('\n') {
+            cuts.push(start);
+        }
+    }
+    cuts.push(text.len());
+    let ranges: Vec<_> = cuts.windows(2).map(|ends| ends[0]..ends[1]).collect();
+    ranges.into_iter().map(|range| "\n".repeat(text[..range.start].matches('\n').count()) + &text[range])
 }
 
 /// The closures that a cell writes, in the order of its tree.
@@ -332,5 +435,17 @@ mod tests {
         }
         assert_eq!(edits.written(2, column(&edited, 2, "call")), column(text, 2, "f(1"));
         assert_eq!(edits.written(2, column(&edited, 2, "f,1")), column(text, 2, "f(1"));
+    }
+
+    #[test]
+    fn a_long_script_is_read_in_parts_that_keep_their_lines() {
+        let function = |i: usize| format!("/// The {i}th.\nfn f{i}(h) {{\n    h({i})\n}}\n");
+        let text: String = (0..2000).map(function).collect();
+        let parts: Vec<String> = parts(&text).collect();
+        assert!(parts.len() > 5 && parts.iter().all(|part| part.trim_start().len() < 2 * PART));
+        let ast = compile(&Engine::new(), &Scope::new(), &text).unwrap();
+        assert_eq!(ast.iter_functions().count(), 2000);
+        let edits = Edits::new(&text, &ast, &Scope::new(), |_| false);
+        assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,"));
     }
 }

@@ -210,9 +210,12 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
         EvalAltResult::ErrorParsing(ParseErrorType::BadInput(LexError::Runtime(text)), _) if text == TOO_DEEP => {
             (Kind::Limit, text, Vec::new())
         }
-        EvalAltResult::ErrorParsing(what, _) => input(first_lower(&what.to_string()), Vec::new()),
+        EvalAltResult::ErrorParsing(what, _) => {
+            let help = fault.and_then(|fault| suggest::syntax(&what, fault));
+            input(first_lower(&what.to_string()), help.into_iter().collect())
+        }
         EvalAltResult::ErrorVariableNotFound(name, _) => {
-            let help = suggest::variable(known, &name);
+            let help = suggest::variable(known, &name, fault);
             input(format!("unknown variable `{name}`"), help)
         }
         EvalAltResult::ErrorModuleNotFound(name, _) => input(format!("unknown module `{name}`"), suggest::module(known, &name)),
@@ -242,9 +245,12 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
             if !wanted.is_empty() && !given.is_empty() =>
         {
             let (wanted, given) = (short_type_name(&wanted), short_type_name(&given));
-            let truth = wanted == "bool" && given == "Tensor";
-            let help = truth.then(|| "a condition needs one truth value: t.any() or t.all()".to_string());
-            input(format!("expected {wanted}, found {given}"), help.into_iter().collect())
+            let help = match (wanted.as_str(), given.as_str()) {
+                ("bool", "Tensor") => Some("a condition needs one truth value: t.any() or t.all()"),
+                ("integer", "range") => Some("a part of an array is list.extract(a..b), of a text text.sub_string(a..b)"),
+                _ => None,
+            };
+            input(format!("expected {wanted}, found {given}"), help.map(String::from).into_iter().collect())
         }
         EvalAltResult::ErrorDataRace(..) => input(
             "the closure uses the variable whose method it is given to".into(),

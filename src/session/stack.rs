@@ -4,11 +4,14 @@
 use crate::work::Work;
 use rhai::{Dynamic, Engine, LexError, Token};
 use std::cell::Cell;
+use std::sync::atomic::Ordering;
 
 /// Bytes of stack on which a script runs. Address space only: pages are taken as they are touched.
 const SIZE: usize = 256 << 20;
 /// Where a running script is stopped: the rest is for native calls.
 const RUN: usize = 224 << 20;
+/// Operations between two looks at the stack: few enough that they cannot use up what is left of it.
+const STRIDE: u64 = 32;
 /// Where parsing is stopped. What is parsed must be walked, run and dropped on the same stack.
 const PARSE: usize = 96 << 20;
 
@@ -48,12 +51,14 @@ pub(super) fn on_large<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Makes an engine in which the script room is installed poll the work's cancel flag and the stack.
-pub(super) fn guard(engine: &mut Engine, work: Work) {
-    engine.on_progress(move |_| {
-        if work.is_cancelled() {
+pub(super) fn guard(engine: &mut Engine, work: &Work) {
+    // Rhai asks at every operation, several times in each step of a loop: the answer must cost next to nothing.
+    let cancelled = work.cancel_flag();
+    engine.on_progress(move |operations| {
+        if cancelled.load(Ordering::Relaxed) {
             return Some(Dynamic::UNIT);
         }
-        (used() > RUN).then(|| Dynamic::from(TooDeep))
+        (operations % STRIDE == 0 && used() > RUN).then(|| Dynamic::from(TooDeep))
     });
     // Marked so because Rhai may change it, not because it will go.
     let watch = crate::script::token_watch();

@@ -6,7 +6,7 @@ use crate::error::nearest;
 use crate::script::convert::short_type_name;
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
-use rhai::{Dynamic, Engine, Map, Module, Scope};
+use rhai::{Dynamic, Engine, LexError, Map, Module, ParseErrorType, Scope};
 use std::sync::Arc;
 
 /// What a session knows when an error is explained.
@@ -43,8 +43,58 @@ impl Callable {
 /// A message and its help.
 type Explained = (String, Vec<String>);
 
+/// What is written here for words of other languages.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("True", "true"),
+    ("False", "false"),
+    ("None", "()"),
+    ("and", "a && b"),
+    ("or", "a || b"),
+    ("not", "!a"),
+    ("elif", "else if"),
+    ("def", "fn name(x) { x + 1 }"),
+    ("lambda", "|x| x + 1"),
+];
+
+fn elsewhere(word: &str) -> Option<String> {
+    ELSEWHERE.iter().find(|(theirs, _)| *theirs == word).map(|(theirs, ours)| format!("for `{theirs}` write `{ours}`"))
+}
+
+/// Help for what the parser refuses, by the token of the fault and the word before it.
+pub(super) fn syntax(what: &ParseErrorType, fault: &Frame) -> Option<String> {
+    let at = fault.text.char_indices().nth(fault.column - 1).map_or(fault.text.len(), |(byte, _)| byte);
+    let (before, rest) = (fault.text[..at].trim_end(), &fault.text[at..]);
+    let belongs = |c: char| c.is_alphanumeric() || c == '_';
+    let last = before.rsplit(|c| !belongs(c)).next().unwrap_or_default();
+    if let Some(help) = elsewhere(rest.split(|c| !belongs(c)).next().unwrap_or_default()).or_else(|| elsewhere(last)) {
+        return Some(help);
+    }
+    let help = match what {
+        ParseErrorType::BadInput(LexError::MalformedChar(_)) => "text stands in double quotes: \"text\"",
+        ParseErrorType::MissingToken(token, _) if token == "{" && rest.starts_with(':') => "blocks stand in braces: `if a { b }`",
+        ParseErrorType::MissingToken(token, _) if token == "]" && rest.starts_with(',') => {
+            "several indices at once are `t.at([0, 1])`; `t[0][1]` and `t.slice(dim, a, b)` pick parts"
+        }
+        ParseErrorType::MissingToken(..) if before.ends_with(']') && rest.starts_with('(') => {
+            "a closure in an array is called by `.call(…)`"
+        }
+        _ => return None,
+    };
+    Some(help.into())
+}
+
 /// Help for a variable that is not known.
-pub(super) fn variable(known: &Known<'_>, name: &str) -> Vec<String> {
+pub(super) fn variable(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> Vec<String> {
+    if let Some(help) = elsewhere(name) {
+        return vec![help];
+    }
+    let assigned = |fault: &Frame| {
+        let rest: String = fault.text.chars().skip(fault.column - 1 + name.chars().count()).collect();
+        rest.trim_start().strip_prefix('=').is_some_and(|rest| !rest.starts_with('='))
+    };
+    if fault.is_some_and(assigned) && !known.scope.contains(name) {
+        return vec![format!("a new variable is declared first: `let {name} = …`")];
+    }
     if known.scope.contains(name) {
         return vec![format!("a module's functions do not see the variables of the session: pass `{name}` as an argument")];
     }
@@ -102,7 +152,14 @@ pub(super) fn function(known: &Known<'_>, signature: &str, is_method: bool) -> E
             (true, Some(of)) => format!("{of} has no method `{name}`"),
             _ => format!("unknown function `{name}`"),
         };
-        return (message, if is_method { methods(types.first()) } else { Vec::new() });
+        let of_tensors = |e: &Entry| e.form == Form::Method && e.name == name && e.params[0].kind == "Tensor";
+        return match (is_method, types.first().map(String::as_str)) {
+            (true, Some("array")) if entries().iter().any(of_tensors) => {
+                (message, vec![format!("a Tensor has it: `tensor(list).{name}(…)`")])
+            }
+            (true, first) => (message, methods(first)),
+            _ => (message, Vec::new()),
+        };
     };
     let mut signatures: Vec<String> =
         functions.iter().filter(|f| f.name == near).filter(fits).map(|f| f.signature.clone()).collect();
@@ -171,7 +228,7 @@ fn operators(name: &str) -> Vec<String> {
     if ways.is_empty() { Vec::new() } else { vec![format!("it is defined as {}", alternatives(&ways))] }
 }
 
-fn methods(of: Option<&String>) -> Vec<String> {
+fn methods(of: Option<&str>) -> Vec<String> {
     // Only native types have methods of ours worth a list; Rhai's own are written small.
     let Some(of) = of.filter(|of| of.starts_with(char::is_uppercase)) else { return Vec::new() };
     let mut names: Vec<&str> = entries()

@@ -24,7 +24,6 @@ pub(super) fn timeit(session: &mut Session, text: &str) -> Result<Answer, Box<Re
     let name = format!("In[{}]", session.cells);
     let (times, loops) = stack::on_large(|| {
         let (ast, cell) = session.parse(text, 0..text.len(), &name)?;
-        let ast = session.meant(ast, text, &cell, &name)?;
         let variables = session.scope.len();
         let mut run = |loops: usize| {
             let begun = Instant::now();

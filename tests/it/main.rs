@@ -5,6 +5,7 @@
 
 mod analyses;
 mod cards;
+mod circuits;
 mod demo;
 mod dictionaries;
 mod examples;

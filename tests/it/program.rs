@@ -65,6 +65,25 @@ fn experiment_1_runs_on_the_demo() {
     );
 }
 
+/// The example written from `?` help gives the shares that the experiment gives.
+#[test]
+fn the_core_of_experiment_1_takes_less_than_20_lines() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let shares = |script: &str, out: &str| {
+        let script = root.join(script);
+        let (_, error, status) = program(folder.path(), &["run", script.to_str().unwrap(), "n_null=256", "--out", out], "");
+        assert_eq!(status, 0, "{error}");
+        let text = std::fs::read_to_string(folder.path().join(out).join("shares.csv")).unwrap();
+        text.lines().map(|line| line.split(',').take(5).map(String::from).collect::<Vec<_>>()).collect::<Vec<_>>()
+    };
+    let core = shares("examples/experiment1_core.rhai", "core");
+    assert_eq!(core, shares("scripts/exp1_unembedding.rhai", "whole"));
+    assert_eq!((core[0].join(" ").as_str(), core.len()), ("layer EE EE_null DU DU_null", 6));
+    let text = std::fs::read_to_string(root.join("examples/experiment1_core.rhai")).unwrap();
+    assert!(text.lines().count() < 20);
+}
+
 #[test]
 fn experiment_2_runs_on_the_demo() {
     experiment(
@@ -221,7 +240,7 @@ What it is.
 
 How.
 
-Usage: saerepl run s.rhai [key=value …] [--out DIR] [--threads N] [--seed N] [--quiet]
+Usage: saerepl run s.rhai [key=value …] [--out DIR] [--threads N] [--device cpu] [--seed N] [--quiet]
 
 Parameters:
   k=2 * 5       tokens in each list
@@ -243,6 +262,16 @@ fn wrong_usage_has_status_2_and_a_missing_file_status_1() {
     std::fs::write(folder.path().join("binary.rhai"), b"let x = 1;\n\xff").unwrap();
     let (_, error, status) = program(folder.path(), &["run", "binary.rhai"], "");
     assert_eq!((error.as_str(), status), ("error: binary.rhai: this is no text: a script is UTF-8 (at byte 11)\n", 1));
+}
+
+#[test]
+fn a_device_that_this_build_has_not_is_wrong_usage() {
+    let folder = folder("print(1);");
+    let on = |device: &str| program(folder.path(), &["run", "s.rhai", "--device", device], "");
+    assert_eq!(on("cpu"), ("1\n".into(), String::new(), 0));
+    let (out, error, status) = on("cuda");
+    assert_eq!((out.as_str(), status), ("", 2));
+    assert!(error.starts_with("error: --device cuda: this build computes on the CPU alone\nhelp: "), "{error}");
 }
 
 #[test]
@@ -416,16 +445,31 @@ fn a_session_comes_back_in_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let first = "let n = 2; let f = |x| x * n; let fs = [f, |x| f(x) + 1];\nfn g(x) { f(x) + n }\nlet t = tensor([[1.5, 0.0 / 0.0]]); \
                  let tab = table(#{a: [\"x\", \"y\"], b: [1, 2]});\nlet model = load_model(\"demo\"); \
-                 let basis = token_basis(model, \"embed\").select([3, 5]); let lost = plot::line([1]);\n:session save s.session\n";
+                 let basis = token_basis(model, \"embed\").select([3, 5]); let lost = plot::line([1]); \
+                 let named = |names| basis.with_labels(table(#{ feature: [3, 5], label: names })); \
+                 let one = named([\"a\", \"b\"]); let other = named([\"c\", \"d\"]); \
+                 let own = directions(tensor([[1.0, 0.5]]));\n:session save s.session\n";
     let (out, error, status) = program(folder.path(), &[], first);
     assert_eq!(status, 0, "{error}");
     assert!(out.contains("`lost` is not kept: a Figure cannot be kept"), "{out}");
     let second = ":session load s.session\n[f(3), fs[0].call(4), fs[1].call(4), g(5)]\nn = 10\ng(5)\n[t.isnan().to_array(), tab[\"a\"]]\n\
-                  basis.W_dec.shape == [2, model.cfg.d_model]\n";
+                  basis.W_dec.shape == [2, model.cfg.d_model]\n[one, other].map(|d| unembed(d, model, #{k: 2}).table()[\"label\"])\nown.W_dec\n";
     let (out, error, status) = program(folder.path(), &[], second);
     assert_eq!(status, 0, "{error}");
     let shown: Vec<&str> = out.lines().skip(1).collect();
-    assert_eq!(shown, ["[6, 8, 9, 12]", "20", "[[[false, true]], [\"x\", \"y\"]]", "true"], "{out}");
+    assert_eq!(
+        shown,
+        [
+            "[6, 8, 9, 12]",
+            "20",
+            "[[[false, true]], [\"x\", \"y\"]]",
+            "true",
+            "[[\"a\", \"b\"], [\"c\", \"d\"]]",
+            "Tensor [1, 2] f32",
+            "[[1.0000, 0.5000]]"
+        ],
+        "{out}"
+    );
 }
 
 /// The session recorded in the README gives what stands there.
