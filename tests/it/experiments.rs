@@ -10,6 +10,7 @@ use saerepl::model::{Model, ModelOptions};
 use saerepl::stats::Random;
 use saerepl::table::Table;
 use saerepl::tensor::{Bytes, Tensor};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -35,36 +36,23 @@ fn quick() -> SemanticsOptions {
     SemanticsOptions { n_null: 2000, every_null: false, seed: Some(5), ..SemanticsOptions::default() }
 }
 
-/// The demo with the coordinates of each token vector dealt anew: the vectors keep their lengths and lose what they shared.
-fn demo_with_shuffled_tokens(folder: &Path) -> Model {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo/model");
-    for file in std::fs::read_dir(&source).unwrap().map(|file| file.unwrap().path()) {
-        std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
-    }
-    let path = folder.join("model.safetensors");
-    let stored = safetensors::read(Bytes::map(&source.join("model.safetensors")).unwrap(), &path).unwrap();
-    let mut random = Random::new(9, 0);
-    let mut tensors = TensorSet::default();
-    for (name, tensor) in stored.iter() {
-        let (values, shape) = (tensor.to_f32(), tensor.shape().to_vec());
-        let values = if name.contains("embed_tokens") || name.contains("lm_head") {
-            let row = |row: &[f32]| random.shuffled(row.len()).into_iter().map(|i| row[i]).collect::<Vec<_>>();
-            values.chunks_exact(shape[1]).flat_map(row).collect()
-        } else {
-            values
-        };
-        tensors.insert(name, Tensor::from_f32(values, &shape).unwrap());
-    }
-    std::fs::write(&path, safetensors::write(&tensors).unwrap()).unwrap();
-    Model::load(&folder.display().to_string(), &ModelOptions::default(), &work()).unwrap()
-}
-
 #[test]
 fn shuffled_token_vectors_bring_the_share_down_to_the_null() {
     let dictionary = demo_sae(4);
     let real = judged(&dictionary, &demo(), &quick());
     let folder = tempfile::tempdir().unwrap();
-    let shuffled = judged(&dictionary, &demo_with_shuffled_tokens(folder.path()), &quick());
+    // The coordinates of each token vector dealt anew: the vectors keep their lengths and lose what they shared.
+    let random = RefCell::new(Random::new(9, 0));
+    let name = changed_demo(folder.path(), |name, values, shape| {
+        if name.contains("embed_tokens") || name.contains("lm_head") {
+            for row in values.chunks_exact_mut(shape[1]) {
+                let old = row.to_vec();
+                let order = random.borrow_mut().shuffled(old.len());
+                row.iter_mut().zip(order).for_each(|(v, from)| *v = old[from]);
+            }
+        }
+    });
+    let shuffled = judged(&dictionary, &Model::load(&name, &ModelOptions::default(), &work()).unwrap(), &quick());
     // 768 features of which 1 % pass by chance: 8 expected, standard deviation 3.
     assert!(real.share() > 0.08, "{real:?}");
     assert!(shuffled.share() < 0.025, "{shuffled:?}");
@@ -149,7 +137,7 @@ fn a_killed_run_ends_with_the_same_bytes() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let first = killed.path().join("out/exp1_unembedding/parts/demo/layer_0/part.json");
+    let first = killed.path().join("out/exp1_unembedding/parts/exp1/demo/layer_0/part.json");
     let begun = Instant::now();
     while !first.exists() && begun.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(5));
@@ -177,19 +165,116 @@ fn a_killed_run_ends_with_the_same_bytes() {
 
 #[test]
 fn parts_put_together_equal_the_whole() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    let run = |out: &str, layers: &str| {
-        run(at, "exp2_attention.rhai", &["--out", out, layers, "heads=[0, 3]", "farthest=2", "texts=false"]);
-    };
-    run("whole", "layers=0..5");
-    (0..5).for_each(|layer| run(&format!("parts/{layer}"), &format!("layers={layer}")));
-    for name in ["heads", "features", "pairs", "distances", "layers"] {
-        let whole = Table::load(&at.join(format!("whole/{name}.parquet")).display().to_string(), &work()).unwrap();
-        let parts = Table::load(&at.join(format!("parts/*/{name}.parquet")).display().to_string(), &work()).unwrap();
-        // Features come by layer and side, as do the parts.
-        assert_eq!(whole.columns(), parts.columns(), "{name}");
+    // What a quick run of each script is given, its layers, and the tables that only the whole can make.
+    let scripts: [(&str, &[&str], &[&str]); 3] = [
+        ("exp1_unembedding.rhai", &["n_null=256", "n_enriched=4"], &["shares", "features", "nulls", "masked", "sets", "trends"]),
+        (
+            "exp2_attention.rhai",
+            &["heads=[0, 3]", "farthest=2"],
+            &["heads", "features", "pairs", "distances", "validation", "layers", "trends"],
+        ),
+        ("exp3_populations.rhai", &["n_null=256", "heads=0"], &["counts", "features", "populations"]),
+    ];
+    for (name, quick, tables) in scripts {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        run(at, name, &[quick, &["--out", "whole", "layers=1..5"]].concat());
+        for layer in 1..5 {
+            run(at, name, &[quick, &["--out", &format!("parts/{layer}"), &format!("layers={layer}")]].concat());
+        }
+        run(at, name, &["--out", "together", "from=parts/*"]);
+        let table = |place: &str| Table::load(&at.join(place).display().to_string(), &work()).unwrap();
+        for file in tables {
+            assert_eq!(
+                table(&format!("whole/{file}.parquet")).columns(),
+                table(&format!("together/{file}.parquet")).columns(),
+                "{name} {file}"
+            );
+        }
+        let features = table("parts/*/features.parquet");
+        assert_eq!(features.columns(), table("whole/features.parquet").columns(), "{name}");
     }
+}
+
+/// The demo with some of its weights changed: `change` gets each tensor's name, numbers and shape.
+fn changed_demo(folder: &Path, change: impl Fn(&str, &mut [f32], &[usize])) -> String {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/demo/model");
+    for file in std::fs::read_dir(&source).unwrap().map(|file| file.unwrap().path()) {
+        std::fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+    let path = folder.join("model.safetensors");
+    let stored = safetensors::read(Bytes::map(&source.join("model.safetensors")).unwrap(), &path).unwrap();
+    let mut tensors = TensorSet::default();
+    for (name, tensor) in stored.iter() {
+        let (mut values, shape) = (tensor.to_f32(), tensor.shape().to_vec());
+        change(name, &mut values, &shape);
+        tensors.insert(name, Tensor::from_f32(values, &shape).unwrap());
+    }
+    std::fs::write(&path, safetensors::write(&tensors).unwrap()).unwrap();
+    folder.display().to_string()
+}
+
+fn heads(at: &Path, out: &str) -> Table {
+    Table::load(&at.join(format!("{out}/heads.parquet")).display().to_string(), &work()).unwrap()
+}
+
+fn numbers(table: &Table, column: &str) -> Vec<f64> {
+    table.column(column).unwrap().numbers().unwrap()
+}
+
+#[test]
+fn a_threefold_head_takes_part_more_beside_its_layer() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let threefold = changed_demo(model.path(), |name, values, shape| {
+        if name.ends_with("layers.2.self_attn.q_proj.weight") {
+            // Head 0: the first d_head rows of six heads.
+            values[..shape[0] / 6 * shape[1]].iter_mut().for_each(|v| *v *= 3.0);
+        }
+    });
+    let quick = ["layers=2", "farthest=0", "texts=false", "sae=mlp"];
+    run(folder.path(), "exp2_attention.rhai", &[&quick[..], &["--out", "plain"]].concat());
+    run(folder.path(), "exp2_attention.rhai", &[&quick[..], &["--out", "threefold", &format!("model={threefold}")]].concat());
+    let (plain, threefold) = (heads(folder.path(), "plain"), heads(folder.path(), "threefold"));
+    let (before, after) = (numbers(&plain, "query_layer"), numbers(&threefold, "query_layer"));
+    assert!(after[0] > before[0] + 0.1, "{before:?} {after:?}");
+    // Beside random directions in the same head nothing changes: its size is theirs, too.
+    assert_eq!(numbers(&plain, "query")[0], numbers(&threefold, "query")[0]);
+}
+
+#[test]
+fn flipped_neurons_change_nothing() {
+    // A neuron whose gate stays and whose linear input and output are negated is the same neuron.
+    let (folder, model) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let flipped = changed_demo(model.path(), |name, values, shape| {
+        if name.contains("mlp.up_proj") {
+            values.chunks_exact_mut(shape[1]).step_by(2).flatten().for_each(|v| *v = -*v);
+        } else if name.contains("mlp.down_proj") {
+            values.chunks_exact_mut(shape[1]).for_each(|row| row.iter_mut().step_by(2).for_each(|v| *v = -*v));
+        }
+    });
+    let quick = ["layers=[2]", "heads=[0, 3]", "sae=mlp"];
+    for (out, model) in [("plain", "demo"), ("flipped", flipped.as_str())] {
+        let model = format!("model={model}");
+        let both = [&quick[..], &["--out", out, &model]].concat();
+        run(folder.path(), "exp2_attention.rhai", &[&both[..], &["farthest=2"]].concat());
+        run(folder.path(), "exp3_populations.rhai", &[&both[..], &["n_null=256", "fpr=0.2"]].concat());
+    }
+    let (plain, flipped) = (heads(folder.path(), "plain"), heads(folder.path(), "flipped"));
+    for column in ["query", "key", "query_layer", "query_post", "key_post", "query_median", "sharper", "sharper_half"] {
+        for (a, b) in numbers(&plain, column).into_iter().zip(numbers(&flipped, column)) {
+            // A feature on the threshold may fall to its other side.
+            assert!((a - b).abs() < 0.006, "{column}: {a} {b}");
+        }
+    }
+    let features =
+        |out: &str| Table::load(&folder.path().join(format!("{out}/features.parquet")).display().to_string(), &work()).unwrap();
+    let (plain, flipped) = (features("plain"), features("flipped"));
+    for column in ["query_pre", "query_post", "key_pre", "key_post", "query_pre_rank", "key_post_rank"] {
+        for (a, b) in numbers(&plain, column).into_iter().zip(numbers(&flipped, column)) {
+            assert!((a - b).abs() < 2e-3 * (1.0 + a.abs()), "{column}: {a} {b}");
+        }
+    }
+    assert_eq!(plain.column("DU").unwrap(), flipped.column("DU").unwrap());
 }
 
 #[test]
