@@ -183,16 +183,13 @@ fn parts_put_together_equal_the_whole() {
             run(at, name, &[quick, &["--out", &format!("parts/{layer}"), &format!("layers={layer}")]].concat());
         }
         run(at, name, &["--out", "together", "from=parts/*"]);
-        let table = |place: &str| Table::load(&at.join(place).display().to_string(), &work()).unwrap();
+        // As text: NaN is not equal to itself.
+        let table = |place: &str| Table::load(&at.join(place).display().to_string(), &work()).unwrap().to_csv().unwrap();
         for file in tables {
-            assert_eq!(
-                table(&format!("whole/{file}.parquet")).columns(),
-                table(&format!("together/{file}.parquet")).columns(),
-                "{name} {file}"
-            );
+            let (whole, together) = (table(&format!("whole/{file}.parquet")), table(&format!("together/{file}.parquet")));
+            assert!(whole == together, "{name} {file}");
         }
-        let features = table("parts/*/features.parquet");
-        assert_eq!(features.columns(), table("whole/features.parquet").columns(), "{name}");
+        assert!(table("parts/*/features.parquet") == table("whole/features.parquet"), "{name}");
     }
 }
 
