@@ -773,10 +773,9 @@ fn integers(shape: &[usize]) -> Tensor {
     Tensor::vector_i64((0..shape.iter().product::<usize>() as i64).collect()).reshape(shape).unwrap()
 }
 
-/// With one bit of the middle of its longest run of data turned.
-fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+/// With one bit of this byte turned.
+fn flipped(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    bytes[at] ^= 1;
     bytes
 }
 
@@ -859,8 +858,8 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("code.npz", npz("__import__('os').system('true')\n", &[]), "not the dictionary NumPy writes"),
         ("long.npz", npz(&" ".repeat(300), &[])[..250].to_vec(), "is truncated"),
         ("outside.npz", zipped(&["../W_enc.npy"]), "points out of the archive"),
-        ("flipped.npz", flipped(npz_of(&[])), "`W_dec.npy`: is damaged"),
-        ("flipped.pt", flipped(linear_checkpoint(str::to_string)), "is damaged"),
+        ("flipped.npz", flipped(npz_of(&[]), 300), "`W_dec.npy`: is damaged"),
+        ("flipped.pt", flipped(linear_checkpoint(str::to_string), 900), "`archive/data/0`: is damaged"),
         (
             "integers.npz",
             npz_of(&[("W_dec", integers(&[10, 6]))]),
