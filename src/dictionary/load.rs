@@ -145,6 +145,7 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
     };
     let list = files.list()?;
     let weights = find_weights(files.as_ref(), &list, path.as_deref(), work)?;
+    let path = path.map(|path| path.trim_start_matches('/').to_string());
     let file = files.path_of(&weights);
     let folder = weights.rsplit_once('/').map_or("", |(folder, _)| folder);
     let dictionary_name = match (&path, folder) {
