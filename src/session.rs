@@ -452,12 +452,12 @@ impl Session {
         }
     }
 
-    fn is_native(&self, name: &str) -> bool {
+    pub(super) fn is_native(&self, name: &str) -> bool {
         self.native.binary_search_by(|function| function.name.as_str().cmp(name)).is_ok()
     }
 
     /// Some cell defined a function of this name.
-    fn is_script_function(&self, name: &str) -> bool {
+    pub(super) fn is_script_function(&self, name: &str) -> bool {
         self.global.lib.iter().any(|module| module.iter_script_fn_info().any(|(_, _, known, ..)| known == name))
     }
 
@@ -490,6 +490,8 @@ pub fn script_text(file: &Path) -> crate::Result<String> {
         true => Error::new(Kind::Io, "this is a folder, not a script").file(file),
         false => Error::io(&e, file),
     })?;
+    // What some editors put before a text is none of it.
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").map_or(bytes.clone(), <[u8]>::to_vec);
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to() as u64;
         Error::format("this is no text: a script is UTF-8").file(file).byte(at)

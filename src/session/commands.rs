@@ -103,8 +103,15 @@ impl Session {
         if line.contains('\n') {
             return false;
         }
-        // `!ready` and `!(a && b)` are Rhai.
-        let shell = |rest: &str| !rest.starts_with('(') && !self.variables().any(|name| name == word(rest));
+        // `!ready`, `!is_ready(x)`, `!true` and `!(a && b)` are Rhai; `!cat file` is not, though `cat` is a function.
+        let shell = |rest: &str| {
+            let name = word(rest);
+            let called = rest[name.len()..].starts_with('(');
+            let known = ["true", "false"].contains(&name)
+                || self.variables().any(|variable| variable == name)
+                || called && (self.is_script_function(name) || self.is_native(name));
+            !rest.starts_with('(') && !known
+        };
         line.starts_with([':', '?']) || asked(line).is_some() || line.strip_prefix('!').is_some_and(shell)
     }
 

@@ -2,13 +2,15 @@
 
 use crate::support::work;
 use saerepl::analysis::{
-    GivenThresholds, NullKind, Rule, SemanticSide, Semantics, SemanticsOptions, TokenOptions, semantics, unembed,
+    GivenThresholds, MomentsOver, NullKind, Rule, Scale, SemanticSide, Semantics, SemanticsOptions, TokenOptions, TokenScores,
+    semantics, unembed,
 };
 use saerepl::dictionary::{Dictionary, SaeOptions, load_sae, mlp_neurons};
 use saerepl::formats::{TensorSet, safetensors};
 use saerepl::model::{Model, ModelOptions};
+use saerepl::options::Ids;
 use saerepl::stats::Random;
-use saerepl::table::Table;
+use saerepl::table::{Column, Table};
 use saerepl::tensor::{Bytes, Tensor};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -93,6 +95,95 @@ fn options_move_the_share_as_they_say() {
     let cosine =
         |null_kind| judged(&dictionary, &model, &SemanticsOptions { null_kind, fpr: 0.05, ..quick() }).thresholds().cosine;
     assert!(cosine(NullKind::TokenSets) < cosine(NullKind::Covariance));
+}
+
+#[test]
+fn scoring_options_do_what_they_say() {
+    let (model, dictionary) = (demo(), demo_sae(3));
+    let scored = |options: TokenOptions| unembed(&dictionary, &model, &options, &work()).unwrap();
+    let plain = scored(TokenOptions::default());
+    let lists = |scores: &TokenScores| match scores.table().unwrap().column("top_ids").unwrap() {
+        Column::IntList(lists) => lists.to_vec(),
+        _ => Vec::new(),
+    };
+    // k: longer lists begin as the shorter do.
+    let longer = lists(&scored(TokenOptions { k: 25, ..TokenOptions::default() }));
+    assert!(
+        lists(&plain).iter().zip(&longer).all(|(short, long)| short.len() == 10 && long.len() == 25 && long.starts_with(short))
+    );
+    // center: the mean over the vocabulary is gone, the order of tokens stays.
+    let largest = |scores: &TokenScores, column: &str| {
+        numbers(&scores.table().unwrap(), column).into_iter().fold(0f64, |m, v| m.max(v.abs()))
+    };
+    let centred = scored(TokenOptions { center: true, ..TokenOptions::default() });
+    assert!(
+        largest(&plain, "mean") > 0.01 && largest(&centred, "mean") < 1e-4,
+        "{} {}",
+        largest(&plain, "mean"),
+        largest(&centred, "mean")
+    );
+    assert_eq!(lists(&plain), lists(&centred));
+    // scale: cosines lie within 1, z-scores have a standard deviation of 1 over unmasked tokens.
+    let cosine = scored(TokenOptions { scale: Scale::Cosine, ..TokenOptions::default() });
+    assert!(largest(&cosine, "max") <= 1.0 && largest(&plain, "max") > 1.0);
+    let standard = scored(TokenOptions { scale: Scale::Zscore, moments: MomentsOver::Unmasked, ..TokenOptions::default() });
+    assert!(numbers(&standard.table().unwrap(), "std").iter().all(|std| (std - 1.0).abs() < 1e-4));
+    // mask: the tokens kept out are in no list; without it some are.
+    let mask = plain.special().unwrap().mask.clone();
+    let holds = |lists: Vec<Vec<i64>>| lists.iter().flatten().any(|id| mask[*id as usize]);
+    assert!(!holds(lists(&plain)) && holds(lists(&scored(TokenOptions { mask_special: false, ..TokenOptions::default() }))));
+}
+
+#[test]
+fn unmasked_moments_are_those_of_the_scores_without_masked_tokens() {
+    let (model, dictionary) = (demo(), demo_sae(2));
+    let options =
+        TokenOptions { moments: MomentsOver::Unmasked, features: Some(Ids::Range(0, Some(5))), ..TokenOptions::default() };
+    let scores = unembed(&dictionary, &model, &options, &work()).unwrap();
+    let (table, mask) = (scores.table().unwrap(), scores.special().unwrap().mask.clone());
+    assert!(mask.iter().filter(|masked| **masked).count() > 100);
+    for feature in 0..5 {
+        let all = scores.scores(feature, &work()).unwrap().to_f64();
+        let kept: Vec<f64> = all.iter().zip(&mask).filter(|(_, masked)| !**masked).map(|(v, _)| *v).collect();
+        let n = kept.len() as f64;
+        let mean = kept.iter().sum::<f64>() / n;
+        let power = |p: i32| kept.iter().map(|v| (v - mean).powi(p)).sum::<f64>() / n;
+        let std = power(2).sqrt();
+        let (low, high) = kept.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(*v), b.max(*v)));
+        let wanted = [
+            ("mean", mean),
+            ("std", std),
+            ("skewness", power(3) / std.powi(3)),
+            ("kurtosis", power(4) / std.powi(4)),
+            ("min", low),
+            ("max", high),
+        ];
+        for (name, want) in wanted {
+            let got = numbers(&table, name)[feature];
+            assert!((got - want).abs() < 2e-4 * (1.0 + want.abs()), "{feature} {name}: {got}, not {want}");
+        }
+    }
+}
+
+#[test]
+fn a_higher_quantile_lets_fewer_features_take_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let share = |out: &str, option: &str| {
+        run(folder.path(), "exp2_attention.rhai", &["layers=2", "farthest=0", "texts=false", "--out", out, option]);
+        let table = heads(folder.path(), out);
+        ["query", "query_null", "query_median"].map(|name| {
+            let values = numbers(&table, name);
+            values.iter().sum::<f64>() / values.len() as f64
+        })
+    };
+    let [p75, p95, p99] = ["0.75", "0.95", "0.99"].map(|level| share(level, &format!("quantile={level}")));
+    assert!(p75[0] > p95[0] && p95[0] > p99[0], "{p75:?} {p95:?} {p99:?}");
+    assert!(
+        (p75[1] - 0.25).abs() < 0.05 && (p95[1] - 0.05).abs() < 0.02 && (p99[1] - 0.01).abs() < 0.008,
+        "{p75:?} {p95:?} {p99:?}"
+    );
+    // The largest score of a row lies above its upper quartile; magnitudes lie above signed scores.
+    assert!(share("max", "statistic=max")[2] > p95[2] && share("abs", "absolute=true")[2] > p95[2]);
 }
 
 #[test]

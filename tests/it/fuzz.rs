@@ -6,6 +6,7 @@
 use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use saerepl::error::Kind;
 use saerepl::script::declare::{Entry, Form};
 use saerepl::script::entries;
 use saerepl::session::{Answer, Outcome, Session, SessionOptions};
@@ -543,6 +544,8 @@ fn random_tokens_leave_the_session_whole() {
             }
             Err(report) => {
                 report.render(true);
+                // A panic in native code comes back as such a report.
+                assert!(report.kind != Kind::Internal, "{text:?}: {report}");
                 interrupted += u64::from(report.is_interrupted());
             }
         }
