@@ -23,6 +23,7 @@ pub use activation::{Activation, Normalization};
 pub use directions::Directions;
 pub use edits::{Amount, EditOp, EditOptions, RunOptions, request};
 pub use list::list_saes;
+pub use load::beside::holds_saes;
 pub use load::{MapOptions, SaeFormat, SaeOptions, TensorMap, load_sae, load_sae_from};
 pub use made::{Basis, DirectionsOptions, SaeParts, directions, mlp_neurons, token_basis};
 pub use random::{RandomKind, RandomOptions, random_directions};

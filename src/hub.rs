@@ -1,7 +1,8 @@
 //! Names to files: local paths, the built-in demo, the Hugging Face hub and its cache.
 //!
 //! `demo[/path]` is the built-in demo; any other name is looked up as a local path, then among the suites of SAEs, then as
-//! `org/repo[@revision][/path]` on the hub. What looks like a path and is not there is a mistyped path, never a question to the hub.
+//! `org/repo[@revision][/path]` on the hub, where a revision is a tag, a commit, `refs/pr/N`, `refs/convert/NAME` or a branch, with
+//! `%2F` for each slash in its name. What looks like a path and is not there is a mistyped path, never a question to the hub.
 //!
 //! * `remote`: a repository, its cache and its refusals. * `fetch`: one file of it. * `suites`: short names. * `demo`.
 
@@ -143,10 +144,10 @@ pub fn resolve(name: &str, work: &Work) -> Result<Place> {
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_inside(name: &str, path: Option<&str>, work: &Work) -> Result<(Place, Option<String>)> {
-    let path = path.map(|path| path.trim_matches('/')).filter(|path| !path.is_empty());
+    let path = path.map(|path| path.trim_end_matches('/')).filter(|path| !path.is_empty());
     match path {
         Some(path) if suites::meaning(name).is_some() && !expand_home(name).exists() => {
-            Ok((resolve(&format!("{name}/{path}"), work)?, None))
+            Ok((resolve(&format!("{name}/{}", path.trim_start_matches('/')), work)?, None))
         }
         path => Ok((resolve(name, work)?, path.map(str::to_string))),
     }
@@ -198,7 +199,7 @@ fn in_checkpoints() -> bool {
     std::env::current_dir().is_ok_and(|folder| folder.file_name().is_some_and(|name| name == CHECKPOINTS))
 }
 
-/// A parsed `org/repo[@revision][/path]`.
+/// A parsed `org/repo[@revision][/path]`. A slash in a revision is written `%2F`, but in `refs/pr/N` and `refs/convert/NAME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RepoName {
     /// `org/repo`.
@@ -211,17 +212,21 @@ pub(crate) struct RepoName {
 impl RepoName {
     /// `None` when the name has not the form of one.
     fn parse(name: &str) -> Option<Self> {
-        let mut parts = name.trim_end_matches('/').splitn(3, '/');
-        let (org, repo, path) = (parts.next()?, parts.next()?, parts.next().unwrap_or_default());
-        let (repo, revision) = repo.split_once('@').unwrap_or((repo, "main"));
+        let (org, rest) = name.trim_end_matches('/').split_once('/')?;
+        let slashes = if rest.split('/').next().is_some_and(|first| first.ends_with("@refs")) { 2 } else { 0 };
+        let end = rest.match_indices('/').nth(slashes).map_or(rest.len(), |(at, _)| at);
+        let (repo, revision) = rest[..end].split_once('@').unwrap_or((&rest[..end], "main"));
+        let path = rest[end..].strip_prefix('/').unwrap_or_default();
+        let revision = revision.replace("%2F", "/").replace("%2f", "/");
         let plain = |s: &str| {
             let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             !s.is_empty() && !s.starts_with('.') && s.chars().all(allowed)
         };
         let inside = path.is_empty() || path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        (plain(org) && plain(repo) && plain(revision) && inside).then(|| RepoName {
+        let plain_revision = revision.split('/').all(plain);
+        (plain(org) && plain(repo) && plain_revision && inside).then(|| RepoName {
             id: format!("{org}/{repo}"),
-            revision: revision.to_string(),
+            revision,
             path: path.to_string(),
         })
     }
@@ -246,6 +251,14 @@ fn expand_home(name: &str) -> PathBuf {
 }
 
 fn no_such_file(name: &str, path: &Path) -> Error {
+    if name.is_empty() {
+        return Error::input("the name is empty").help("name a file or folder, a model of the hub (`org/repo`), or `demo`");
+    }
+    if let Some((link, target)) =
+        path.ancestors().find_map(|at| Some((at, std::fs::read_link(at).ok().filter(|_| !at.exists())?)))
+    {
+        return Error::new(Kind::Io, format!("is a link to `{}`, which is not there", target.display())).file(link);
+    }
     let error = Error::new(Kind::Io, "no such file or folder").file(path);
     if let Some((_, rest)) = name.split_once("huggingface.co/") {
         return error.help(format!("a model of the hub is named `org/repo`, without the address: `{rest}`"));
@@ -284,7 +297,22 @@ mod tests {
         let some = |id: &str, revision: &str, path: &str| Some((id.to_string(), revision.to_string(), path.to_string()));
         assert_eq!(parsed("google/gemma-2-2b"), some("google/gemma-2-2b", "main", ""));
         assert_eq!(parsed("a/b@v1.0/layer_1/params.npz"), some("a/b", "v1.0", "layer_1/params.npz"));
-        for name in ["gpt2", "./a/b", "/a/b", "../b", "a/b/../c", "a//b", "a b/c", "a/b@", "https://huggingface.co/a/b"] {
+        assert_eq!(parsed("a/b@refs/pr/1"), some("a/b", "refs/pr/1", ""));
+        assert_eq!(parsed("a/b@refs/convert/parquet/c/d.npz"), some("a/b", "refs/convert/parquet", "c/d.npz"));
+        assert_eq!(parsed("a/b@new%2Fidea%2f2/c"), some("a/b", "new/idea/2", "c"));
+        for name in [
+            "gpt2",
+            "./a/b",
+            "/a/b",
+            "../b",
+            "a/b/../c",
+            "a//b",
+            "a b/c",
+            "a/b@",
+            "a/b@..%2Fc",
+            "a/b@%2Fc",
+            "https://huggingface.co/a/b",
+        ] {
             assert_eq!(parsed(name), None, "{name}");
         }
     }
@@ -311,6 +339,22 @@ mod tests {
         for name in ["models/absent.gguf", "src/absent", "./absent/model", "absent"] {
             assert!(find(name).unwrap_err().message().contains("no such file"), "{name}");
         }
+        #[cfg(unix)]
+        {
+            let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
+            link("gone", "dangling");
+            link("b", "a");
+            link("a", "b");
+            for (name, said) in [
+                ("dangling", "dangling: is a link to `gone`, which is not there"),
+                ("dangling/config.json", "dangling: is a link to `gone`, which is not there"),
+                ("a", "a: is a link to `b`, which is not there"),
+            ] {
+                let error = find(&at(name)).unwrap_err();
+                assert!(error.to_string().ends_with(said) && error.helps().is_empty(), "{error:?}");
+            }
+        }
+        assert_eq!(find("").unwrap_err().message(), "the name is empty");
         let pasted = find("https://huggingface.co/google/gemma-2-2b").unwrap_err();
         assert!(pasted.helps()[0].ends_with("`google/gemma-2-2b`"));
     }

@@ -95,7 +95,7 @@ impl Model {
     /// contradicts its tensors.
     pub fn load(name: &str, options: &ModelOptions, work: &Work) -> Result<Self> {
         let name = match &options.revision {
-            Some(revision) => format!("{name}@{revision}"),
+            Some(revision) => format!("{name}@{}", revision.replace('/', "%2F")),
             None => name.to_string(),
         };
         Self::load_from(&hub::resolve(&name, work)?).context(|| format!("loading the model `{name}`"))

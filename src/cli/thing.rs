@@ -1,10 +1,12 @@
 //! What a name on the command line can mean: a model or an SAE.
 
 use crate::Result;
-use crate::dictionary::{Dictionary, SaeOptions, load_sae_from};
+use crate::dictionary::{Dictionary, SaeOptions, holds_saes, load_sae_from};
+use crate::formats::{FileKind, huggingface, sniff};
 use crate::hub::Place;
 use crate::model::Model;
 use crate::work::Work;
+use serde_json::Value as Json;
 
 pub(super) enum Thing {
     Model(Model),
@@ -12,10 +14,11 @@ pub(super) enum Thing {
 }
 
 impl Thing {
-    /// What has a path inside it is an SAE; anything else is a model, or an SAE if it cannot be read as a model.
+    /// What has a path inside it is an SAE, and so are weights with no configuration of a model; anything else is a model, or an
+    /// SAE if it cannot be read as a model.
     pub(super) fn open(place: &Place, name: &str, path: Option<&str>, work: &Work) -> Result<Self> {
         let sae = || load_sae_from(place, name, path, &SaeOptions::default(), work).map(Thing::Sae);
-        if path.is_some() {
+        if path.is_some() || is_no_model(place)? {
             return sae();
         }
         Model::load_from(place).map(Thing::Model).or_else(|no_model| match sae() {
@@ -24,4 +27,23 @@ impl Thing {
             sae => sae,
         })
     }
+}
+
+/// True where there are weights that can be an SAE's, and nothing that can be a model's.
+fn is_no_model(place: &Place) -> Result<bool> {
+    let files = match place {
+        Place::Folder(files) => files,
+        Place::File { folder, file } => {
+            let is_weights = |kind| matches!(kind, FileKind::Gguf | FileKind::Safetensors);
+            let named = [".npz", ".pt", ".pth"].iter().any(|ending| file.ends_with(ending));
+            return Ok(named && folder.open(file).is_ok_and(|bytes| !is_weights(sniff(bytes.as_slice()))));
+        }
+    };
+    let list = files.list()?;
+    if !holds_saes(&list) {
+        return Ok(false);
+    }
+    let configured = list.iter().any(|file| file == "config.json" || file == "model/config.json");
+    let of_a_model = |config: Json| [&config["model_type"], &config["architectures"]].iter().any(|said| !said.is_null());
+    Ok(!configured || huggingface::config(files.as_ref()).is_ok_and(|config| !of_a_model(config)))
 }

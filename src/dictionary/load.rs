@@ -149,6 +149,7 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
         (Place::File { .. }, Some(file)) => file.clone(),
         _ => find_weights(files.as_ref(), &list, path.as_deref(), work)?,
     };
+    let path = path.map(|path| path.trim_start_matches('/').to_string());
     let file = files.path_of(&weights);
     let folder = weights.rsplit_once('/').map_or("", |(folder, _)| folder);
     let dictionary_name = match (&path, folder) {

@@ -65,7 +65,12 @@ impl<'a> Pickle<'a> {
         };
         loop {
             let at = machine.at;
-            if let Some(root) = machine.step().map_err(|e| e.context(format!("byte {at} of its pickle")))? {
+            // A context would stand before the file's name.
+            let placed = |e: Error| {
+                let error = Error::new(e.kind(), format!("{} (byte {at} of its pickle)", e.message()));
+                e.helps().iter().fold(error, Error::help)
+            };
+            if let Some(root) = machine.step().map_err(placed)? {
                 return Ok(Pickle { values: machine.values, root });
             }
         }
@@ -411,6 +416,18 @@ fn pairs(items: &[Ref]) -> Result<Vec<(Ref, Ref)>> {
 }
 
 fn refused(name: &str) -> Error {
+    let of_torch = |part: &str| name.starts_with("torch.") && name.to_lowercase().contains(part);
+    let other_tensor = [
+        ("sparse", "a sparse tensor", ".to_dense()"),
+        ("qtensor", "a quantised tensor", ".dequantize()"),
+        ("qint", "a quantised tensor", ".dequantize()"),
+        ("quint", "a quantised tensor", ".dequantize()"),
+        ("complex", "a tensor of complex numbers", ".real"),
+    ];
+    if let Some((_, what, dense)) = other_tensor.into_iter().find(|(part, ..)| of_torch(part)) {
+        return Error::format(format!("it holds {what} (`{name}`), which is not read"))
+            .help(format!("save tensor{dense} in its place"));
+    }
     Error::format(format!("it holds a `{name}`, which is no tensor, number, text or plain container")).help(
         "a pickle can run code, so nothing else is read; if you trust the file, save its tensors alone in Python: \
                torch.save({name: tensor for name, tensor in state_dict.items()}, \"weights.pt\")",
@@ -453,6 +470,16 @@ mod tests {
         assert!(refusal(b"\x80\x02c__builtin__\ngetattr\n.").contains("`__builtin__.getattr`"));
         assert!(refusal(b"(ios\nsystem\n.").contains("`os.system`"));
         assert!(refusal(b"\x80\x02\x82\x01.").contains("opcode `\\x82`"));
+        for (name, what, help) in [
+            ("torch._utils\n_rebuild_sparse_tensor", "a sparse tensor", "save tensor.to_dense() in its place"),
+            ("torch._utils\n_rebuild_qtensor", "a quantised tensor", "save tensor.dequantize() in its place"),
+            ("torch\nQUInt8Storage", "a quantised tensor", "save tensor.dequantize() in its place"),
+            ("torch\nComplexFloatStorage", "complex numbers", "save tensor.real in its place"),
+        ] {
+            let error = read(format!("c{name}\n.").as_bytes()).unwrap_err().file("w.pt");
+            assert!(error.to_string().starts_with("w.pt: it holds ") && error.message().contains(what), "{error}");
+            assert!(error.message().ends_with("(byte 0 of its pickle)") && error.helps() == [help], "{error:?}");
+        }
         // What is known is kept as a record.
         let pickle = read(b"\x80\x02ctorch\nknown\nK\x01\x85R.").unwrap();
         assert!(matches!(pickle.get(pickle.root()), Value::Call { .. }));

@@ -4,14 +4,16 @@
 //! whole file, appends an answer that ignored the range to what it has, and cannot go on from a part that is complete.
 //!
 //! Names and locks are those of Python's `huggingface_hub`, so that both may write one cache at once: the content goes to
-//! `blobs/ETAG.incomplete` and from there, when it has the promised size and checksum, to `blobs/ETAG`, to which
-//! `snapshots/COMMIT/PATH` links; `.locks/REPOSITORY/ETAG.lock` is held meanwhile. A file that changed has another etag, so
-//! that the part of an older one is never continued.
+//! `blobs/ETAG.incomplete` and from there, when it has the promised size and the checksum that the etag is, to `blobs/ETAG`, to
+//! which `snapshots/COMMIT/PATH` links; `.locks/REPOSITORY/ETAG.lock` is held meanwhile. A file that changed has another etag,
+//! so that the part of an older one is never continued.
 
 use super::RepoName;
 use super::remote::{Hub, Refusal, refused};
 use crate::error::Error;
 use crate::work::Work;
+use sha1::Sha1;
+use sha2::digest::DynDigest;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -154,7 +156,8 @@ impl Fetch {
             if onward.is_none() {
                 refused(&answer)?;
             }
-            let etag = linked.or(header(&answer, "etag")).unwrap_or_default().trim_start_matches("W/").trim_matches('"');
+            let Some(etag) = linked.or(header(&answer, "etag")) else { return Err(Refusal::Page) };
+            let etag = etag.trim_start_matches("W/").trim_matches('"');
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if etag.is_empty() || etag.starts_with('.') || !etag.chars().all(plain) {
                 return Err(Refusal::Other(format!("it answers without an etag that names the content (`{etag}`)")));
@@ -194,30 +197,22 @@ impl Fetch {
                     self.pause(PAUSE * 2u32.pow(failures))?;
                     failures = if length() > before { 0 } else { failures + 1 };
                 }
-                Err(refusal) => return Err(refusal),
+                Err(refusal) => return Err(discarded(refusal, &part)),
             }
         }
-        if let Err(refusal) = self.verify(&part, &promise.etag) {
-            if matches!(refusal, Refusal::Damaged(_)) {
-                let _ = fs::remove_file(&part);
-            }
-            return Err(refusal);
-        }
+        self.verify(&part, &promise.etag).map_err(|refusal| discarded(refusal, &part))?;
         fs::rename(&part, blob).map_err(|e| Refusal::Ours(Error::io(&e, blob)))
     }
 
-    /// Continues a part to its end.
+    /// Continues a part to its end. A part that is not there is made when there is something to write into it.
     fn append(&self, part: &Path, promised: Option<u64>) -> Answer<()> {
         let io = |e: std::io::Error| Refusal::Ours(Error::io(&e, part));
-        let mut file = OpenOptions::new().create(true).append(true).open(part).map_err(io)?;
-        let mut have = file.metadata().map_err(io)?.len();
-        if promised.is_some_and(|size| have > size) {
-            file.set_len(0).map_err(io)?;
-            have = 0;
-        }
-        if promised == Some(have) {
+        let there = fs::metadata(part).ok().map(|part| part.len());
+        if there.is_some() && there == promised {
             return Ok(());
         }
+        // Longer than the file: of something else.
+        let mut have = there.filter(|there| promised.is_none_or(|size| *there < size)).unwrap_or(0);
         let answer = self.content(have)?;
         let total = match answer.status().as_u16() {
             206 => {
@@ -229,13 +224,12 @@ impl Fetch {
             }
             // The whole, whatever was asked for.
             200 => {
-                file.set_len(0).map_err(io)?;
                 have = 0;
                 header(&answer, "content-length").and_then(|length| length.parse().ok())
             }
             // What is there is more than there is: of something else.
             416 => {
-                file.set_len(0).map_err(io)?;
+                let _ = fs::remove_file(part);
                 return Err(Refusal::Network("it has no such range".into()));
             }
             status => {
@@ -251,6 +245,10 @@ impl Fetch {
                 promised.or(total).ok_or_else(|| Refusal::Other("it does not say how many bytes there are".into()))?
             }
         };
+        let mut file = OpenOptions::new().create(true).append(true).open(part).map_err(io)?;
+        if have == 0 {
+            file.set_len(0).map_err(io)?;
+        }
         let steps = self.work.begin_bytes(&format!("fetching {}", self.path), size);
         steps.advance(have);
         let (mut body, mut buffer) = (answer.into_body().into_reader(), vec![0; BUFFER]);
@@ -268,16 +266,15 @@ impl Fetch {
         Ok(())
     }
 
-    /// Brings a complete part to the disk. The etag of a large file is its SHA-256.
+    /// Brings a complete part to the disk, and holds it against its etag.
     fn verify(&self, part: &Path, etag: &str) -> Answer<()> {
         let io = |e: std::io::Error| Refusal::Ours(Error::io(&e, part));
         let mut file = OpenOptions::new().read(true).write(true).open(part).map_err(io)?;
         file.sync_all().map_err(io)?;
-        if etag.len() != 64 || !etag.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Ok(());
-        }
-        let steps = self.work.begin_bytes(&format!("checking {}", self.path), file.metadata().map_err(io)?.len());
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; BUFFER]);
+        let size = file.metadata().map_err(io)?.len();
+        let Some(mut hash) = checksum(etag, size) else { return Ok(()) };
+        let steps = self.work.begin_bytes(&format!("checking {}", self.path), size);
+        let mut buffer = vec![0; BUFFER];
         loop {
             self.check()?;
             match file.read(&mut buffer).map_err(io)? {
@@ -319,6 +316,25 @@ use std::os::windows::fs::symlink_file as symlink;
 #[cfg(not(any(unix, windows)))]
 fn symlink(_: &Path, _: &Path) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
+}
+
+/// The sum that an etag is of a file: SHA-256 of a large one, of a small one SHA-1 as git makes it of a blob. `None` for an
+/// etag that is no checksum, as a mirror may have its own.
+fn checksum(etag: &str, size: u64) -> Option<Box<dyn DynDigest>> {
+    match etag.len() {
+        _ if !etag.bytes().all(|b| b.is_ascii_hexdigit()) => None,
+        64 => Some(Box::new(Sha256::new())),
+        40 => Some(Box::new(Sha1::new_with_prefix(format!("blob {size}\0")))),
+        _ => None,
+    }
+}
+
+/// Removes a part that no further attempt can complete.
+fn discarded(refusal: Refusal, part: &Path) -> Refusal {
+    if matches!(refusal, Refusal::Damaged(_)) {
+        let _ = fs::remove_file(part);
+    }
+    refusal
 }
 
 fn header<'a>(answer: &'a Response<Body>, name: &str) -> Option<&'a str> {

@@ -25,6 +25,8 @@ use ureq::{Agent, Body};
 const LISTING: Duration = Duration::from_secs(60);
 /// Bytes of a listing at most.
 const LISTING_SIZE: u64 = 1 << 27;
+/// What is said of an answer that no hub gives.
+const NO_HUB: &str = "answers with a page that is not the hub's (a proxy or a login page?)";
 
 /// Which hub is asked, as whom, and where files are kept.
 #[derive(Clone, Debug)]
@@ -119,7 +121,8 @@ impl Hub {
                 // No network: what was fetched before is good enough, and the user is told.
                 (Err(refusal), Some(commit)) if refusal.may_pass() => {
                     let files = self.cached_files(name, &commit)?;
-                    work.note(&format!("{} cannot be reached; taking {} from the cache", self.endpoint, name.id));
+                    let why = if matches!(refusal, Refusal::Page) { NO_HUB } else { "cannot be reached" };
+                    work.note(&format!("{} {why}; taking {} from the cache", self.endpoint, name.id));
                     (commit, files)
                 }
                 (Err(refusal), _) => return Err(self.explain(refusal, name, None)),
@@ -156,7 +159,11 @@ impl Hub {
         let request = api.repo(repo).info_request().config().http_status_as_error(false).timeout_global(Some(LISTING)).build();
         let mut answer = request.call()?;
         refused(&answer)?;
-        Ok(answer.body_mut().with_config().limit(LISTING_SIZE).read_json()?)
+        answer.body_mut().with_config().limit(LISTING_SIZE).read_json().map_err(|error| match error {
+            ureq::Error::Json(cause) if cause.is_io() => Refusal::Network(cause.to_string()),
+            ureq::Error::Json(_) => Refusal::Page,
+            error => error.into(),
+        })
     }
 
     pub(super) fn repo_folder(&self, name: &RepoName) -> PathBuf {
@@ -202,9 +209,14 @@ impl Hub {
             Refusal::Status { status, code } => (status, code),
             Refusal::Ours(error) => return error,
             Refusal::Network(cause) => {
-                return io(format!("cannot fetch {what}: {} cannot be reached ({cause})", self.endpoint)).help(
-                    "what came is kept: the next attempt goes on from there; name a local file or folder instead, or set \
-                     HF_ENDPOINT to a mirror that can be reached",
+                let kept = if file.is_some() { "what came is kept: the next attempt goes on from there; " } else { "" };
+                return io(format!("cannot fetch {what}: {} cannot be reached ({cause})", self.endpoint)).help(format!(
+                    "{kept}name a local file or folder instead, or set HF_ENDPOINT to a mirror that can be reached"
+                ));
+            }
+            Refusal::Page => {
+                return io(format!("cannot fetch {what}: {} {NO_HUB}", self.endpoint)).help(
+                    "open the address in a browser to see what answers, or set HF_ENDPOINT to a mirror that can be reached",
                 );
             }
             Refusal::Damaged(cause) => {
@@ -257,6 +269,8 @@ pub(super) enum Refusal {
     },
     /// No answer, or one that broke off.
     Network(String),
+    /// An answer that no hub gives: one of a proxy, or of a network that wants a login first.
+    Page,
     /// What came is not what was promised.
     Damaged(String),
     Other(String),
@@ -267,7 +281,7 @@ pub(super) enum Refusal {
 impl Refusal {
     /// True for what another attempt may bring past.
     pub(super) fn may_pass(&self) -> bool {
-        matches!(self, Refusal::Network(_) | Refusal::Status { status: 500 | 502 | 503 | 504, .. })
+        matches!(self, Refusal::Network(_) | Refusal::Page | Refusal::Status { status: 500 | 502 | 503 | 504, .. })
     }
 }
 

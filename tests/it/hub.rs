@@ -68,6 +68,13 @@ impl Home {
         assert!(whole.is_empty(), "{whole:?}");
     }
 
+    /// Fails where anything of a file of `org/repo` is there, part or whole.
+    fn assert_nothing_kept(&self) {
+        let (files, links) = tree(&self.hub.cache);
+        let kept: Vec<_> = files.iter().filter(|file| !file.contains("/refs/")).collect();
+        assert!(kept.is_empty() && links.is_empty(), "{kept:?} {links:?}");
+    }
+
     /// The program with this cache and hub.
     fn command(&self, server: &Server, arguments: &[&str]) -> Command {
         let mut command = Command::new(PROGRAM);
@@ -299,12 +306,72 @@ fn a_wrong_size_or_checksum_is_refused_and_nothing_of_it_kept() {
         (Fault::Promise { size: WHOLE + 1 }, "300001 bytes are promised, and 300000 are there"),
         (Fault::Promise { size: WHOLE - 1 }, "299999 bytes are promised, and 300000 are there"),
         (Fault::Changed, "checksum"),
+        (Fault::Page, "300000 bytes are promised, and 51 are there"),
+        (Fault::Loop, "redirects without end"),
     ] {
         let (_server, home, _) = one_file(fault);
         let error = home.open("model.safetensors").unwrap_err();
         assert!(error.message().contains(said), "{error}");
-        home.assert_nothing_whole();
+        home.assert_nothing_kept();
     }
+    // What a part was continued by is not what it began as.
+    let (_server, home, content) = one_file(Fault::Promise { size: WHOLE + 1 });
+    fs::create_dir_all(home.blobs()).unwrap();
+    fs::write(home.part(&content), &content[..1000]).unwrap();
+    home.open("model.safetensors").unwrap_err();
+    home.assert_nothing_kept();
+}
+
+/// The names of the blobs are what `git hash-object` says of their contents.
+#[test]
+fn small_files_are_held_against_gits_checksum() {
+    let server = Server::start();
+    let mut changed = small("{\"a\": 1}");
+    changed.fault = Fault::Changed;
+    server.put("org/repo", Access::Open, &[("config.json", changed), ("empty.txt", small(""))]);
+    let home = Home::of(&server);
+    let error = home.open("config.json").unwrap_err();
+    assert!(error.message().contains("came damaged") && error.message().contains("checksum"), "{error}");
+    home.assert_nothing_kept();
+    server.fault("org/repo", "config.json", Fault::None);
+    assert_eq!(home.open("config.json").unwrap(), b"{\"a\": 1}");
+    assert!(home.open("empty.txt").unwrap().is_empty());
+    for sum in ["4a036f56bb619924ec4189bd84ed716c766971ae", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"] {
+        assert!(home.blobs().join(sum).exists(), "{sum}");
+    }
+}
+
+#[test]
+fn a_login_page_is_not_the_hub() {
+    let (server, home, content) = one_file(Fault::None);
+    home.open("model.safetensors").unwrap();
+    server.capture();
+    // What is in the cache serves as it does without a network.
+    assert_eq!(home.open("model.safetensors").unwrap(), content);
+    let fresh = Home::of(&server);
+    let error = fresh.find("org/repo").unwrap_err();
+    assert!(error.message().ends_with("answers with a page that is not the hub's (a proxy or a login page?)"), "{error}");
+    let (server, home, _) = one_file(Fault::None);
+    let files = home.files("org/repo");
+    server.capture();
+    let error = files.open("model.safetensors").unwrap_err();
+    assert!(error.message().ends_with("(a proxy or a login page?)"), "{error}");
+    home.assert_nothing_kept();
+}
+
+#[test]
+fn revisions_whose_names_have_slashes() {
+    let server = Server::start();
+    server.put("org/repo", Access::Open, &[("sub/cfg.json", small("{}"))]);
+    let home = Home::of(&server);
+    for (name, revision) in [("org/repo@refs/pr/1", "refs/pr/1"), ("org/repo@new%2Fidea", "new/idea")] {
+        assert_eq!(home.files(name).list().unwrap(), ["sub/cfg.json"]);
+        assert_eq!(home.files(&format!("{name}/sub")).list().unwrap(), ["cfg.json"]);
+        let recorded = home.hub.cache.join("models--org--repo/refs").join(revision);
+        assert_eq!(fs::read_to_string(recorded).unwrap(), server.commit("org/repo"));
+    }
+    let error = home.find("org/repo@refs/pr/2").unwrap_err();
+    assert_eq!(error.message(), "`org/repo` has no revision `refs/pr/2`");
 }
 
 #[test]
@@ -378,7 +445,7 @@ fn refusals_say_what_to_do() {
     unplugged.hub.endpoint = "http://127.0.0.1:9".into();
     let error = unplugged.find("org/repo").unwrap_err();
     assert!(error.message().contains("http://127.0.0.1:9 cannot be reached"), "{error}");
-    assert!(error.helps()[0].contains("local file or folder"));
+    assert!(error.helps()[0].starts_with("name a local file or folder"), "{error:?}");
 }
 
 // ---- the program --------------------------------------------------------------------------------------------------------
@@ -553,6 +620,39 @@ fn the_token_of_the_environment_or_of_the_file_opens_what_is_gated() {
     let other = Home::of(&server);
     fs::write(other.folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
     assert_eq!(other.run(&server, &["pull", "org/gated"]).2, 0);
+}
+
+#[test]
+fn the_fault_of_an_sae_is_the_error_where_there_is_no_model() {
+    let server = Server::start();
+    let files = repository("sae-v6-jumprelu", "");
+    let files: Vec<_> = files.iter().map(|(name, file)| (name.as_str(), file.clone())).collect();
+    server.put("org/gated", Access::Gated, &files);
+    server.put("org/one", Access::Open, &files);
+    put(&server, "org/saes", &[("sae-v6-jumprelu", "a/"), ("sae-v6-topk", "b/")]);
+    let home = Home::of(&server);
+    let first = |error: &str| error.lines().next().unwrap_or_default().to_string();
+    for command in ["info", "pull"] {
+        let (_, error, status) = home.run(&server, &[command, "org/gated"]);
+        assert!(status == 1 && first(&error).contains("of `org/gated` is restricted"), "{error}");
+        assert!(error.contains("accept its licence at") && error.contains("set HF_TOKEN"), "{error}");
+        let (_, error, _) = home.run(&server, &[command, "org/saes"]);
+        assert!(first(&error).contains("there are 2 SAEs") && error.contains("they are: a, b"), "{error}");
+        for absent in ["nothere", "/an/absolute/path"] {
+            let (_, error, _) = home.run(&server, &[command, "org/one", absent]);
+            assert!(first(&error).contains(&format!("there is no SAE at `{absent}`")), "{error}");
+            assert!(error.contains("there are: sae_weights.safetensors"), "{error}");
+        }
+    }
+    // An LFS pointer, in a folder and by its name.
+    let local = home.folder.path().join("sae");
+    fs::create_dir(&local).unwrap();
+    fs::write(local.join("params.npz"), "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n").unwrap();
+    for name in ["sae", "sae/params.npz"] {
+        let (_, error, status) = home.run(&server, &["info", name]);
+        assert!(status == 1 && first(&error).contains("git-LFS pointer") && error.contains("git lfs pull"), "{error}");
+        assert!(!error.contains("config.json"), "{error}");
+    }
 }
 
 // ---- suites -------------------------------------------------------------------------------------------------------------

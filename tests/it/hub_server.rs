@@ -2,6 +2,7 @@
 //! redirect to another path for small files and to another host (the store, a second port) for large ones, ranges; gated,
 //! private, renamed and absent repositories; and what goes wrong on the way.
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -34,6 +35,10 @@ pub enum Fault {
     NoRanges,
     /// One byte is another than the hub's checksum is of.
     Changed,
+    /// A page with status 200 comes instead.
+    Page,
+    /// A redirect to itself.
+    Loop,
     /// The store is out of order, so many times.
     Busy {
         times: usize,
@@ -79,7 +84,13 @@ struct State {
     asked: Vec<Asked>,
     hub: String,
     store: String,
+    /// All questions to the hub are answered by a login page.
+    captive: bool,
 }
+
+/// Revisions of every repository beside its commit.
+const REVISIONS: [&str; 3] = ["main", "refs/pr/1", "new/idea"];
+const LOGIN: &[u8] = b"<!DOCTYPE html><title>Log in to the network</title>";
 
 pub struct Server {
     pub endpoint: String,
@@ -90,10 +101,13 @@ pub fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// As git names a small file: 40 digits.
+/// As git names a small file.
 pub fn etag(file: &HubFile) -> String {
-    let sum = sha256(&file.content);
-    if file.large { sum } else { sum[..40].to_string() }
+    if file.large {
+        return sha256(&file.content);
+    }
+    let blob = [format!("blob {}\0", file.content.len()).as_bytes(), &file.content].concat();
+    Sha1::digest(blob).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 pub fn small(content: impl Into<Vec<u8>>) -> HubFile {
@@ -115,8 +129,14 @@ impl Server {
         let (hub, store) = (listen(), listen());
         let address = |listener: &TcpListener| format!("http://{}", listener.local_addr().unwrap());
         let (endpoint, at_store) = (address(&hub), address(&store));
-        let state =
-            State { repos: BTreeMap::new(), renamed: BTreeMap::new(), asked: Vec::new(), hub: endpoint.clone(), store: at_store };
+        let state = State {
+            repos: BTreeMap::new(),
+            renamed: BTreeMap::new(),
+            asked: Vec::new(),
+            hub: endpoint.clone(),
+            store: at_store,
+            captive: false,
+        };
         let state = Arc::new(Mutex::new(state));
         for (listener, to_store) in [(hub, false), (store, true)] {
             let state = Arc::clone(&state);
@@ -135,6 +155,11 @@ impl Server {
         let files: BTreeMap<String, HubFile> = files.iter().map(|(path, file)| (path.to_string(), file.clone())).collect();
         let sum = sha256(files.iter().map(|(path, file)| format!("{path} {}\n", etag(file))).collect::<String>().as_bytes());
         self.state.lock().unwrap().repos.insert(id.into(), Repo { access, commit: sum[..40].into(), files });
+    }
+
+    /// From now on a network that wants a login answers for the hub.
+    pub fn capture(&self) {
+        self.state.lock().unwrap().captive = true;
     }
 
     pub fn rename(&self, old: &str, new: &str) {
@@ -194,7 +219,9 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>, to_store: bool) {
     let asked = Asked { method: method.into(), path: path.clone(), to_store, range, token: token.clone() };
     state.lock().unwrap().asked.push(asked);
     let request = Request { method: method.into(), path, range: first, token };
-    if to_store {
+    if state.lock().unwrap().captive {
+        send(&mut stream, &request, "200 OK", &[], LOGIN);
+    } else if to_store {
         from_store(&mut stream, &request, state);
     } else {
         from_hub(&mut stream, &request, state);
@@ -258,7 +285,7 @@ fn from_hub(stream: &mut TcpStream, request: &Request, state: &Mutex<State>) {
         None if request.token.is_none() => return refuse(stream, request, "401 Unauthorized", "RepoNotFound"),
         None => return refuse(stream, request, "404 Not Found", "RepoNotFound"),
     };
-    let known = |revision: &str| revision == "main" || revision == repo.commit;
+    let known = |revision: &str| REVISIONS.contains(&revision) || revision == repo.commit;
     if listed.is_some() {
         if !inside.strip_prefix("revision/").is_some_and(known) {
             return refuse(stream, request, "404 Not Found", "RevisionNotFound");
@@ -294,7 +321,11 @@ fn from_hub(stream: &mut TcpStream, request: &Request, state: &Mutex<State>) {
         let location = if path.ends_with(".json") { location } else { format!("{hub}{location}") };
         return send(stream, request, "307 Temporary Redirect", &[commit, ("location", location)], b"Redirecting");
     }
-    send(stream, request, "200 OK", &[commit, ("etag", format!("W/\"{etag}\""))], &file.content);
+    let mut content = file.content.clone();
+    if file.fault == Fault::Changed {
+        content[0] ^= 1;
+    }
+    send(stream, request, "200 OK", &[commit, ("etag", format!("W/\"{etag}\""))], &content);
 }
 
 fn from_store(stream: &mut TcpStream, request: &Request, state: &Mutex<State>) {
@@ -317,6 +348,8 @@ fn from_store(stream: &mut TcpStream, request: &Request, state: &Mutex<State>) {
     };
     match fault {
         Fault::Changed => content[0] ^= 1,
+        Fault::Page => return send(stream, request, "200 OK", &[], LOGIN),
+        Fault::Loop => return send(stream, request, "302 Found", &[("location", request.path.clone())], b""),
         Fault::Busy { .. } => return send(stream, request, "503 Service Unavailable", &[], b""),
         _ => {}
     }

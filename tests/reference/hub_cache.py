@@ -25,8 +25,7 @@ COMMIT = "c" * 40
 
 
 def etag(content, large):
-    digest = hashlib.sha256(content).hexdigest()
-    return digest if large else digest[:40]
+    return hashlib.sha256(content).hexdigest() if large else hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 class Hub(http.server.BaseHTTPRequestHandler):

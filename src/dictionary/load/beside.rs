@@ -179,6 +179,11 @@ pub(in crate::dictionary) fn weights_in(list: &[String]) -> Vec<&String> {
     list.iter().filter(can).collect()
 }
 
+/// True where one of the files can hold an SAE.
+pub fn holds_saes(list: &[String]) -> bool {
+    !weights_in(list).is_empty()
+}
+
 /// What `load_sae` takes for a file of weights: its folder where that holds no other, else the file.
 pub(in crate::dictionary) fn shown<'a>(weights: &'a str, all: &[&String]) -> &'a str {
     let folder_of = |file: &'a str| file.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -192,7 +197,8 @@ const CANONICAL_L0: u64 = 100;
 
 /// The weights that a path means: the file itself, or the only SAE in or below the folder. In a bundle the path may begin at
 /// its folder of SAEs. Of SAEs that differ by their average L0 alone, it is the one that is nearest to the path's, or to 100.
-pub(super) fn find_weights(files: &dyn Files, list: &[String], path: Option<&str>, work: &Work) -> Result<String> {
+pub(super) fn find_weights(files: &dyn Files, list: &[String], given: Option<&str>, work: &Work) -> Result<String> {
+    let path = given.map(|path| path.trim_start_matches('/'));
     let is_below =
         |file: &str, folder: &str| file.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let is_there = |path: &&str| list.iter().any(|file| is_below(file, path));
@@ -213,17 +219,20 @@ pub(super) fn find_weights(files: &dyn Files, list: &[String], path: Option<&str
         found.retain(|file| is_below(file, &canonical));
         work.note(&format!("note: taking {canonical}, the average L0 nearest to {CANONICAL_L0}; `list_saes` names the others"));
     }
+    // The only SAE of the outermost folder goes by its file: its folder has no name here.
+    let name = |file: &'_ String| Some(shown(file, &all)).filter(|name| !name.is_empty()).unwrap_or(file).to_string();
     let names = |files: &[&String]| {
-        let names: Vec<_> = files.iter().take(8).map(|file| shown(file, &all)).collect();
+        let names: Vec<_> = files.iter().take(8).map(|file| name(file)).collect();
         let more = if files.len() > 8 { format!(" and {} more", files.len() - 8) } else { String::new() };
         format!("{}{more}", names.join(", "))
     };
     match found[..] {
         [only] => Ok(only.clone()),
         [] => {
-            let what = path.map_or("there is no SAE".to_string(), |path| format!("there is no SAE at `{path}`"));
+            let what = given.map_or("there is no SAE".to_string(), |given| format!("there is no SAE at `{given}`"));
             let error = Error::input(what).file(files.name());
-            let error = match path.and_then(|path| nearest(path, all.iter().map(|file| shown(file, &all)))) {
+            let known: Vec<_> = all.iter().map(|file| name(file)).collect();
+            let error = match path.and_then(|path| nearest(path, known.iter().map(String::as_str))) {
                 Some(near) => error.help(format!("did you mean `{near}`?")),
                 None => error,
             };
