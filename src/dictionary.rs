@@ -396,7 +396,14 @@ impl Dictionary {
         let inner = &self.0;
         let norms = self.decoder_norms(work)?;
         let dead = norms.iter().filter(|norm| **norm == 0.0).count();
-        let broken = norms.iter().filter(|norm| !norm.is_finite()).count();
+        let not_finite = |norms: &[f64]| norms.iter().filter(|norm| !norm.is_finite()).count();
+        let mut broken = vec![("rows of W_dec", not_finite(&norms))];
+        if let Some(w_enc) = &inner.w_enc {
+            broken.push(("columns of W_enc", not_finite(&compute::column_norms(w_enc, work)?)));
+        }
+        if let Some(w_skip) = &inner.w_skip {
+            broken.push(("rows of W_skip", not_finite(&compute::row_norms(w_skip, None, work)?)));
+        }
         let (low, high) = norms.iter().fold((f64::INFINITY, 0f64), |(low, high), norm| (low.min(*norm), high.max(*norm)));
         let tensors = [
             ("W_enc", &inner.w_enc),
@@ -462,8 +469,8 @@ impl Dictionary {
                 facts.push((what, format!("times the gain of {norm}, where the model has that norm")));
             }
         }
-        if broken > 0 {
-            facts.push(("warning", format!("{broken} rows of W_dec hold NaN or infinity")));
+        for (what, count) in broken.into_iter().filter(|(_, count)| *count > 0) {
+            facts.push(("warning", format!("{count} {what} hold NaN or infinity")));
         }
         facts.extend(inner.facts.iter().map(|(what, value)| (what.as_str(), value.clone())));
         facts.extend(inner.rewrites.iter().map(|rewrite| ("rewrite", rewrite.clone())));

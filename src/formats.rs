@@ -32,6 +32,14 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// It cannot be listed.
     fn list(&self) -> Result<Vec<String>>;
+    /// Paths of the files in one of its folders (`""` is the outermost), none of those below it.
+    ///
+    /// # Errors
+    /// It cannot be listed.
+    fn list_folder(&self, folder: &str) -> Result<Vec<String>> {
+        let in_folder = |file: &String| file.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
+        Ok(self.list()?.into_iter().filter(in_folder).collect())
+    }
     /// The bytes of one file, fetched or mapped.
     ///
     /// # Errors
@@ -60,6 +68,8 @@ pub struct TensorSet {
     pub source: PathBuf,
     /// Text metadata of the file (safetensors `__metadata__`).
     pub metadata: BTreeMap<String, String>,
+    /// What else the file holds and was not read: members of an archive that are no arrays of numbers.
+    pub unread: Vec<String>,
 }
 
 impl TensorSet {

@@ -24,11 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Where a name leads.
 #[derive(Clone)]
 pub enum Place {
-    /// A single file, and the folder where it lies with what belongs to it.
+    /// A single file, and the folder that holds it with what belongs to it.
     File {
         /// Its folder.
         folder: Arc<dyn Files>,
-        /// Its name there.
+        /// Its path there: its name, after `checkpoints/` where it lies in such a folder of it.
         file: String,
     },
     /// A folder, a repository of the hub, or the demo.
@@ -88,6 +88,9 @@ impl Files for Watched {
     fn list(&self) -> Result<Vec<String>> {
         self.files.list()
     }
+    fn list_folder(&self, folder: &str) -> Result<Vec<String>> {
+        self.files.list_folder(folder)
+    }
     fn open(&self, path: &str) -> Result<Bytes> {
         let fetched = self.on_disk(path).is_some_and(|there| !there.exists());
         let bytes = self.files.open(path)?;
@@ -116,6 +119,10 @@ impl std::fmt::Debug for Place {
         }
     }
 }
+
+/// A folder between an SAE's own and its weights (Llama Scope, dictionary_learning). The place of a file that lies in one is
+/// the folder above, which holds its configuration.
+pub const CHECKPOINTS: &str = "checkpoints";
 
 /// Endings of the files that are named directly.
 const ENDINGS: [&str; 9] = ["gguf", "safetensors", "npz", "npy", "pt", "pth", "bin", "json", "zip"];
@@ -165,14 +172,31 @@ pub fn resolve_with(name: &str, hub: &Hub, work: &Work) -> Result<Place> {
         if has_ending(&path, &UNFINISHED) {
             return Err(Error::input("is a download that has not finished").file(path).help("finish or repeat the download"));
         }
+        if !meta.is_file() {
+            return Err(Error::input("is not a regular file").file(path));
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let above =
+            if folder == Path::new(".") { in_checkpoints().then_some(Path::new("..")) } else { above_checkpoints(folder) };
+        let (folder, file) = above.map_or((folder, file.clone()), |above| (above, format!("{CHECKPOINTS}/{file}")));
         return Ok(Place::File { folder: Arc::new(Folder::new(folder)?), file });
     }
     match suites::meaning(name).as_deref().or(Some(name)).and_then(RepoName::parse) {
         Some(repo) if !looks_like_a_path(name, &repo) => hub.find(&repo, work),
         _ => Err(no_such_file(name, &path)),
     }
+}
+
+/// The folder above one that is called [`CHECKPOINTS`].
+fn above_checkpoints(folder: &Path) -> Option<&Path> {
+    let above = folder.parent().filter(|_| folder.file_name().is_some_and(|name| name == CHECKPOINTS))?;
+    Some(if above.as_os_str().is_empty() { Path::new(".") } else { above })
+}
+
+/// True where the program was started in a folder of that name.
+fn in_checkpoints() -> bool {
+    std::env::current_dir().is_ok_and(|folder| folder.file_name().is_some_and(|name| name == CHECKPOINTS))
 }
 
 /// A parsed `org/repo[@revision][/path]`. A slash in a revision is written `%2F`, but in `refs/pr/N` and `refs/convert/NAME`.

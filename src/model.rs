@@ -120,7 +120,7 @@ impl Model {
                 let path = folder.on_disk(file).unwrap_or_else(|| folder.path_of(file));
                 match sniff(bytes.as_slice()) {
                     FileKind::Gguf => Self::from_gguf(gguf::read(bytes, &path)?, &path)?,
-                    FileKind::Safetensors => Self::from_checkpoint(huggingface::read(folder.as_ref())?)?,
+                    FileKind::Safetensors => Self::from_checkpoint(huggingface::read_file(folder.as_ref(), file)?)?,
                     _ => return Err(wrong_kind(bytes.as_slice(), &path, "a model (GGUF or safetensors)")),
                 }
             }
@@ -744,7 +744,8 @@ fn parts_beside(folder: &dyn Files, file: &str) -> Result<Vec<String>> {
         number.bytes().all(|b| b.is_ascii_digit()).then_some((stem, count))
     }
     let Some(ours) = whole(file) else { return Ok(Vec::new()) };
-    Ok(folder.list()?.into_iter().filter(|other| other != file && whole(other) == Some(ours)).collect())
+    let own = file.rsplit_once('/').map_or("", |(own, _)| own);
+    Ok(folder.list_folder(own)?.into_iter().filter(|other| other != file && whole(other) == Some(ours)).collect())
 }
 
 /// A transposed copy as f32. Rows are widened before they are turned, for quantised storage.

@@ -1,6 +1,6 @@
 //! Which SAEs a folder, a repository or the demo holds: told by names and configurations, without opening weights.
 
-use super::load::beside::{Beside, shown, weights_in};
+use super::load::beside::{Beside, listed, shown, weights_in};
 use super::load::{FAMILIES, Said};
 use super::site::HookPoint;
 use crate::error::Result;
@@ -26,11 +26,12 @@ struct Found {
 /// # Errors
 /// There is nothing of that name, or a configuration is broken.
 pub fn list_saes(name: &str, work: &Work) -> Result<Table> {
-    let (files, only) = match hub::resolve(name, work)? {
+    let place = hub::resolve(name, work)?;
+    let list = listed(&place)?;
+    let (files, only) = match place {
         Place::Folder(files) => (files, None),
         Place::File { folder, file } => (folder, Some(file)),
     };
-    let list = files.list()?;
     let all = weights_in(&list);
     let weights: Vec<&String> = all.iter().copied().filter(|file| only.as_ref().is_none_or(|only| only == *file)).collect();
     let steps = work.begin(&format!("reading the SAEs of {name}"), weights.len() as u64);

@@ -27,9 +27,10 @@ use crate::hub::{self, Place};
 use crate::options::Options;
 use crate::tensor::Bytes;
 use crate::work::Work;
-use beside::{Beside, find_weights};
+use beside::{Beside, find_weights, listed};
 use serde_json::{Map, Value as Json};
 use source::Source;
+use std::cell::RefCell;
 use std::path::Path;
 
 crate::choice! {
@@ -143,8 +144,11 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
             return Err(Error::input(format!("it is a file: there is no `{path}` inside it")).file(folder.path_of(file)));
         }
     };
-    let list = files.list()?;
-    let weights = find_weights(files.as_ref(), &list, path.as_deref(), work)?;
+    let list = listed(place)?;
+    let weights = match (place, &path) {
+        (Place::File { .. }, Some(file)) => file.clone(),
+        _ => find_weights(files.as_ref(), &list, path.as_deref(), work)?,
+    };
     let path = path.map(|path| path.trim_start_matches('/').to_string());
     let file = files.path_of(&weights);
     let folder = weights.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -165,6 +169,7 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
         options,
         name: dictionary_name,
         format: "mapped",
+        used: RefCell::default(),
         sibling: &sibling,
     };
     let mut inner = match &options.map {
@@ -172,6 +177,8 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
         None => {
             let family = family_of(&source)?;
             source.format = family.name;
+            // Recognising it has looked at some.
+            source.used.take();
             (family.read)(&source).in_file(&file)?
         }
     };
@@ -181,6 +188,13 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
     if let Some(model) = &options.model {
         inner.facts.retain(|(what, _)| what != "model_name");
         inner.facts.push(("model_name".into(), model.clone()));
+    }
+    for (what, names) in
+        [("tensors not used", source.unused().join(", ")), ("members not read", source.tensors.unread.join(", "))]
+    {
+        if !names.is_empty() {
+            inner.facts.push((what.into(), names));
+        }
     }
     inner.warnings.extend(not_finite(&inner));
     inner.warnings.extend(looks_turned(&inner));
@@ -195,8 +209,10 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
 /// What in the vectors is no number. The matrices are not read on opening; `describe` counts their rows.
 fn not_finite(inner: &Inner) -> Option<String> {
     let vectors = [("b_enc", &inner.b_enc), ("b_dec", &inner.b_dec), ("threshold", &inner.threshold)];
-    let counted = vectors.into_iter().filter_map(|(name, tensor)| {
-        let broken = tensor.as_ref()?.f32_cow().iter().filter(|v| !v.is_finite()).count();
+    let vectors = vectors.into_iter().filter_map(|(name, tensor)| Some((name, tensor.as_ref()?)));
+    let gate = inner.gate.iter().flat_map(|gate| [("b_gate", &gate.b_gate), ("b_mag", &gate.b_mag), ("r_mag", &gate.r_mag)]);
+    let counted = vectors.chain(gate).filter_map(|(name, tensor)| {
+        let broken = tensor.f32_cow().iter().filter(|v| !v.is_finite()).count();
         (broken > 0).then(|| format!("{broken} of {name}"))
     });
     let counted: Vec<_> = counted.collect();
@@ -259,7 +275,7 @@ fn unwrapped(mut tensors: TensorSet) -> TensorSet {
                 bare.insert(name, tensor.clone());
             }
         }
-        bare.metadata = tensors.metadata;
+        (bare.metadata, bare.unread) = (tensors.metadata, tensors.unread);
         let moved = bare.metadata.iter().filter_map(|(key, text)| Some((key.strip_prefix(&inside)?.to_string(), text.clone())));
         bare.metadata.extend(moved.collect::<Vec<_>>());
         tensors = bare;

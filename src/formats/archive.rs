@@ -71,6 +71,7 @@ impl<'a> Archive<'a> {
             return Err(fault("is encrypted".into()));
         }
         let (method, packed, size, start) = (raw.compression(), raw.compressed_size(), raw.size(), raw.data_start());
+        let checksum = raw.crc32();
         drop(raw);
         match method {
             CompressionMethod::Stored => {
@@ -78,7 +79,13 @@ impl<'a> Archive<'a> {
                 let (Some(start), Ok(len), true) = (start, usize::try_from(size), packed == size) else {
                     return Err(fault(format!("is stored, but its sizes {packed} and {size} differ")));
                 };
-                self.bytes.slice(start, len).map_err(|e| e.tensor(&path))
+                let stored = self.bytes.slice(start, len).map_err(|e| e.tensor(&path))?;
+                // Some gigabytes a second: less than the first use of the weights takes to read them.
+                if crc32fast::hash(stored.as_slice()) != checksum {
+                    return Err(fault("is damaged: its bytes have not the checksum (CRC-32) that the archive records".into())
+                        .help("fetch or copy the file again"));
+                }
+                Ok(stored)
             }
             CompressionMethod::Deflated => {
                 self.inflated = self.inflated.saturating_add(size);

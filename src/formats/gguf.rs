@@ -176,8 +176,9 @@ fn parts(metadata: &BTreeMap<String, Value>, file: &Path) -> Result<Vec<PathBuf>
     if missing.is_empty() {
         return Ok(paths);
     }
+    let verb = if missing.len() == 1 { "is" } else { "are" };
     Err(Error::format(format!(
-        "is part {} of a model split into {count} files, of which {} are missing",
+        "is part {} of a model split into {count} files, of which {} {verb} missing",
         part + 1,
         missing.len()
     ))
@@ -240,6 +241,12 @@ fn views(bytes: &Bytes, start: u64, alignment: u64, mut infos: Vec<Info>, file: 
         let from = start.checked_add(info.offset);
         let Some((from, to)) = from.and_then(|from| Some((from, from.checked_add(size as u64)?))).filter(|(_, to)| *to <= total)
         else {
+            if info.offset > end_before.next_multiple_of(alignment) {
+                return Err(fault(format!(
+                    "has a corrupt offset: {} in a file of {total} bytes, where the tensors before it end at {end_before}",
+                    info.offset
+                )));
+            }
             let needed = start.saturating_add(info.offset).saturating_add(size as u64);
             let message = format!(
                 "is truncated: the first incomplete tensor is `{}`, which ends at byte {needed}, but the file has {total} bytes",
@@ -558,7 +565,7 @@ mod tests {
         let mut far = one(&[4], 0, 0);
         let offset = far.infos.len() - 8;
         far.infos[offset..].copy_from_slice(&(u64::MAX - 31).to_le_bytes());
-        assert!(far.refusal().contains("first incomplete tensor is `w`"));
+        assert!(far.refusal().contains("tensor `w`: has a corrupt offset"));
         let twice = one(&[4], 0, 0).tensor("w", &[4], 0, 32, &[0; 16]);
         assert!(twice.refusal().contains("tensor `w`: is there twice"));
         let overlapping = one(&[16], 0, 0).tensor("v", &[4], 0, 32, &[0; 16]);

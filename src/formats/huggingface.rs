@@ -28,7 +28,7 @@ const INDEX: &str = "model.safetensors.index.json";
 struct Inside<'a> {
     files: &'a dyn Files,
     /// With a final `/`.
-    folder: &'static str,
+    folder: &'a str,
 }
 
 impl Files for Inside<'_> {
@@ -37,6 +37,10 @@ impl Files for Inside<'_> {
     }
     fn list(&self) -> Result<Vec<String>> {
         Ok(self.files.list()?.iter().filter_map(|file| file.strip_prefix(self.folder)).map(str::to_string).collect())
+    }
+    fn list_folder(&self, folder: &str) -> Result<Vec<String>> {
+        let list = self.files.list_folder(format!("{}{folder}", self.folder).trim_end_matches('/'))?;
+        Ok(list.iter().filter_map(|file| file.strip_prefix(self.folder)).map(str::to_string).collect())
     }
     fn open(&self, path: &str) -> Result<Bytes> {
         self.files.open(&format!("{}{path}", self.folder))
@@ -64,20 +68,50 @@ pub fn read(files: &dyn Files) -> Result<Checkpoint> {
     if !has("config.json") && has("model/config.json") {
         return Ok(Checkpoint { name: files.name(), ..read(&Inside { files, folder: "model/" })? });
     }
-    let config = config(files)?;
+    checkpoint(files, &list, None)
+}
+
+/// Reads the checkpoint that a file of weights belongs to: all its shards where it is one of several. What it needs lies in its
+/// own folder.
+///
+/// # Errors
+/// As [`read`]; the file is named where nothing beside it says what model it is.
+pub fn read_file(files: &dyn Files, file: &str) -> Result<Checkpoint> {
+    if let Some(slash) = file.rfind('/') {
+        let (folder, file) = file.split_at(slash + 1);
+        return read_file(&Inside { files, folder }, file);
+    }
+    let list = files.list_folder("")?;
+    if !list.iter().any(|name| name == "config.json") {
+        return Err(Error::format("is no model: there is no config.json beside it").file(files.path_of(file)));
+    }
+    checkpoint(files, &list, Some(file))
+}
+
+fn checkpoint(files: &dyn Files, list: &[String], named: Option<&str>) -> Result<Checkpoint> {
+    let has = |name: &str| list.iter().any(|f| f == name);
+    if !has("config.json") {
+        return Err(no_config(files, list));
+    }
     let parse = |name: &str| json::parse(files.open(name)?.as_slice(), &files.path_of(name));
+    let config = parse("config.json")?;
     let tokenizer = has("tokenizer.json").then(|| files.open("tokenizer.json")).transpose()?;
     let tokenizer_config = has("tokenizer_config.json").then(|| parse("tokenizer_config.json")).transpose()?.unwrap_or_default();
     let open = |name: &str| safetensors::read(files.open(name)?, &files.path_of(name));
-    let tensors = if has(SINGLE) {
+    let index = (has(INDEX) && (named.is_some() || !has(SINGLE))).then(|| parse(INDEX)).transpose()?;
+    let is_shard = |file: &str, index: &Value| {
+        index["weight_map"].as_object().is_some_and(|map| map.values().any(|shard| shard.as_str() == Some(file)))
+    };
+    let tensors = if let Some(index) = index.filter(|index| named.is_none_or(|file| is_shard(file, index))) {
+        shards(files, &index, list)?
+    } else if let Some(file) = named {
+        open(file)?
+    } else if has(SINGLE) {
         open(SINGLE)?
-    } else if has(INDEX) {
-        let index = parse(INDEX)?;
-        shards(files, &index, &list)?
     } else {
         match list.iter().filter(|f| !f.contains('/') && f.ends_with(".safetensors")).collect::<Vec<_>>()[..] {
             [only] => open(only)?,
-            _ => return Err(no_weights(files, &list)),
+            _ => return Err(no_weights(files, list)),
         }
     };
     Ok(Checkpoint { config, tensors, tokenizer, tokenizer_config, name: files.name() })
@@ -92,9 +126,14 @@ fn shards(files: &dyn Files, index: &Value, list: &[String]) -> Result<TensorSet
         shard.as_str().map(str::to_string).ok_or_else(|| fault(format!("the shard of `{tensor}` is {shard}, not a file name")))
     };
     let names = map.iter().map(|(tensor, shard)| text(tensor, shard)).collect::<Result<BTreeSet<_>>>()?;
+    let outside = |name: &String| name.starts_with('/') || name.split('/').any(|part| part == "..");
+    if let Some(name) = names.iter().find(|name| outside(name)) {
+        return Err(fault(format!("names the shard `{name}`, a path outside the folder")));
+    }
     let missing: Vec<_> = names.iter().filter(|name| !list.contains(name)).map(String::as_str).collect();
     if !missing.is_empty() {
-        let message = format!("names {} shards, of which {} are missing: {}", names.len(), missing.len(), missing.join(", "));
+        let verb = if missing.len() == 1 { "is" } else { "are" };
+        let message = format!("names {} shards, of which {} {verb} missing: {}", names.len(), missing.len(), missing.join(", "));
         return Err(fault(message).help("the download or copy did not finish; fetch them again"));
     }
     let mut all = TensorSet::new(files.name());
@@ -187,6 +226,27 @@ mod tests {
     }
 
     #[test]
+    fn a_named_file_is_what_is_read() {
+        let (_dir, place) = folder(&[
+            ("config.json", CONFIG.to_vec()),
+            ("model.safetensors", weights(&["a", "b"])),
+            ("other.safetensors", weights(&["c"])),
+        ]);
+        assert_eq!(read_file(&place, "other.safetensors").unwrap().tensors.names().collect::<Vec<_>>(), ["c"]);
+        let (_dir, sharded) = folder(&[
+            ("config.json", CONFIG.to_vec()),
+            (INDEX, TWO_SHARDS.to_vec()),
+            ("model-1.safetensors", weights(&["a"])),
+            ("model-2.safetensors", weights(&["b"])),
+        ]);
+        assert_eq!(read_file(&sharded, "model-2.safetensors").unwrap().tensors.len(), 2);
+        let (_dir, alone) = folder(&[("x.safetensors", weights(&["a"])), ("y.gguf", vec![])]);
+        let error = read_file(&alone, "x.safetensors").unwrap_err();
+        assert!(error.to_string().contains("x.safetensors: is no model"), "{error}");
+        assert!(error.helps().is_empty());
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let refusal = |files: &[(&str, Vec<u8>)]| {
             let (_dir, folder) = folder(files);
@@ -195,7 +255,10 @@ mod tests {
         let config = || ("config.json", CONFIG.to_vec());
         let index = || (INDEX, TWO_SHARDS.to_vec());
         let error = refusal(&[config(), index(), ("model-1.safetensors", weights(&["a"]))]);
-        assert!(error.to_string().contains("1 are missing: model-2.safetensors"), "{error}");
+        assert!(error.to_string().contains("1 is missing: model-2.safetensors"), "{error}");
+        let elsewhere = br#"{"weight_map": {"a": "../../../etc/passwd"}}"#.to_vec();
+        let error = refusal(&[config(), (INDEX, elsewhere)]);
+        assert!(error.to_string().contains("`../../../etc/passwd`, a path outside the folder"), "{error}");
         let wrong =
             refusal(&[config(), index(), ("model-1.safetensors", weights(&["a"])), ("model-2.safetensors", weights(&["c"]))]);
         assert!(wrong.to_string().contains("promises a tensor `b`"), "{wrong}");

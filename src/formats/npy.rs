@@ -17,7 +17,7 @@ pub fn read(bytes: Bytes, file: &Path) -> Result<Tensor> {
     if sniff(bytes.as_slice()) != FileKind::Npy {
         return Err(wrong_kind(bytes.as_slice(), file, "a NumPy array"));
     }
-    parse(&bytes).map_err(|e| e.file(file))
+    parse(&bytes).and_then(|(header, payload)| header.tensor(payload)).map_err(|e| e.file(file))
 }
 
 /// Writes an npy file in C order. Elements are stored as what arithmetic gives: f32, f64, i64 or bool.
@@ -45,8 +45,15 @@ pub fn write(tensor: &Tensor) -> Vec<u8> {
     out
 }
 
-/// Reads the array of a whole file or of an archive's member.
-pub(super) fn parse(bytes: &Bytes) -> Result<Tensor> {
+/// Reads the array of an archive's member; the type of its elements where they are texts, times or complex numbers.
+pub(super) fn member(bytes: &Bytes) -> Result<std::result::Result<Tensor, String>> {
+    let (header, payload) = parse(bytes)?;
+    let no_number = header.descr.trim_start_matches(['<', '>', '|', '=']).starts_with(['U', 'S', 'a', 'M', 'm', 'c']);
+    if no_number { Ok(Err(header.descr.to_string())) } else { header.tensor(payload).map(Ok) }
+}
+
+/// The header of an array, and the bytes after it.
+fn parse(bytes: &Bytes) -> Result<(Header<'_>, Bytes)> {
     let data = bytes.as_slice();
     let truncated = || Error::format(format!("is truncated inside its header: it has {} bytes", data.len()));
     if !data.starts_with(b"\x93NUMPY") {
@@ -64,7 +71,7 @@ pub(super) fn parse(bytes: &Bytes) -> Result<Tensor> {
     let header = std::str::from_utf8(header).map_err(|_| Error::format("its header is not text"))?;
     let header = Header::parse(header)?;
     let payload = bytes.slice(start + length, data.len() - start - length)?;
-    header.tensor(payload)
+    Ok((header, payload))
 }
 
 /// What the header's dictionary says.

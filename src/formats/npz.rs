@@ -11,10 +11,11 @@ use std::path::Path;
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
 
-/// Reads an npz archive; a tensor is named as its member without `.npy`.
+/// Reads an npz archive; a tensor is named as its member without `.npy`. What is no array of numbers (a folder, a README, an
+/// array of texts) is left out and named in `unread`.
 ///
 /// # Errors
-/// It is not such an archive, is truncated, or a member cannot be read; the message names the member.
+/// It is not such an archive, is truncated, holds no array of numbers, or one that cannot be read; the message names the member.
 pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
     if !matches!(sniff(bytes.as_slice()), FileKind::Npz | FileKind::Zip) {
         return Err(wrong_kind(bytes.as_slice(), file, "a NumPy archive"));
@@ -24,13 +25,24 @@ pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
     for index in 0..archive.len() {
         let path = archive.path(index).map_err(|e| e.file(file))?;
         let Some(name) = path.strip_suffix(".npy").filter(|name| !name.is_empty()) else {
-            let message = "is not named `….npy`, so this is no archive of NumPy arrays";
-            return Err(Error::format(message).tensor(path).file(file));
+            set.unread.push(path);
+            continue;
         };
-        let tensor = archive.read(index).and_then(|member| npy::parse(&member)).map_err(|e| e.tensor(name).file(file))?;
-        set.insert(name, tensor);
+        match archive.read(index).and_then(|member| npy::member(&member)).map_err(|e| e.tensor(name).file(file))? {
+            Ok(tensor) => _ = set.insert(name, tensor),
+            Err(kind) => set.unread.push(format!("{path} (elements `{kind}`)")),
+        }
     }
-    Ok(set)
+    match set.unread.first().filter(|_| set.is_empty()) {
+        None => Ok(set),
+        Some(path) if path.ends_with(')') => {
+            Err(Error::format(format!("holds no array of numbers: its members are {}", set.unread.join(", "))).file(file))
+        }
+        Some(path) => {
+            let message = "is not named `….npy`, so this is no archive of NumPy arrays";
+            Err(Error::format(message).tensor(path).file(file))
+        }
+    }
 }
 
 /// Writes tensors as an npz archive of stored members.
@@ -120,6 +132,28 @@ mod tests {
         locked[central + 8] |= 1;
         assert!(refusal(locked).contains("is encrypted"));
         assert!(refusal(b"\x80\x02}q\0.".to_vec()).contains("pickle"));
+    }
+
+    #[test]
+    fn members_that_are_no_numbers_are_left_out_and_named() {
+        let header = "{'descr': '<U3', 'fortran_order': False, 'shape': (2,), }\n";
+        let texts = [&b"\x93NUMPY\x01\0"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes(), &[0; 24]].concat();
+        let odd: [(&str, &[u8]); 3] = [("README.txt", b"hello"), ("sub/", b""), ("labels.npy", &texts)];
+        let array = counting();
+        let members = [("W_dec.npy", &array[..])].into_iter().chain(odd).collect::<Vec<_>>();
+        let set = open(archive(&members, CompressionMethod::Stored)).unwrap();
+        assert_eq!(set.names().collect::<Vec<_>>(), ["W_dec"]);
+        assert_eq!(set.unread, ["README.txt", "sub/", "labels.npy (elements `<U3`)"]);
+        assert!(refusal(archive(&odd[2..], CompressionMethod::Stored)).contains("holds no array of numbers"));
+    }
+
+    #[test]
+    fn a_flipped_byte_of_a_stored_member_is_refused() {
+        let mut flipped = archive(&[("W_dec.npy", &counting())], CompressionMethod::Stored);
+        assert!(open(flipped.clone()).is_ok());
+        flipped[1000] ^= 1;
+        let message = refusal(flipped);
+        assert!(message.contains("params.npz") && message.contains("`W_dec.npy`: is damaged"), "{message}");
     }
 
     /// A writer that cannot seek puts CRC and sizes behind the data; the directory has them.

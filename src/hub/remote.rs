@@ -6,7 +6,7 @@
 //! errors say what to do.
 
 use super::fetch::{Fetch, agent};
-use super::{Place, RepoName, suites};
+use super::{CHECKPOINTS, Place, RepoName, suites};
 use crate::error::{Error, Kind, Result, nearest};
 use crate::files;
 use crate::formats::{Files, Folder};
@@ -93,7 +93,11 @@ impl Hub {
             return Ok(Place::Folder(Arc::new(repo)));
         }
         let path = suites::found(&repo.files, &name.path, work).unwrap_or_else(|| name.path.clone());
-        let (folder, file) = path.rsplit_once('/').map_or((String::new(), path.as_str()), |(f, file)| (format!("{f}/"), file));
+        let own = |path: &str| path.rfind('/').map_or(0, |slash| slash + 1);
+        let start = own(&path);
+        let folder = path[..start].trim_end_matches('/');
+        let start = if folder.rsplit('/').next() == Some(CHECKPOINTS) { own(folder) } else { start };
+        let (folder, file) = (path[..start].to_string(), &path[start..]);
         if repo.files.contains(&path) {
             return Ok(Place::File { file: file.to_string(), folder: Arc::new(HubFiles { folder, ..repo }) });
         }

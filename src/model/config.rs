@@ -169,7 +169,26 @@ pub(super) struct Claims {
     /// The first layer with a window, in families where the file says so.
     window_from: Option<usize>,
     sliding: Option<Vec<bool>>,
+    /// Sizes that are none, in words for the reader.
+    unusable: Vec<String>,
 }
+
+/// The keys of config.json that hold sizes; the second of a pair is that of GPT-2.
+const SIZES: [&str; 13] = [
+    "num_hidden_layers",
+    "n_layer",
+    "hidden_size",
+    "n_embd",
+    "num_attention_heads",
+    "n_head",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "n_inner",
+    "vocab_size",
+    "max_position_embeddings",
+    "n_positions",
+];
 
 fn json_number(value: &Json) -> Option<f64> {
     // Some writers put numbers into strings (FORMATS.md 6.4).
@@ -234,7 +253,11 @@ impl Claims {
             d_vocab: size("vocab_size", ""),
             tied: flag("tie_word_embeddings").or_else(|| config["tie_word_embeddings"].as_bool()),
             act: act.map(str::to_string),
-            eps: ["rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"].iter().find_map(|key| number(key)),
+            // NaN has become null, which no config means here.
+            eps: ["rms_norm_eps", "layer_norm_epsilon", "layer_norm_eps"]
+                .iter()
+                .find(|key| text.get(**key).is_some())
+                .map(|key| number(key).unwrap_or(f64::NAN)),
             query_scalar: number("query_pre_attn_scalar").or(architecture.query_scalar),
             attn_scale: (flag("scale_attn_weights") == Some(false)).then_some(1.0),
             attn_scale_by_layer: flag("scale_attn_by_inverse_layer_idx") == Some(true),
@@ -257,6 +280,11 @@ impl Claims {
             window_pattern: size("sliding_window_pattern", "_sliding_window_pattern"),
             window_from: size("max_window_layers", ""),
             sliding: layer_types.map(|types| types.iter().map(|kind| kind == "sliding_attention").collect()),
+            unusable: SIZES
+                .iter()
+                .filter(|key| !text[**key].is_null() && number(key).and_then(whole).is_none())
+                .map(|key| format!("config.json says {key} {}, which is no size: the tensors are believed", text[*key]))
+                .collect(),
         }
     }
 
@@ -316,6 +344,7 @@ impl Claims {
             sliding: value("attention.sliding_window_pattern")
                 .and_then(gguf::Value::as_list)
                 .map(|layers| layers.iter().map(|layer| layer.as_bool() == Some(true)).collect()),
+            unusable: Vec::new(),
         })
     }
 }
@@ -366,7 +395,7 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     let file = &weights.tensors.source;
     let source = claims.source;
     let fault = |message: String| Error::format(message).file(file);
-    let mut warnings = Vec::new();
+    let mut warnings = claims.unusable.clone();
     weights.check_scales()?;
 
     let matrix = |slot, layer| {
@@ -522,6 +551,13 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     if let [first, ..] = unused[..] {
         warnings.push(format!("{} tensors of the file are not used, among them `{first}`", unused.len()));
     }
+    let eps = claims.eps.unwrap_or(architecture.eps);
+    let eps = if eps.is_finite() && eps >= 0.0 {
+        eps
+    } else {
+        warnings.push(format!("{source} gives an ε of the norms that is no number: {:e} is taken", architecture.eps));
+        architecture.eps
+    };
     let scalar = claims.query_scalar.unwrap_or(heads.d_head as f64);
     let config = Config {
         arch: architecture.name,
@@ -537,7 +573,7 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         gated: weights.layout.name_of(Slot::Gate, 0).is_some(),
         norm: architecture.norm,
         norm_offset: architecture.norm_offset,
-        eps: claims.eps.unwrap_or(architecture.eps),
+        eps,
         rope_theta: (rotary_dims > 0).then_some(rope.base),
         qk_norm: weights.layout.name_of(Slot::QueryNorm, 0).is_some(),
         attn_scale: claims.attn_scale.unwrap_or_else(|| 1.0 / scalar.sqrt()),

@@ -30,11 +30,15 @@ impl Bytes {
     /// # Errors
     /// The file cannot be opened or mapped. An empty file gives empty bytes.
     pub fn map(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path).map_err(|e| Error::io(&e, path))?;
-        let meta = file.metadata().map_err(|e| Error::io(&e, path))?;
+        // Asked before it is opened: a pipe opens when somebody writes to it.
+        let meta = std::fs::metadata(path).map_err(|e| Error::io(&e, path))?;
         if meta.is_dir() {
             return Err(Error::input("is a folder, not a file").file(path));
         }
+        if !meta.is_file() {
+            return Err(Error::input("is not a regular file").file(path));
+        }
+        let file = std::fs::File::open(path).map_err(|e| Error::io(&e, path))?;
         if meta.len() == 0 {
             return Ok(Self::from_static(&[]));
         }

@@ -181,24 +181,31 @@ fn trap_35_arrays_beyond_32_bits() {
         ]
         .concat()
     };
-    // Version 45, no flags, stored, no time, no CRC (that of stored members is not read), sizes in the extra field.
-    let entry = |extra: &[u8]| {
-        [&[45u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &[0xff; 8], &5u16.to_le_bytes(), &(extra.len() as u16).to_le_bytes()]
-            .concat()
+    // Version 45, no flags, stored, no time, sizes in the extra field.
+    let entry = |crc: u32, extra: &[u8]| {
+        let sizes = [[5, 0], (extra.len() as u16).to_le_bytes()].concat();
+        [&[45u8, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &crc.to_le_bytes(), &[0xff; 8], &sizes].concat()
     };
     let local = |name: &str, size: u64| {
         let extra = zip64(&[size, size]);
-        [&b"PK\x03\x04"[..], &entry(&extra), name.as_bytes(), &extra].concat()
+        // The checksum that counts is the directory's.
+        [&b"PK\x03\x04"[..], &entry(0, &extra), name.as_bytes(), &extra].concat()
     };
-    let central = |name: &str, size: u64, offset: u64| {
+    let central = |name: &str, crc: u32, size: u64, offset: u64| {
         let extra = zip64(&[size, size, offset]);
-        [&b"PK\x01\x02\x2d\0"[..], &entry(&extra), &[0; 10], &[0xff; 4], name.as_bytes(), &extra].concat()
+        [&b"PK\x01\x02\x2d\0"[..], &entry(crc, &extra), &[0; 10], &[0xff; 4], name.as_bytes(), &extra].concat()
     };
     let (size_a, size_b) = (128 + large, 128 + 12);
     let first = [local("a.npy", size_a), npy(n)].concat();
     let second_at = first.len() as u64 - 128 + size_a;
     let second = [local("b.npy", size_b), npy(3), small.clone()].concat();
-    let directory = [central("a.npy", size_a, 0), central("b.npy", size_b, second_at)].concat();
+    let mut crc_a = crc32fast::Hasher::new();
+    crc_a.update(&npy(n));
+    (0..(large - 4) >> 12).for_each(|_| crc_a.update(&[0; 1 << 12]));
+    crc_a.update(&vec![0; (large - 4) as usize % (1 << 12)]);
+    crc_a.update(&3.5f32.to_le_bytes());
+    let crc_b = crc32fast::hash(&[npy(3), small.clone()].concat());
+    let directory = [central("a.npy", crc_a.finalize(), size_a, 0), central("b.npy", crc_b, size_b, second_at)].concat();
     let directory_at = second_at + second.len() as u64;
     let end_at = directory_at + directory.len() as u64;
     let numbers: Vec<u8> = [2, 2, directory.len() as u64, directory_at].iter().flat_map(|v: &u64| v.to_le_bytes()).collect();

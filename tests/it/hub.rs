@@ -519,6 +519,21 @@ fn pull_fetches_saes_by_path_and_says_what_a_collection_holds() {
 }
 
 #[test]
+fn a_file_of_checkpoints_comes_with_the_configuration_above_it() {
+    let server = Server::start();
+    let read = |path: &str| fs::read(fixture(&format!("saes/Llama3_1-8B-Base-L2R-8x/{path}"))).unwrap();
+    let files = [
+        ("L/hyperparams.json", small(read("hyperparams.json"))),
+        ("L/checkpoints/final.safetensors", large(read("checkpoints/final.safetensors"), Fault::None)),
+    ];
+    server.put("org/scope", Access::Open, &files);
+    let home = Home::of(&server);
+    let (out, error, status) = home.run(&server, &["pull", "org/scope/L/checkpoints/final.safetensors"]);
+    assert_eq!((error.as_str(), status), ("", 0));
+    assert!(files.iter().all(|(name, _)| out.contains(&format!("org/scope/{name}"))), "{out}");
+}
+
+#[test]
 fn weights_of_an_architecture_that_is_not_known_are_not_fetched() {
     let server = Server::start();
     let config = small("{\"model_type\": \"perceiver\"}");

@@ -665,6 +665,29 @@ fn lesser_disagreements_are_warned_about_and_the_tensors_believed() {
 }
 
 #[test]
+fn sizes_and_an_epsilon_that_are_none_are_warned_about() {
+    let folder = changed("tiny-llama", |c| {
+        c["hidden_size"] = (-5).into();
+        c["intermediate_size"] = 20.5.into();
+        c["head_dim"] = Value::Null;
+        c["rms_norm_eps"] = "NaN".into();
+    });
+    let file = folder.path().join("config.json");
+    let warnings = || load(&folder.path().display().to_string()).unwrap().warnings().to_vec();
+    let expected = [
+        "config.json says hidden_size -5, which is no size: the tensors are believed",
+        "config.json says intermediate_size 20.5, which is no size: the tensors are believed",
+        "config.json gives an ε of the norms that is no number: 1e-6 is taken",
+    ];
+    assert_eq!(warnings(), expected);
+    // As Python writes it, outside quotes.
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\"NaN\""));
+    std::fs::write(&file, text.replace("\"NaN\"", "NaN")).unwrap();
+    assert_eq!(warnings(), expected);
+}
+
+#[test]
 fn a_class_default_fills_a_multimodal_config() {
     let folder = changed("tiny-gemma3", |c| {
         let text = c["text_config"].as_object_mut().unwrap();

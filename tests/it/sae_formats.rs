@@ -759,6 +759,36 @@ fn gguf(version: u32, dims: &[u64], kind: u32, data: usize) -> Vec<u8> {
     out
 }
 
+/// A good SAE of Gemma Scope's layout, with these tensors in place of its own of the same names.
+fn npz_of(changed: &[(&str, Tensor)]) -> Vec<u8> {
+    let mut set = TensorSet::new("");
+    for (name, tensor) in four([6, 10], [10, 6], 10, 6).into_iter().chain([("threshold", made(&[10], 4))]) {
+        let changed = changed.iter().find(|(other, _)| *other == name);
+        set.insert(name, changed.map_or(tensor, |(_, tensor)| tensor.clone()));
+    }
+    saerepl::formats::npz::write(&set).unwrap()
+}
+
+fn integers(shape: &[usize]) -> Tensor {
+    Tensor::vector_i64((0..shape.iter().product::<usize>() as i64).collect()).reshape(shape).unwrap()
+}
+
+/// With one bit of this byte turned.
+fn flipped(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    bytes[at] ^= 1;
+    bytes
+}
+
+/// A GGUF file whose only tensor lies at an absurd offset.
+fn far_gguf() -> Vec<u8> {
+    let mut bytes = gguf(3, &[8], 0, 32);
+    // The offset is the last of the tables: after the name, one dimension (4 + 8) and the type (4).
+    let name = b"output_norm.weight";
+    let at = bytes.windows(name.len()).position(|window| window == name).unwrap() + name.len() + 16;
+    bytes[at..at + 8].copy_from_slice(&(1u64 << 63).to_le_bytes());
+    bytes
+}
+
 /// Every bad file of FORMATS.md 8 that can stand in place of an SAE: its name, its bytes, and what the message must say.
 fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let good = stored(&four([6, 10], [10, 6], 10, 6));
@@ -828,6 +858,13 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
         ("code.npz", npz("__import__('os').system('true')\n", &[]), "not the dictionary NumPy writes"),
         ("long.npz", npz(&" ".repeat(300), &[])[..250].to_vec(), "is truncated"),
         ("outside.npz", zipped(&["../W_enc.npy"]), "points out of the archive"),
+        ("flipped.npz", flipped(npz_of(&[]), 300), "`W_dec.npy`: is damaged"),
+        ("flipped.pt", flipped(linear_checkpoint(str::to_string), 900), "`archive/data/0`: is damaged"),
+        (
+            "integers.npz",
+            npz_of(&[("W_dec", integers(&[10, 6]))]),
+            "tensor `W_dec`: its elements are i64: a quantised SAE, whose scales are not known",
+        ),
         ("names.npz", zipped(&["W_enc.txt"]), "is not named `….npy`"),
         ("none.pt", with_encoder(tensor("0", 160, 0, &[0, 6], &[6, 1])), "tensor `encoder.weight`: is empty"),
     ]
@@ -836,6 +873,13 @@ fn bad_files() -> Vec<(&'static str, Vec<u8>, &'static str)> {
 /// Bad files of FORMATS.md 8 that stand in place of a model.
 fn bad_models() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     vec![
+        ("far.gguf", far_gguf(), "tensor `output_norm.weight`: has a corrupt offset: 9223372036854775808"),
+        (
+            "escape/model.safetensors.index.json",
+            br#"{"weight_map": {"a": "../../../etc/passwd"}}"#.to_vec(),
+            "`../../../etc/passwd`, a path outside the folder",
+        ),
+        ("alone.safetensors", stored(&[("x", made(&[3, 4], 0))]), "is no model: there is no config.json beside it"),
         ("cut.gguf", gguf(3, &[8], 0, 20), "the first incomplete tensor is `output_norm.weight`"),
         ("tables.gguf", gguf(3, &[8], 0, 32)[..60].to_vec(), "is truncated inside its tables"),
         ("old.gguf", gguf(1, &[8], 0, 32), "GGUF version 1"),
@@ -920,6 +964,84 @@ fn what_is_no_number_is_counted_and_what_looks_turned_is_said() {
         let warned = load(&place.path(folder)).warnings().iter().any(|warning| warning.contains("turned round"));
         assert_eq!(warned, doubtful, "{folder}");
     }
+}
+
+#[test]
+fn what_is_no_number_is_counted_in_every_part() {
+    let place = Place::new();
+    let mut tensors = four([6, 10], [10, 6], 10, 6);
+    tensors[0].1.make_mut_f32()[13] = f32::NAN;
+    tensors[0].1.make_mut_f32()[23] = f32::NAN;
+    tensors.push(("W_skip", made(&[6, 6], 5)));
+    tensors[4].1.make_mut_f32()[7] = f32::INFINITY;
+    place.tensors("skip/sae_weights.safetensors", &tensors);
+    let mut config = saelens("blocks.0.ln2.hook_normalized");
+    config["architecture"] = "skip_transcoder".into();
+    config["metadata"]["hook_name_out"] = "blocks.0.hook_mlp_out".into();
+    place.json("skip/cfg.json", config);
+    let facts = load(&place.path("skip")).describe(&work()).unwrap();
+    // Both lie in column 3 of W_enc.
+    for warning in ["1 columns of W_enc hold NaN or infinity", "1 rows of W_skip hold NaN or infinity"] {
+        assert!(facts.iter().any(|(_, value)| value == warning), "{warning}: {facts:?}");
+    }
+
+    let mut gated = four([6, 10], [10, 6], 10, 6);
+    gated.remove(2);
+    gated.extend([("b_gate", made(&[10], 6)), ("b_mag", made(&[10], 7)), ("r_mag", made(&[10], 8))]);
+    gated[3].1.make_mut_f32()[2] = f32::NAN;
+    place.tensors("gated/sae_weights.safetensors", &gated);
+    let mut config = saelens("blocks.0.hook_resid_pre");
+    config["architecture"] = "gated".into();
+    place.json("gated/cfg.json", config);
+    assert_eq!(load(&place.path("gated")).warnings(), ["values that are NaN or infinite: 1 of b_gate"]);
+}
+
+#[test]
+fn what_was_not_read_is_named() {
+    use std::io::{Cursor, Write};
+    let place = Place::new();
+    let mut zip = zip::ZipWriter::new_append(Cursor::new(npz_of(&[]))).unwrap();
+    zip.start_file("README.txt", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(b"hello").unwrap();
+    let odd = place.put("odd/params.npz", &zip.finish().unwrap().into_inner());
+    let facts = load(&odd).describe(&work()).unwrap();
+    assert!(facts.contains(&("members not read".into(), "README.txt".into())), "{facts:?}");
+    let tensors: Vec<_> = four([6, 10], [10, 6], 10, 6).into_iter().chain([("b_more", made(&[10], 4))]).collect();
+    place.tensors("more/sae_weights.safetensors", &tensors);
+    place.json("more/cfg.json", saelens("blocks.0.hook_resid_pre"));
+    let facts = load(&place.path("more")).describe(&work()).unwrap();
+    assert!(facts.contains(&("tensors not used".into(), "b_more".into())), "{facts:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_named_file_is_opened_whatever_lies_beside_it() {
+    let place = Place::new();
+    let file = place.put("x/params.npz", &npz_of(&[]));
+    for i in 0..8 {
+        std::os::unix::fs::symlink(".", place.path(&format!("x/l{i}"))).unwrap();
+    }
+    let started = std::time::Instant::now();
+    assert_eq!(load(&file).n(), 10);
+    assert_eq!(load(&place.path("x")).n(), 10);
+    assert!(started.elapsed().as_secs() < 5);
+    assert_eq!(list_saes(&file, &work()).unwrap().len(), 1);
+    for device in ["/dev/null", "/dev/zero"] {
+        let error = refusal(device).to_string();
+        assert!(error.contains(device) && error.contains("is not a regular file"), "{error}");
+    }
+    let pipe = place.path("pipe.npz");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(refusal(&pipe).to_string().contains("pipe.npz: is not a regular file"));
+    assert!(load_sae(&place.path(""), Some("pipe.npz"), &SaeOptions::default(), &work()).is_err());
+}
+
+#[test]
+fn a_file_of_checkpoints_finds_its_configuration() {
+    let folder = fixture("saes/Llama3_1-8B-Base-L2R-8x");
+    let (by_folder, by_file) = (load(&folder), load(&format!("{folder}/checkpoints/final.safetensors")));
+    assert_eq!((by_file.hook(), by_file.w_dec().to_f32()), (by_folder.hook(), by_folder.w_dec().to_f32()));
+    assert_eq!(by_file.b_enc().unwrap().to_f32(), by_folder.b_enc().unwrap().to_f32());
 }
 
 #[test]

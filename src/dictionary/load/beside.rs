@@ -2,15 +2,13 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::formats::{Files, json};
-use crate::hub;
+use crate::hub::{self, CHECKPOINTS, Place};
 use crate::work::Work;
 use serde_json::{Map, Value as Json};
 use std::path::{Path, PathBuf};
 
 /// The folder of a bundle (a model with its SAEs, as the demo is one) that holds the SAEs.
 const SAES: &str = "saes";
-/// A folder between an SAE's own and its weights (Llama Scope, dictionary_learning).
-const CHECKPOINTS: &str = "checkpoints";
 /// Endings of files that can hold an SAE.
 const ENDINGS: [&str; 4] = ["npz", "safetensors", "pt", "pth"];
 /// Beginnings of names of files with such endings that hold none: models, and what training leaves behind. The decoders of a
@@ -147,6 +145,22 @@ fn above_checkpoints(folder: &str) -> &str {
         None if folder == CHECKPOINTS => "",
         _ => folder,
     }
+}
+
+/// The files among which what belongs to a named file is looked for: its own folder, and the one above its checkpoints. (For a
+/// folder, all below.)
+///
+/// # Errors
+/// They cannot be listed.
+pub(in crate::dictionary) fn listed(place: &Place) -> Result<Vec<String>> {
+    let Place::File { folder, file } = place else { return place.files().list() };
+    let own = file.rsplit_once('/').map_or("", |(own, _)| own);
+    let mut list = folder.list_folder(own)?;
+    if above_checkpoints(own) != own {
+        list.extend(folder.list_folder(above_checkpoints(own))?);
+    }
+    list.sort_unstable();
+    Ok(list)
 }
 
 // ---- finding ------------------------------------------------------------------------------------------------------------

@@ -98,9 +98,8 @@ fn read(source: &Source) -> Result<Inner> {
 
 /// One source layer with the decoder of one target. `W_dec_L` counts its targets from L on (trap 36).
 fn read_cross_layer(source: &Source) -> Result<Inner> {
-    let tensors = &source.tensors;
-    let layer =
-        tensors.names().find_map(|name| number_after(name, "W_enc_")).ok_or_else(|| Error::format("no layer in its names"))?;
+    let mut names = source.tensors.names();
+    let layer = names.find_map(|name| number_after(name, "W_enc_")).ok_or_else(|| Error::format("no layer in its names"))?;
     let to = source.options.to_layer.unwrap_or(layer);
     let mut said = said(&source.beside).unwrap_or_default();
     said.layer = Some(layer);
@@ -112,9 +111,12 @@ fn read_cross_layer(source: &Source) -> Result<Inner> {
     let name = format!("W_dec_{layer}");
     let w_dec = match &beside {
         Some(set) => set.get(&name)?,
-        None => tensors.find(&name).ok_or_else(|| {
-            Error::format(format!("its decoders, `{decoders}`, are not beside it")).help("fetch both files into one folder")
-        })?,
+        None if source.has(&[&name]) => source.get(&name)?,
+        None => {
+            return Err(
+                Error::format(format!("its decoders, `{decoders}`, are not beside it")).help("fetch both files into one folder")
+            );
+        }
     };
     let w_enc_name = format!("W_enc_{layer}");
     let (n, d_in) = source.matrix(&w_enc_name)?;

@@ -131,13 +131,13 @@ fn read_two(source: &Source) -> Result<Inner> {
 /// `[n, layers, d]` in a file for each source; `[layers, d, n]` and `[layers, n, layers, d]` of all; `[layers, d, n]` and
 /// `[n, layers, d]` where features read all layers at once.
 fn cross_layer(source: &Source, said: &mut Said) -> Result<Inner> {
-    let (w_enc, w_dec) = (source.tensors.get("w_enc")?, source.tensors.get("w_dec")?);
+    let (w_enc, w_dec) = (source.get("w_enc")?, source.get("w_dec")?);
     let shared = w_enc.ndim() == w_dec.ndim();
     let stacked = w_enc.ndim() == 3 && !shared;
     let ends = Ends::of(source, said.layer, stacked, shared, w_dec.shape()[w_dec.ndim() - 2])?;
     // What is stacked has one dimension more than it has in a file of its own.
     let of = |name: &str, rank: usize, at: usize| -> Result<Tensor> {
-        let tensor = source.tensors.get(name)?;
+        let tensor = source.get(name)?;
         if tensor.ndim() > rank { tensor.select(0, at).map_err(|e| e.tensor(name)) } else { Ok(tensor.clone()) }
     };
     let w_dec = of("w_dec", 3, ends.source)?.select(1, ends.target)?;

@@ -60,7 +60,7 @@ pub(super) fn read(map: &MapOptions, source: &Source) -> Result<Inner> {
     }
     let matrix = |key: &str, name: &Option<String>| -> Result<Option<Tensor>> {
         let Some(name) = name else { return Ok(None) };
-        let tensor = tensors.get(name)?;
+        let tensor = source.get(name)?;
         tensor.matrix_shape(key).map_err(|e| e.file(&tensors.source).tensor(name.as_str()))?;
         Ok(Some(if map.transpose.iter().any(|t| t == key) { tensor.t() } else { tensor.clone() }))
     };
@@ -78,7 +78,7 @@ pub(super) fn read(map: &MapOptions, source: &Source) -> Result<Inner> {
     }
     let vector = |name: &Option<String>, len: usize| -> Result<Option<Tensor>> {
         let Some(name) = name else { return Ok(None) };
-        let tensor = tensors.get(name)?;
+        let tensor = source.get(name)?;
         match tensor.numel() {
             size if size == len => Ok(Some(tensor.reshape(&[len])?)),
             // One threshold for all features.

@@ -5,7 +5,9 @@ use super::{SaeOptions, Said};
 use crate::dictionary::{HookPoint, Inner, Site};
 use crate::error::{Error, Result};
 use crate::formats::TensorSet;
-use crate::tensor::Tensor;
+use crate::tensor::{Class, Tensor};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 /// A matrix's name and orientation. As it is used, W_enc is `[d_in, n]` and W_dec `[n, d_out]`.
 #[derive(Clone, Copy)]
@@ -59,6 +61,8 @@ pub(super) struct Source<'a> {
     pub name: String,
     /// What messages call its format.
     pub format: &'static str,
+    /// Names of the tensors that were read.
+    pub used: RefCell<BTreeSet<String>>,
     /// Opens another file of the same folder, where it is there.
     pub sibling: &'a dyn Fn(&str) -> Result<Option<TensorSet>>,
 }
@@ -74,12 +78,35 @@ impl Source<'_> {
         self.weights(layout).is_ok_and(|weights| weights.w_dec.shape()[0] != weights.w_dec.shape()[1])
     }
 
+    /// A tensor of weights.
+    ///
+    /// # Errors
+    /// It is missing, or holds integers: weights that were quantised, without what they must be multiplied by.
+    pub fn get(&self, name: &str) -> Result<&Tensor> {
+        let tensor = self.tensors.get(name)?;
+        if matches!(tensor.dtype().class(), Class::Int | Class::Bool) {
+            let message = format!("its elements are {}: a quantised SAE, whose scales are not known", tensor.dtype());
+            return Err(Error::format(message)
+                .file(&self.tensors.source)
+                .tensor(name)
+                .help("multiply by the scales in Python, and save it in float32, bfloat16 or float16"));
+        }
+        self.used.borrow_mut().insert(name.to_string());
+        Ok(tensor)
+    }
+
+    /// The names of the tensors that were not read.
+    pub fn unused(&self) -> Vec<&str> {
+        let used = self.used.borrow();
+        self.tensors.names().filter(|name| !used.contains(*name)).collect()
+    }
+
     /// A tensor of this shape.
     ///
     /// # Errors
     /// It is missing or has another.
     pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let tensor = self.tensors.get(name)?;
+        let tensor = self.get(name)?;
         if tensor.shape() == shape { Ok(tensor.clone()) } else { Err(self.misshapen(name, tensor, shape)) }
     }
 
@@ -88,7 +115,7 @@ impl Source<'_> {
     /// # Errors
     /// It is missing or has another shape.
     pub fn for_each(&self, name: &str, n: usize) -> Result<Tensor> {
-        let tensor = self.tensors.get(name)?;
+        let tensor = self.get(name)?;
         match tensor.numel() {
             1 if n != 1 => Ok(Tensor::vector(vec![tensor.to_f32()[0]; n])),
             size if size == n && tensor.ndim() <= 1 => tensor.reshape(&[n]),
@@ -101,6 +128,7 @@ impl Source<'_> {
     /// # Errors
     /// It has more.
     pub fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.used.borrow_mut().insert(name.to_string());
         self.tensors.find(name).map(|tensor| tensor.item().map_err(|e| e.tensor(name).file(&self.tensors.source))).transpose()
     }
 
@@ -110,7 +138,7 @@ impl Source<'_> {
     /// One is missing, or their shapes do not fit together.
     pub fn weights(&self, layout: &Layout) -> Result<Weights> {
         let (n, d_out) = (self.length(layout.b_enc)?, self.length(layout.b_dec)?);
-        let stored = self.tensors.get(layout.w_enc.name())?;
+        let stored = self.get(layout.w_enc.name())?;
         let (rows, cols) = self.matrix(layout.w_enc.name())?;
         let d_in = layout.w_enc.shape([rows, cols])[0];
         // A matrix that has not `n` where it should is best compared with an SAE, which reads as wide as it writes.
@@ -131,7 +159,7 @@ impl Source<'_> {
     }
 
     fn length(&self, name: &str) -> Result<usize> {
-        let tensor = self.tensors.get(name)?;
+        let tensor = self.get(name)?;
         match tensor.shape() {
             [n] => Ok(*n),
             shape => Err(Error::shape(format!("its shape is {shape:?}, but a {} SAE has a vector here", self.format))
@@ -145,7 +173,7 @@ impl Source<'_> {
     /// # Errors
     /// It is missing, or none.
     pub fn matrix(&self, name: &str) -> Result<(usize, usize)> {
-        self.tensors.get(name)?.matrix_shape(name).map_err(|e| e.file(&self.tensors.source).tensor(name))
+        self.get(name)?.matrix_shape(name).map_err(|e| e.file(&self.tensors.source).tensor(name))
     }
 
     fn misshapen(&self, name: &str, tensor: &Tensor, wanted: &[usize]) -> Error {

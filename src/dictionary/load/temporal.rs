@@ -30,7 +30,7 @@ fn read(source: &Source) -> Result<Inner> {
 pub(super) fn directions(source: &Source, w_dec: &str, b_dec: &str, said: &Said) -> Result<Inner> {
     let (_, d_out) = source.matrix(w_dec)?;
     let b_dec = source.tensor(b_dec, &[d_out])?;
-    let mut inner = source.dictionary(None, source.tensors.get(w_dec)?.clone(), said)?;
+    let mut inner = source.dictionary(None, source.get(w_dec)?.clone(), said)?;
     inner.b_dec = Some(b_dec);
     inner.warnings.push("its encoder looks at a whole sequence: it is loaded for what it writes".into());
     Ok(inner)
