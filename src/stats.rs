@@ -13,7 +13,7 @@ mod two_sample;
 pub use bootstrap::{Groups, percentile_interval, rank_biserial_replicates};
 pub use kolmogorov::kolmogorov_sf;
 pub use random::Random;
-pub use ranks::{ranks, spearman};
+pub use ranks::{pearson, ranks, spearman};
 pub use trend::{Shape, Trend, trend};
 pub use two_sample::{KolmogorovSmirnov, MannWhitney, Strata, kolmogorov_smirnov, mann_whitney, wasserstein};
 

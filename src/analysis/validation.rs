@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::model::forward::{Hook, Logits, Pass, Request, Spot};
 use crate::model::{Model, Norm, Rope};
 use crate::options::Options;
-use crate::stats::{Random, ranks};
+use crate::stats::{Random, pearson, spearman};
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
@@ -115,31 +115,19 @@ impl Found {
     fn figures(&self) -> [Figures; 3] {
         let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
         let real = wide(&self.real);
-        let of_ranks = |a: &[f64], b: &[f64]| pearson(&ranks(a), &ranks(b));
         [0, 1, 2].map(|kind| {
             let predicted = wide(&self.predicted[kind]);
             let starts = std::iter::once(0).chain(self.ends.iter().copied());
             let rows = starts.zip(&self.ends).filter(|(start, end)| *end - start >= FEWEST_KEYS);
             let within: Vec<f64> =
-                rows.map(|(a, b)| of_ranks(&real[a..*b], &predicted[a..*b])).filter(|r| r.is_finite()).collect();
+                rows.map(|(a, b)| spearman(&real[a..*b], &predicted[a..*b])).filter(|r| r.is_finite()).collect();
             Figures {
-                spearman: of_ranks(&real, &predicted),
+                spearman: spearman(&real, &predicted),
                 r2: pearson(&real, &predicted).powi(2),
                 row_spearman: within.iter().sum::<f64>() / within.len() as f64,
             }
         })
     }
-}
-
-/// Pearson's correlation; NaN where one side does not vary.
-fn pearson(a: &[f64], b: &[f64]) -> f64 {
-    let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-    let (mean_a, mean_b) = (mean(a), mean(b));
-    let (ab, aa, bb) = a.iter().zip(b).fold((0.0, 0.0, 0.0), |(ab, aa, bb), (x, y)| {
-        let (x, y) = (x - mean_a, y - mean_b);
-        (ab + x * y, aa + x * x, bb + y * y)
-    });
-    ab / (aa * bb).sqrt()
 }
 
 /// One head's weights as directions meet them.

@@ -17,15 +17,19 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
     out
 }
 
-/// Spearman's rank correlation: Pearson's of the ranks. NaN where one side does not vary.
-pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
-    let (a, b) = (ranks(a), ranks(b));
-    let (mean_a, mean_b) = (super::mean(&a), super::mean(&b));
-    let sums = a.iter().zip(&b).fold((0.0, 0.0, 0.0), |(ab, aa, bb), (x, y)| {
+/// Pearson's correlation. NaN where one side does not vary.
+pub fn pearson(a: &[f64], b: &[f64]) -> f64 {
+    let (mean_a, mean_b) = (super::mean(a), super::mean(b));
+    let sums = a.iter().zip(b).fold((0.0, 0.0, 0.0), |(ab, aa, bb), (x, y)| {
         let (x, y) = (x - mean_a, y - mean_b);
         (ab + x * y, aa + x * x, bb + y * y)
     });
     sums.0 / (sums.1 * sums.2).sqrt()
+}
+
+/// Spearman's rank correlation: Pearson's of the ranks. NaN where one side does not vary.
+pub fn spearman(a: &[f64], b: &[f64]) -> f64 {
+    pearson(&ranks(a), &ranks(b))
 }
 
 #[cfg(test)]
