@@ -276,7 +276,9 @@ impl Panel {
                 data.par_chunks_mut(STRIP * self.depth).enumerate().try_for_each_init(Vec::new, |strip, (i, out)| {
                     work.check()?;
                     let start = cols.start + i * STRIP;
-                    side.pack::<NR>(start..(start + STRIP).min(cols.end), strip, out);
+                    let vectors = start..(start + STRIP).min(cols.end);
+                    side.pack::<NR>(vectors.clone(), strip, out);
+                    side.release(vectors);
                     Ok(())
                 })
             })?;
