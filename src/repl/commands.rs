@@ -34,11 +34,8 @@ pub(super) fn run(session: &mut Session, line: &str, screen: &Screen, history: i
             }
         }
         Answer::History(text) => page(&work, &history(&text), screen),
-        Answer::Clear => {
-            if screen.colour {
-                work.print("\x1b[2J\x1b[H");
-            }
-        }
+        Answer::Clear if screen.colour => work.print("\x1b[2J\x1b[H"),
+        Answer::Clear => work.note("note: this output takes no escape sequences, which clearing needs"),
         Answer::Quit => return Next::Leave(crate::session::status::DONE),
         Answer::Shell(command) => shell(&work, &command),
     }

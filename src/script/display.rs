@@ -2,8 +2,10 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
+use crate::render::text::cut;
 use crate::script::Host;
 use crate::script::convert::type_name;
+use crate::table::Table;
 use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use unicode_width::UnicodeWidthStr;
 
@@ -16,6 +18,39 @@ const DEPTH: usize = 8;
 /// line if they fit and else one element a line, long ones cut in the middle with their size said.
 pub fn display(engine: &Engine, value: &Dynamic, width: usize) -> String {
     shown(engine, value, width.max(20), DEPTH)
+}
+
+/// A value on one line of at most `width` columns: what does not fit is left out, and its number said.
+pub fn line(engine: &Engine, value: &Dynamic, width: usize) -> String {
+    if let Some(items) = value.read_lock::<Array>() {
+        return cut(&cut_list("[", "]", items.len(), width, items.iter().map(|item| line(engine, item, width))), width);
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        let entries = map.iter().map(|(key, value)| format!("{}: {}", written(key), line(engine, value, width)));
+        return cut(&cut_list("#{", "}", map.len(), width, entries), width);
+    }
+    if let Some(table) = value.read_lock::<Table>() {
+        let names: Vec<&str> = table.names().collect();
+        return cut(&format!("{} rows: {}", table.len(), names.join(", ")), width);
+    }
+    let shown = display(engine, value, width);
+    cut(shown.lines().next().unwrap_or_default(), width)
+}
+
+/// As many items as fit on a line, and the number of all if some do not.
+fn cut_list(open: &str, close: &str, len: usize, width: usize, items: impl Iterator<Item = String>) -> String {
+    let more = format!("… {len} in all{close}");
+    let mut text = open.to_string();
+    for (i, item) in items.enumerate() {
+        let item = format!("{}{item}", if i == 0 { "" } else { ", " });
+        let last = i + 1 == len;
+        let after = if last { close.width() } else { ", ".len() + more.width() };
+        if text.width() + item.width() + after > width {
+            return format!("{text}{}{more}", if i == 0 { "" } else { ", " });
+        }
+        text += &item;
+    }
+    text + close
 }
 
 /// A value as `show` and the sessions show a result: a figure drawn, above a line that says what it is; anything else as
@@ -68,7 +103,7 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
         let entries: Vec<_> = map.iter().collect();
         let item = |i: usize, room: usize| {
             let Some((key, value)) = entries.get(i) else { return String::new() };
-            let name = if is_name(key) { key.to_string() } else { format!("{key:?}") };
+            let name = written(key);
             format!("{name}: {}", shown(engine, value, room.saturating_sub(name.width() + 2), depth - 1))
         };
         return list("#{", "}", map.len(), width, item);
@@ -93,6 +128,11 @@ fn native(engine: &Engine, value: &Dynamic) -> String {
     let call = NativeCallContext::new_with_all_fields(engine, "to_string", None, &global, Position::NONE);
     let text = call.call_native_fn::<ImmutableString>("to_string", (value.flatten_clone(),));
     text.map_or_else(|_| type_name(value), |text| text.to_string())
+}
+
+/// A key as a script writes it.
+fn written(key: &str) -> String {
+    if is_name(key) { key.to_string() } else { format!("{key:?}") }
 }
 
 fn is_name(key: &str) -> bool {
