@@ -377,6 +377,8 @@ impl Session {
             return Ok(Outcome { exit: Some(status), ..Outcome::default() });
         }
         match result {
+            // The work ended as the user asked, however far it came.
+            Ok(_) if self.work().is_cancelled() => Err(Error::interrupted().into()),
             Ok(value) => {
                 let muted = outline(cell).last() == Some(scan::Kind::Semicolon);
                 Ok(Outcome { value: Some(value).filter(|v| !v.is_unit()), muted, exit: None })

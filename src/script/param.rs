@@ -51,7 +51,7 @@ fn read(host: &Host, name: String, default: Dynamic, description: String) -> Res
         })?,
         None => default,
     };
-    let shown = to_json(&value).unwrap_or_else(|_| describe(&value).into());
+    let shown = to_json(&value, &host.work).unwrap_or_else(|_| describe(&value).into());
     host.note_parameter(Used { name, value: shown, description });
     Ok(value)
 }

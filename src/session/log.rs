@@ -6,7 +6,7 @@
 //! the last definition is kept: one script cannot hold both.
 
 use super::modules::absolute;
-use super::{Report, Session, names};
+use super::{Report, Session, names, readable};
 use crate::script::param;
 use crate::script::scan::{Kind, byte_of, functions, outline};
 use rhai::{AST, Expr, Position, Scope, Stmt};
@@ -143,17 +143,18 @@ impl Session {
 
     /// Notes a file that ran: the start-up file, or a script of `:run`.
     pub(super) fn log_file(&mut self, command: &str, file: &str, text: &str) {
-        let Ok(ast) = names::compile(&self.engine, &Scope::new(), text) else { return };
+        // It ran: neither of the two can fail.
+        let Ok(mut text) = readable(text.into()) else { return };
+        let Ok(ast) = names::compile(&self.engine, &Scope::new(), &text) else { return };
         let used = self.host.used();
         let value = |name: &str| used.iter().find(|used| used.name == name).map(|used| literal(&used.value));
-        let mut edits = param::calls(text, &ast, value);
-        edits.extend(absolute_imports(text, &ast, Path::new(file).parent().unwrap_or(Path::new(""))));
+        let mut edits = param::calls(&text, &ast, value);
+        edits.extend(absolute_imports(&text, &ast, Path::new(file).parent().unwrap_or(Path::new(""))));
         edits.sort_by_key(|(range, _)| range.start);
-        let mut text = text.to_string();
         for (range, new) in edits.into_iter().rev() {
             text.replace_range(range, &new);
         }
-        let text = format!("// {command}\n\n{}", text.strip_prefix("#!").map_or(text.clone(), |rest| format!("// {rest}")));
+        let text = format!("// {command}\n\n{text}");
         self.log.inputs.push(Input { cell: None, text, valued: false });
     }
 }
