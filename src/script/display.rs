@@ -22,12 +22,14 @@ pub fn display(engine: &Engine, value: &Dynamic, width: usize) -> String {
 
 /// A value on one line of at most `width` columns: what does not fit is left out, and its number said.
 pub fn line(engine: &Engine, value: &Dynamic, width: usize) -> String {
+    // What lies inside leaves room for what stands beside it.
+    let inside = |value: &Dynamic| line(engine, value, (width / 2).max(12));
     if let Some(items) = value.read_lock::<Array>() {
-        return cut(&cut_list("[", "]", items.len(), width, items.iter().map(|item| line(engine, item, width))), width);
+        return cut_list("[", "]", items.len(), width, items.iter().map(inside));
     }
     if let Some(map) = value.read_lock::<Map>() {
-        let entries = map.iter().map(|(key, value)| format!("{}: {}", written(key), line(engine, value, width)));
-        return cut(&cut_list("#{", "}", map.len(), width, entries), width);
+        let entries = map.iter().map(|(key, value)| format!("{}: {}", written(key), inside(value)));
+        return cut_list("#{", "}", map.len(), width, entries);
     }
     if let Some(table) = value.read_lock::<Table>() {
         let names: Vec<&str> = table.names().collect();
@@ -42,12 +44,12 @@ fn cut_list(open: &str, close: &str, len: usize, width: usize, items: impl Itera
     let more = format!("… {len} in all{close}");
     let mut text = open.to_string();
     for (i, item) in items.enumerate() {
-        let item = format!("{}{item}", if i == 0 { "" } else { ", " });
-        let last = i + 1 == len;
-        let after = if last { close.width() } else { ", ".len() + more.width() };
-        if text.width() + item.width() + after > width {
-            return format!("{text}{}{more}", if i == 0 { "" } else { ", " });
+        let comma = if i == 0 { "" } else { ", " };
+        let after = if i + 1 == len { close.width() } else { ", ".len() + more.width() };
+        if text.width() + comma.len() + item.width() + after > width {
+            return cut(&format!("{text}{comma}{more}"), width);
         }
+        text += comma;
         text += &item;
     }
     text + close
@@ -185,6 +187,22 @@ mod tests {
         assert_eq!(show("[1, 2.0, \"a\\n\", 'c', true, (), |x| x]", 80), "[1, 2.0, \"a\\n\", 'c', true, (), closure]");
         assert_eq!(show("#{b: [1], \"a b\": #{}}", 80), "#{\"a b\": #{}, b: [1]}");
         assert_eq!(show("[\"aaaaaaaaaa\", \"bbbbbbbbbb\"]", 20), "[\n  \"aaaaaaaaaa\",\n  \"bbbbbbbbbb\",\n]");
+    }
+
+    #[test]
+    fn a_line_holds_what_fits() {
+        let engine = Engine::new();
+        let of = |script: &str, width| line(&engine, &engine.eval::<Dynamic>(script).unwrap(), width);
+        assert_eq!(of("[1, 2, 3]", 9), "[1, 2, 3]");
+        assert_eq!(of("let a = []; for i in 0..1000 { a.push(i); } a", 30), "[0, 1, 2, 3, 4, … 1000 in all]");
+        assert_eq!(of("[#{id: 798, score: 1.069}, #{id: 3, score: 2.5}]", 48), "[#{id: 798, … 2 in all}, … 2 in all]");
+        assert_eq!(of("#{b: \"two\\nlines\", a: [1, [2]]}", 40), "#{a: [1, [2]], b: \"two\\nlines\"}");
+        assert_eq!(of("\"日本語日本語\"", 8), "\"日本語…");
+        for width in 12..60 {
+            assert!(
+                of("[[1, 2, 3], [4, 5, 6, 7, 8, 9], #{a: \"日本語日本語日本語\", b: [1, 2, 3]}, 5.5]", width).width() <= width
+            );
+        }
     }
 
     #[test]

@@ -170,17 +170,16 @@ fn overview(width: usize) -> String {
         "",
     );
     text.push('\n');
-    let commands = COMMANDS.iter().map(|c| (format!("{} {}", c.name, c.arguments), c.what));
-    for (form, what) in commands.chain(FORMS.iter().map(|(form, what)| ((*form).to_string(), *what))) {
-        text += &format!(
-            "\n  {form:23} {}",
-            help::wrapped(what, width.saturating_sub(26).max(20), "").replace('\n', &format!("\n{}", " ".repeat(26)))
-        );
+    let row = |(form, what): (&str, &str)| {
+        let what = help::wrapped(what, width.saturating_sub(26).max(20), "").replace('\n', &format!("\n{}", " ".repeat(26)));
+        format!("\n  {form:23} {what}")
+    };
+    for command in COMMANDS {
+        text += &row((&format!("{} {}", command.name, command.arguments), command.what));
     }
+    text.extend(FORMS.iter().copied().map(row));
     text += "\n\nNot as in Python:\n";
-    for (what, here) in PYTHON {
-        text += &format!("\n  {what:23} {here}");
-    }
+    text.extend(PYTHON.iter().copied().map(row));
     format!("{text}\n\nFunctions, methods (T.name) and properties:\n{}", help::index(width))
 }
 

@@ -223,6 +223,10 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
         EvalAltResult::ErrorParsing(ParseErrorType::BadInput(LexError::Runtime(text)), _) if text == TOO_DEEP => {
             (Kind::Limit, text, Vec::new())
         }
+        EvalAltResult::ErrorParsing(what @ ParseErrorType::BadInput(LexError::UnterminatedString), _) => {
+            let help = "a text over several lines stands between ` and `, or has \\ at the end of each line";
+            input(first_lower(&what.to_string()), vec![help.into()])
+        }
         EvalAltResult::ErrorParsing(what, _) => {
             let help = fault.and_then(|fault| suggest::syntax(&what, fault));
             input(first_lower(&what.to_string()), help.into_iter().collect())

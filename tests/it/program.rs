@@ -500,7 +500,8 @@ fn a_session_comes_back_in_another_process() {
         shown,
         [
             "[6, 8, 9, 12]",
-            "20",
+            // The closure that `g` calls shares `n` as it did where it was written: 5 * 10 + 10.
+            "60",
             "[[[false, true]], [\"x\", \"y\"]]",
             "true",
             "[[\"a\", \"b\"], [\"c\", \"d\"]]",

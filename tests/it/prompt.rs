@@ -435,7 +435,7 @@ fn a_dumb_terminal_gets_no_escape_sequences() {
     until("let list = [1,\n", "...: ");
     until("2]; list.len()\n", "2\r\n");
     until("", "In[3]: ");
-    until("loop {}\n", "loop {}\r\n");
+    until("print(\"begins\"); loop {}\n", "begins");
     std::thread::sleep(Duration::from_millis(200));
     until("\x03", "interrupted");
     until("", "In[4]: ");
