@@ -1,9 +1,9 @@
 //! One engine, one scope: evaluates a cell and returns its outcome or a report of what went wrong.
 //!
-//! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `commands`: lines that are not Rhai;
-//! `explain`, `timing` and `store` answer the longer ones. `report`: any error → source line,
-//! caret, chain of calls, help. `cells`: where a cell ends. `log`: what was done, as a script. `suggest`: the nearest names. `names`: what names mean beyond Rhai's rules. `modules`: what
-//! `import` finds. `stack`: deep scripts end with an error, not with the process.
+//! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `cells`: where a cell ends. `commands`:
+//! lines that are not Rhai; `explain`, `timing` and `store` answer the longer ones. `log`: what was done, as a script.
+//! `report`: any error → source line, caret, chain of calls, help. `suggest`: the nearest names. `names`: what names mean
+//! beyond Rhai's rules. `modules`: what `import` finds. `stack`: deep scripts end with an error, not with the process.
 
 mod cells;
 mod commands;
@@ -246,9 +246,12 @@ impl Session {
     pub fn start_up(&mut self, file: &Path) -> Result<(), Box<Report>> {
         self.start_up = Some(file.into());
         let (text, name) = (script_text(file)?, file.display().to_string());
-        self.eval(&text, &name)?;
-        self.log_file(&format!("start-up file {name}"), &name, &text);
-        Ok(())
+        let done = self.eval(&text, &name);
+        match &done {
+            Ok(_) => self.log_file(&format!("start-up file {name}"), &name, &text),
+            Err(_) => self.log.lost.push(format!("what the start-up file {name} did before it failed")),
+        }
+        done.map(drop)
     }
 
     /// Forgets variables, functions, imports and cells.

@@ -42,15 +42,18 @@ pub fn line(engine: &Engine, value: &Dynamic, width: usize) -> String {
 /// As many items as fit on a line, and the number of all if some do not.
 fn cut_list(open: &str, close: &str, len: usize, width: usize, items: impl Iterator<Item = String>) -> String {
     let more = format!("… {len} in all{close}");
-    let mut text = open.to_string();
-    for (i, item) in items.enumerate() {
-        let comma = if i == 0 { "" } else { ", " };
-        let after = if i + 1 == len { close.width() } else { ", ".len() + more.width() };
-        if text.width() + comma.len() + item.width() + after > width {
-            return cut(&format!("{text}{comma}{more}"), width);
-        }
-        text += comma;
+    // The line, and how long it is before each item.
+    let (mut text, mut ends) = (open.to_string(), Vec::new());
+    for item in items {
+        ends.push(text.len());
+        text += if ends.len() > 1 { ", " } else { "" };
         text += &item;
+        if text.width() + close.width() > width {
+            let fits = |end: &&usize| text[..**end].width() + ", ".len() + more.width() <= width;
+            let end = ends.iter().rev().find(fits).copied().unwrap_or(open.len());
+            let comma = if end > open.len() { ", " } else { "" };
+            return cut(&format!("{}{comma}{more}", &text[..end]), width);
+        }
     }
     text + close
 }

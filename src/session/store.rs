@@ -130,7 +130,7 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
         read: RefCell::default(),
     };
     let value = |(name, variable): (&String, &Json)| {
-        let value = reader.read(&variable["value"]).context(|| format!("the variable `{name}`")).in_file(file)?;
+        let value = reader.read(&variable["value"]).context(|| format!("{}: the variable `{name}`", file.display()))?;
         Ok((name.clone(), variable["constant"] == true, value))
     };
     let values: Result<Vec<(String, bool, Dynamic)>> = saved.variables.iter().map(value).collect();

@@ -212,7 +212,8 @@ fn walk(columns: usize) {
         let what = format!("{columns} columns: {typed}");
         let shown = answer(&mut session, &what, typed);
         assert!(shown.trim().width() > 20, "{what}: {shown}");
-        for line in shown.lines() {
+        // The example on a page stays as it can be copied.
+        for line in shown.lines().filter(|line| !(typed.starts_with('?') && line.starts_with("      "))) {
             assert!(columns_of(line) <= columns, "{what}: {} columns: {line}\n{shown}", columns_of(line));
         }
     }
@@ -443,5 +444,6 @@ fn a_dumb_terminal_gets_no_escape_sequences() {
     until(":history list\n", "let list = [1,");
     until("", "In[4]: ");
     session.send("\x04").unwrap();
+    session.flush().unwrap();
     session.exp_eof().unwrap();
 }
