@@ -217,8 +217,9 @@ impl<'c> Walk<'c> {
     }
 }
 
+/// What Rhai writes as its own debug text does; a character is written without its quotes.
 fn is_plain(value: &Dynamic) -> bool {
-    value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_char() || value.is_string()
+    value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string()
 }
 
 /// Registers a function that leaves its receiver as it is, which may be a constant; others are registered as they are.
