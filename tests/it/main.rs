@@ -17,6 +17,7 @@ mod fuzz;
 mod house;
 mod hub;
 mod hub_server;
+mod interrupt;
 mod models;
 mod program;
 mod prompt;

@@ -64,7 +64,7 @@ pub(super) fn entries() -> Vec<Entry> {
                     Arithmetic::Int => Class::Int,
                     Arithmetic::Bool => Class::Bool,
                 });
-                from_nested(&data, class)
+                from_nested(&data, class, call.work())
             }
         },
         entry! {
@@ -266,7 +266,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(tensor([[1, 2], [3, 4]]).to_array() == [[1, 2], [3, 4]]);
             /// ```
-            method to_array(call, t: Tensor) -> Dynamic { if t.ndim() == 0 { Ok(number(&t)) } else { nested(&t) } }
+            method to_array(call, t: Tensor) -> Dynamic { if t.ndim() == 0 { Ok(number(&t)) } else { nested(&t, call.work()) } }
         },
         entry! {
             /// The same numbers as `"bool"`, `"i64"`, `"f32"` or `"f64"`. Fractions are cut off; for bool, non-zero is true.
