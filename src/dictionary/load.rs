@@ -191,9 +191,7 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
         inner.facts.retain(|(what, _)| what != "model_name");
         inner.facts.push(("model_name".into(), model.clone()));
     }
-    for (what, names) in
-        [("tensors not used", some_of(source.unused())), ("members not read", some_of(&source.tensors.unread))]
-    {
+    for (what, names) in [("tensors not used", some_of(source.unused())), ("members not read", some_of(&source.tensors.unread))] {
         if !names.is_empty() {
             inner.facts.push((what.into(), names));
         }
@@ -265,7 +263,8 @@ fn looks_turned(inner: &Inner) -> Option<String> {
         (false, Some(seen)) if rows < 0.1 * columns => (seen, "[\"W_enc\"]"),
         (false, Some(seen)) => (seen, "[\"W_enc\"] or [\"W_dec\"]"),
         (true, one) => {
-            let norms = format!("the norms of W_dec's columns differ by {columns:.1e} of their mean, those of its rows by {rows:.1e}");
+            let norms =
+                format!("the norms of W_dec's columns differ by {columns:.1e} of their mean, those of its rows by {rows:.1e}");
             let both = one.is_none() && inner.w_enc.is_some();
             let transpose = if both { "[\"W_enc\", \"W_dec\"]" } else { "[\"W_dec\"]" };
             (one.map_or(norms.clone(), |seen| format!("{seen}; {norms}")), transpose)
@@ -291,9 +290,8 @@ fn one_turned(w_enc: &Tensor, decoder: &[f32]) -> Option<String> {
     };
     let (as_read, otherwise) = (alignment(&rows), alignment(&turned));
     // Chance gives 1/√n for one feature, 1/n for the mean of n; trained ones have 0.3 and more.
-    (otherwise > as_read.abs() + 0.2).then(|| {
-        format!("the mean cosine of W_enc and W_dec is {as_read:.2}, with one of them transposed {otherwise:.2}")
-    })
+    (otherwise > as_read.abs() + 0.2)
+        .then(|| format!("the mean cosine of W_enc and W_dec is {as_read:.2}, with one of them transposed {otherwise:.2}"))
 }
 
 /// The tensors of a file, which is opened as what it is, whatever it is called.
@@ -350,15 +348,16 @@ fn family_of(source: &Source) -> Result<&'static Family> {
 /// The tensors of a file with shapes and dtypes, for a message.
 fn listing(tensors: &TensorSet) -> String {
     let shown = some_of(tensors.iter().map(|(name, t)| format!("{name} {:?} {}", t.shape(), t.dtype())));
-    match &tensors.unread[..] {
-        [] => format!("its tensors are: {shown}"),
-        unread => format!("its tensors are: {shown}; not read: {}", some_of(unread)),
-    }
+    format!("its tensors are: {shown}")
 }
 
 fn unrecognised(source: &Source) -> Error {
-    let mut error =
-        Error::format("this is no SAE format that is known").file(&source.tensors.source).help(listing(&source.tensors));
+    let unread = match &source.tensors.unread[..] {
+        [] => String::new(),
+        unread => format!(", as far as it was read: it also holds {}", some_of(unread)),
+    };
+    let error = Error::format(format!("this is no SAE format that is known{unread}"));
+    let mut error = error.file(&source.tensors.source).help(listing(&source.tensors));
     let square = |(_, tensor): (&str, &Tensor)| matches!(tensor.shape(), [rows, cols] if rows == cols && *rows > 1);
     if source.tensors.iter().any(square) {
         error = error.help("a square matrix shows no orientation: name its format with `format` if it is a known one");

@@ -56,15 +56,8 @@ impl<'a> Pickle<'a> {
         if data.len() > MAX_BYTES {
             return Err(Error::limit(format!("its pickle has {} bytes, more than that of any weights", data.len())));
         }
-        let mut machine = Machine {
-            data,
-            at: 0,
-            values: Vec::new(),
-            copied: 0,
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
-        };
+        let mut machine =
+            Machine { data, at: 0, values: Vec::new(), copied: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
         loop {
             let at = machine.at;
             // A context would stand before the file's name.
@@ -445,21 +438,8 @@ fn pairs(items: &[Ref]) -> Result<Vec<(Ref, Ref)>> {
 }
 
 /// Modules whose functions run programs or code, or reach files and other machines. No object of a checkpoint is of them.
-const DANGEROUS: [&str; 13] = [
-    "os",
-    "posix",
-    "nt",
-    "subprocess",
-    "sys",
-    "shutil",
-    "socket",
-    "pty",
-    "runpy",
-    "importlib",
-    "ctypes",
-    "webbrowser",
-    "urllib",
-];
+const DANGEROUS: [&str; 13] =
+    ["os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "pty", "runpy", "importlib", "ctypes", "webbrowser", "urllib"];
 /// Functions of Python itself that do.
 const DANGEROUS_BUILTINS: [&str; 8] = ["eval", "exec", "execfile", "compile", "open", "__import__", "breakpoint", "input"];
 
@@ -471,9 +451,8 @@ fn refuse(name: &str) -> Result<()> {
     let (module, function) = name.split_once('.').unwrap_or((name, ""));
     let is_builtin = ["builtins", "__builtin__"].contains(&module);
     if DANGEROUS.contains(&module) || is_builtin && DANGEROUS_BUILTINS.contains(&function) {
-        return Err(Error::format(format!("it names `{name}`, which no weights need: in Python it would run code")).help(
-            "nothing of it was run here; do not load this file in Python, and take the weights from another place",
-        ));
+        return Err(Error::format(format!("it names `{name}`, which no weights need: in Python it would run code"))
+            .help("nothing of it was run here; do not load this file in Python, and take the weights from another place"));
     }
     let of_torch = |part: &str| name.starts_with("torch.") && name.to_lowercase().contains(part);
     let other_tensor = [

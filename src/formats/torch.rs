@@ -42,26 +42,20 @@ pub fn read(bytes: Bytes, file: &Path, work: &Work) -> Result<TensorSet> {
         _ => return Err(wrong_kind(data, file, "a PyTorch checkpoint")),
     }
     let set = Checkpoint::open(&bytes, file, work).and_then(|checkpoint| checkpoint.tensors(file)).map_err(|e| e.file(file))?;
-    match &set.unread[..] {
-        [first, ..] if set.is_empty() => {
-            Err(Error::format(format!("holds no tensor that can be read; it holds {first}")).file(file).help(
-                "objects of Python are not made here; save the tensors alone: \
-                 torch.save({name: tensor for name, tensor in module.state_dict().items()}, \"weights.pt\")",
-            ))
-        }
-        _ => Ok(set),
+    if !set.is_empty() {
+        return Ok(set);
     }
+    let objects = set.unread.first().map_or(String::new(), |first| format!("; it holds {first}"));
+    Err(Error::format(format!("holds no tensor that can be read{objects}"))
+        .file(file)
+        .help("objects of Python are not made here: save the tensors alone, torch.save(module.state_dict(), \"weights.pt\")"))
 }
 
 /// True for the functions that make tensors.
 fn is_tensor(function: &str) -> bool {
     matches!(
         function.strip_prefix("torch._utils.").unwrap_or_default(),
-        "_rebuild_tensor"
-            | "_rebuild_tensor_v2"
-            | "_rebuild_tensor_v3"
-            | "_rebuild_parameter"
-            | "_rebuild_parameter_with_state"
+        "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_parameter" | "_rebuild_parameter_with_state"
     )
 }
 
@@ -181,7 +175,12 @@ impl<'p> Walk<'p, '_> {
         if depth > DEPTH {
             return Err(Error::limit(format!("its containers lie more than {DEPTH} deep inside each other")).tensor(path));
         }
-        let below = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+        let below = |key: &str| match key {
+            // Where a module that was saved whole keeps what its state_dict has without these names.
+            "_parameters" | "_buffers" | "_modules" => path.clone(),
+            _ if path.is_empty() => key.to_string(),
+            _ => format!("{path}.{key}"),
+        };
         let text = match self.pickle.get(of) {
             Value::Dict(entries) => {
                 self.count(entries.len())?;
@@ -220,16 +219,14 @@ impl<'p> Walk<'p, '_> {
                         false => Err(Error::format("is there twice").tensor(name)),
                     };
                 }
-                if let Some(number) = self.numpy_scalar(function, *arguments) {
-                    number
-                } else if let Some(fields) = state.filter(|state| matches!(self.pickle.get(*state), Value::Dict(_))) {
-                    return self.collect(fields, path, depth + 1);
-                } else {
-                    // What says where tensors lay and of which type they were is no loss.
-                    if !function.starts_with("torch.") {
-                        self.set.unread.push(if path.is_empty() { format!("`{function}`") } else { format!("{path} (`{function}`)") });
+                match self.numpy_scalar(function, *arguments) {
+                    Some(number) => number,
+                    None => {
+                        self.unread(function, *arguments, &path);
+                        // The fields of an object, which may be plain.
+                        let fields = state.filter(|state| matches!(self.pickle.get(*state), Value::Dict(_)));
+                        return fields.map_or(Ok(()), |fields| self.collect(fields, path, depth + 1));
                     }
-                    return Ok(());
                 }
             }
             Value::Bool(value) => value.to_string(),
@@ -241,6 +238,17 @@ impl<'p> Walk<'p, '_> {
         };
         self.set.metadata.insert(path, text);
         Ok(())
+    }
+
+    /// Names an object that is not made. (Modules of PyTorch are no loss: their tensors are read.)
+    fn unread(&mut self, function: &str, arguments: Ref, path: &str) {
+        let first = self.list(arguments).and_then(|arguments| self.global(*arguments.first()?));
+        // NumPy's arrays, and instances by protocol 2.
+        let of_class = first.filter(|_| function.ends_with("._reconstruct") || function.ends_with("._reconstructor"));
+        let class = of_class.unwrap_or(function);
+        if !class.starts_with("torch.") {
+            self.set.unread.push(if path.is_empty() { format!("`{class}`") } else { format!("{path} (`{class}`)") });
+        }
     }
 
     fn count(&mut self, entries: usize) -> Result<()> {

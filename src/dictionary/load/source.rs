@@ -86,7 +86,8 @@ impl Source<'_> {
         let tensor = self.tensors.get(name)?;
         let scales = ["_scale", "_scale_inv", ".scale", "_scales"].map(|ending| format!("{name}{ending}"));
         if let Some(scales) = scales.iter().find(|scales| tensor.dtype().is_quantised() && self.has(&[scales])) {
-            let message = format!("its elements are {}, with scales in `{scales}`: how they belong together is not known", tensor.dtype());
+            let message =
+                format!("its elements are {}, with scales in `{scales}`: how they belong together is not known", tensor.dtype());
             return Err(Error::format(message)
                 .file(&self.tensors.source)
                 .tensor(name)
