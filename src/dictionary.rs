@@ -512,6 +512,9 @@ impl Dictionary {
             (Site::MlpPost, Route::Neurons) => widths[2],
             _ => widths[0],
         };
+        if let (Site::MlpPost, Some(layer)) = (self.0.site, self.0.layer) {
+            model.check_mlp(layer)?;
+        }
         if let Some(width) = [self.d_in(), self.d_out()].into_iter().find(|width| *width != needed) {
             let sizes: Vec<_> = widths.iter().map(|(name, width)| format!("{name} {width}")).collect();
             let what =
