@@ -279,7 +279,7 @@ impl Model {
             values.extend(embed.row(row * size / ROWS.min(size))?);
         }
         for layer in 0..self.cfg().n_layers {
-            let tensors = [Slot::Ln1, Slot::Output, Slot::Out, Slot::Router, Slot::LinearOutput];
+            let tensors = [Slot::Output, Slot::LinearOutput, Slot::Out, Slot::Router];
             for tensor in tensors.into_iter().filter_map(|slot| self.0.weights.find(slot, layer)) {
                 values.extend(tensor.row(0)?);
             }

@@ -196,6 +196,11 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
             inner.facts.push((what.into(), names));
         }
     }
+    // An object that is all of the file has no path in it.
+    inner.warnings.extend(source.tensors.unread.iter().find(|name| name.starts_with('`')).map(|class| {
+        let (format, activation) = (&inner.format, inner.activation.name());
+        format!("the file is an object of {class}, whose code is not in it: read as {format}, with the activation {activation}")
+    }));
     inner.warnings.extend(source.eight_bit());
     inner.warnings.extend(not_finite(&inner));
     inner.warnings.extend(looks_turned(&inner));

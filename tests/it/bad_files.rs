@@ -443,10 +443,10 @@ fn an_overlong_header_is_not_read() {
 
 /// What a header of many tensors takes is a small multiple of its length: the longest that is read, of 100 MB, 0.8 GB.
 #[test]
-fn a_header_of_half_a_million_tensors_ends_in_little_memory() {
+fn a_header_of_many_tensors_ends_in_little_memory() {
     let place = Place::new();
     let entry = |name: &str| format!("\"{name}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}");
-    let entries: Vec<_> = (0..500_000).map(|number| entry(&number.to_string())).collect();
+    let entries: Vec<_> = (0..200_000).map(|number| entry(&number.to_string())).collect();
     let header = format!("{{{}}}", entries.join(","));
     let path = place.put("many.safetensors", &[&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat());
     let (said, status) = told_in(300 << 10, &["info", &path]);

@@ -391,7 +391,6 @@ fn mixtures_of_experts() {
         let d_mlp = model.describe().into_iter().find(|(what, _)| what == "d_mlp").unwrap().1;
         assert_eq!(d_mlp, "26, silu, in layers [0]; the others have a mixture of experts");
         assert!(!model.fingerprint().unwrap().is_empty());
-        assert!(explain(&probes, &model, 2, &ExplainOptions::default(), &work).is_ok());
     }
     // With experts everywhere there are no neurons at all.
     let folder = changed("tiny-qwen3_moe", |config| config["mlp_only_layers"] = serde_json::json!([]));

@@ -740,6 +740,38 @@ fn a_stored_k_is_not_lost() {
     assert!(sae.activation() == Activation::JumpRelu && said(&sae), "{:?}", sae.warnings());
 }
 
+/// What `info` says of how a file was read: names and orientation, thresholds, the factor of activations, whose class is not read.
+#[test]
+fn info_says_how_a_file_was_read() {
+    let fact = |name: &str, what: &str| {
+        let facts = load(&fixture(name)).describe(&work()).unwrap();
+        facts.into_iter().find(|(key, _)| key == what).unwrap_or_else(|| panic!("{name} has no {what}")).1
+    };
+    assert_eq!(
+        fact("saes/dl-AutoEncoder", "in the file"),
+        "W_enc is encoder.weight transposed, W_dec is decoder.weight transposed"
+    );
+    assert_eq!(
+        fact("saes/SAE-Res-Qwen3-1.7B-Base-W32K-L0_3", "in the file"),
+        "W_enc is W_enc transposed, W_dec is W_dec transposed"
+    );
+    assert_eq!(fact("saes/sparsify/layers.2.mlp", "in the file"), "W_enc is encoder.weight transposed");
+    let facts = load(&fixture("saes/saelens-standard")).describe(&work()).unwrap();
+    assert!(facts.iter().all(|(what, _)| what != "in the file"), "{facts:?}");
+    let thresholds = numbers(&reference("sae_formats.json")["logical"]["threshold"]);
+    let (low, high) = thresholds.iter().fold((f64::INFINITY, 0f64), |(low, high), v| (low.min(*v), high.max(*v)));
+    assert_eq!(fact("saes/saelens-jumprelu", "activation"), format!("jumprelu, above thresholds from {low:.4} to {high:.4}"));
+    assert_eq!(fact("saes/saelens-topk", "activation"), "topk, k = 3");
+    assert_eq!(
+        fact("saes/saelens-topk-rescaled", "activation"),
+        "topk, k = 3, of pre-activations times the norms of W_dec's rows"
+    );
+    let module = load(&fixture("checkpoints/module.pt"));
+    let said = "the file is an object of `training.sae.SAE`, whose code is not in it: read as linear layers (Goodfire, qresearch), with \
+                the activation relu";
+    assert!(module.warnings().iter().any(|warning| warning == said), "{:?}", module.warnings());
+}
+
 /// 8-bit floats whose scale is not in the file are taken as they are, which is said.
 #[test]
 fn eight_bit_floats_without_scales_are_said() {

@@ -43,7 +43,6 @@ def made(name, config, kind):
         "W_in": weights["model.layers.0.mlp.up_proj.weight"].T.numpy(),
         "ln2": weights[f"model.layers.{LAYER}.post_attention_layernorm.weight"].numpy(),
         "directions": directions.numpy(), "logits": logits.numpy(),
-        "names": sorted(key for key in weights if f"layers.{LAYER}.mlp" in key),
     }
 
 

@@ -27,6 +27,8 @@ pub(super) struct Layout {
 
 /// The four tensors as they are used.
 pub(super) struct Weights {
+    /// Which matrix of the file is which, where names or orientation differ.
+    stored: Vec<String>,
     pub w_enc: Tensor,
     pub w_dec: Tensor,
     pub b_enc: Tensor,
@@ -191,7 +193,13 @@ impl Source<'_> {
         if n != d_out && used[0][0] == n && used[0][1] != n && used[1] == [d_out, n] {
             return Err(self.both_turned(layout, n, d_out));
         }
+        let stored = [("W_enc", layout.w_enc), ("W_dec", layout.w_dec)].into_iter().filter_map(|(used, of)| match of {
+            Stored::AsUsed(name) if name == used => None,
+            Stored::AsUsed(name) => Some(format!("{used} is {name}")),
+            Stored::Transposed(name) => Some(format!("{used} is {name} transposed")),
+        });
         Ok(Weights {
+            stored: stored.collect(),
             w_enc: turned(layout.w_enc, [d_in, n])?,
             w_dec: turned(layout.w_dec, [n, d_out])?,
             b_enc: self.tensor(layout.b_enc, &[n])?,
@@ -250,8 +258,11 @@ impl Source<'_> {
     /// # Errors
     /// The place is not known.
     pub fn sae(&self, weights: Weights, said: &Said) -> Result<Inner> {
-        let Weights { w_enc, w_dec, b_enc, b_dec } = weights;
+        let Weights { stored, w_enc, w_dec, b_enc, b_dec } = weights;
         let mut inner = self.dictionary(Some(w_enc), w_dec, said)?;
+        if !stored.is_empty() {
+            inner.facts.push(("in the file".into(), stored.join(", ")));
+        }
         (inner.b_enc, inner.b_dec) = (Some(b_enc), Some(b_dec));
         Ok(inner)
     }
