@@ -14,6 +14,8 @@ use zip::CompressionMethod::{Deflated, Stored};
 
 /// A bad file: its name, its bytes, and what the message must say.
 type Bad = (&'static str, Vec<u8>, &'static str);
+/// A folder of files that are bad together.
+type BadFolder = (&'static str, Vec<(&'static str, Vec<u8>)>, &'static str);
 
 fn refusal(name: &str) -> saerepl::Error {
     load_sae(name, None, &SaeOptions::default(), &work()).unwrap_err()
@@ -234,7 +236,7 @@ fn bad_models() -> Vec<Bad> {
 }
 
 /// Folders whose files are bad together; the message names the folder or one of them.
-fn bad_folders() -> Vec<(&'static str, Vec<(&'static str, Vec<u8>)>, &'static str)> {
+fn bad_folders() -> Vec<BadFolder> {
     let llama = || ("config.json", json!({"model_type": "llama", "num_attention_heads": 2}).to_string().into_bytes());
     let index = |text: &str| ("model.safetensors.index.json", text.as_bytes().to_vec());
     let weights = |name: &'static str, tensors: &[(&str, Tensor)]| (name, stored(tensors));
