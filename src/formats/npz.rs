@@ -160,9 +160,9 @@ mod tests {
     /// Its checksum is taken in parts.
     #[test]
     fn a_large_member_is_checked_in_full_and_can_be_interrupted() {
-        let large = Tensor::from_f32((0..3_000_000).map(|v| v as f32).collect(), &[3_000_000]).unwrap();
+        let large = Tensor::from_f32((0..3_000_000).map(|v| v as f32).collect(), &[1500, 2000]).unwrap();
         let good = archive(&[("W_dec.npy", &npy::write(&large))], CompressionMethod::Stored);
-        assert_eq!(open(good.clone()).unwrap().get("W_dec").unwrap().row(0).unwrap()[2_999_999], 2_999_999.0);
+        assert_eq!(open(good.clone()).unwrap().get("W_dec").unwrap().row(1499).unwrap()[1999], 2_999_999.0);
         for at in [200, 4 << 20, 8 << 20, good.len() - 200] {
             let mut flipped = good.clone();
             flipped[at] ^= 1;
