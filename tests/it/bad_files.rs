@@ -448,10 +448,10 @@ fn an_overlong_header_is_not_read() {
 fn a_header_of_many_tensors_ends_in_little_memory() {
     let place = Place::new();
     let entry = |name: &str| format!("\"{name}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}");
-    let entries: Vec<_> = (0..200_000).map(|number| entry(&number.to_string())).collect();
+    let entries: Vec<_> = (0..50_000).map(|number| entry(&number.to_string())).collect();
     let header = format!("{{{}}}", entries.join(","));
     let path = place.put("many.safetensors", &[&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat());
-    let (said, status) = told_in(300 << 10, &["info", &path]);
+    let (said, status) = told_in(128 << 10, &["info", &path]);
     assert!(status == Some(1) && said.contains("no SAE format that is known"), "{status:?} {said}");
 }
 
