@@ -181,7 +181,9 @@ pub(super) fn entries() -> Vec<Entry> {
             /// save(#{ a: ones([2]), b: zeros([3]) }, "pair.npz");
             /// assert(load_npz(out_dir() + "/pair.npz").b.shape == [3]);
             /// ```
-            fn load_npz(call, path: String) -> Map { Ok(map_of(&npz::read(Bytes::map(Path::new(&path))?, Path::new(&path))?)) }
+            fn load_npz(call, path: String) -> Map {
+                Ok(map_of(&npz::read(Bytes::map(Path::new(&path))?, Path::new(&path), call.work())?))
+            }
         },
         entry! {
             /// Reads a `.safetensors` file: a map of tensors, which share the mapped file.

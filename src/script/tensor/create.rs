@@ -40,7 +40,7 @@ fn as_map(set: &TensorSet) -> Map {
     set.iter().map(|(name, tensor)| (name.into(), tensor.clone().into_script())).collect()
 }
 
-fn open<T>(path: &str, read: fn(Bytes, &Path) -> Result<T>) -> Result<T> {
+fn open<T>(path: &str, read: impl FnOnce(Bytes, &Path) -> Result<T>) -> Result<T> {
     let path = Path::new(path);
     read(Bytes::map(path)?, path)
 }
@@ -164,7 +164,9 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// try { load_npz("absent.npz"); assert(false); } catch (e) { assert(e.kind == "io"); }
             /// ```
-            fn load_npz(call, path: String) -> Map { Ok(as_map(&open(&path, npz::read)?)) }
+            fn load_npz(call, path: String) -> Map {
+                Ok(as_map(&open(&path, |bytes, file| npz::read(bytes, file, call.work()))?))
+            }
         },
         entry! {
             /// The tensors in a safetensors file: a map from names to tensors. Mapped, not read at once; stored as they are
