@@ -32,14 +32,20 @@ pub use basics::Outputs;
 pub use cards::Explainers;
 pub(crate) use tensor::token_watch;
 
+use crate::analysis::{AttentionScores, OvScores, ProductStats, Semantics, Side, TokenScores};
+use crate::dictionary::Dictionary;
 use crate::error::{Error, Kind, Result};
 use crate::figure::Figure;
+use crate::model::Model;
+use crate::model::forward::Pass;
+use crate::page::Page;
 use crate::provenance::fingerprint;
 use crate::render;
+use crate::table::Table;
 use crate::work::Work;
 use convert::{FromScript, IntoScript};
 use declare::Entry;
-use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, Position};
+use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, Position, Variant};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -52,6 +58,9 @@ pub type Draw = fn(&Figure, usize, &Work) -> Result<String>;
 fn drawn_with_characters(figure: &Figure, width: usize, _: &Work) -> Result<String> {
     Ok(render::sketch(figure, width))
 }
+
+/// Explains what Rhai raised, in the words of a report.
+pub type Explain = Arc<dyn Fn(&NativeCallContext, &Raised) -> Error + Send + Sync>;
 
 /// A parameter that a script has read.
 #[derive(Clone)]
@@ -80,6 +89,8 @@ pub struct Host {
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
     pub outputs: Outputs,
+    /// How errors of Rhai's own are explained to a script that catches them.
+    pub explain: Explain,
     /// The texts of the script and its modules, as fingerprints by name.
     code: Arc<Mutex<BTreeMap<String, String>>>,
     /// What pages of features share.
@@ -102,6 +113,7 @@ impl Host {
             draw: drawn_with_characters,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
+            explain: Arc::new(|_, raised| Error::input(raised.text.as_str())),
             code: Arc::default(),
             explainers: Explainers::default(),
             used: Arc::default(),
@@ -182,7 +194,20 @@ pub fn entries() -> &'static [Entry] {
 /// Registers everything into an engine whose calls will run for `host`.
 pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
-    engine.register_type_with_name::<ScriptError>("Error");
+    named::<ScriptError>(engine);
+    named::<Model>(engine);
+    named::<Dictionary>(engine);
+    named::<Table>(engine);
+    named::<Figure>(engine);
+    named::<Page>(engine);
+    named::<Outputs>(engine);
+    named::<Pass>(engine);
+    named::<ProductStats>(engine);
+    named::<Side>(engine);
+    named::<TokenScores>(engine);
+    named::<Semantics>(engine);
+    named::<AttentionScores>(engine);
+    named::<OvScores>(engine);
     basics::install(engine);
     display::install(engine);
     tensor::install(engine);
@@ -200,24 +225,54 @@ pub fn install(engine: &mut Engine, host: Host) {
     }
 }
 
-/// Our error as a script sees it in `catch (e)`.
+/// Gives a native type the name by which signatures, messages and `type_of` speak of it.
+fn named<T: FromScript + Variant + Clone>(engine: &mut Engine) {
+    engine.register_type_with_name::<T>(&T::kind());
+}
+
+/// An error as a script sees it in `catch (e)`.
 #[derive(Clone, Debug)]
 pub struct ScriptError {
     /// The error.
     pub error: Error,
-    /// The line of the call that failed, from 1.
-    pub line: Option<usize>,
+    /// Where it was raised.
+    pub place: Option<Place>,
+    /// What Rhai said, where the error is Rhai's own.
+    pub raised: Option<Arc<Raised>>,
 }
 
 crate::native!(ScriptError, "Error");
 
+/// A place in a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// File, or name of the cell.
+    pub source: Option<String>,
+    /// Line and column, from 1.
+    pub position: Position,
+}
+
+/// An error of Rhai's own that a script caught: its text, with the chain of calls, is all that is left of it.
+#[derive(Debug)]
+pub struct Raised {
+    /// As Rhai writes it, without the outermost position.
+    pub text: String,
+    /// Where it was caught from: the fault itself, or the call in which it lies.
+    pub place: Place,
+}
+
 /// Our error on its way through Rhai; an interruption becomes a termination, which a script cannot catch.
 pub(crate) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
+    raise_in(error, None, position)
+}
+
+/// As [`raise`], with the source in which the position lies.
+pub(crate) fn raise_in(error: Error, source: Option<&str>, position: Position) -> Box<EvalAltResult> {
     if error.kind() == Kind::Interrupted {
         return EvalAltResult::ErrorTerminated(Dynamic::UNIT, position).into();
     }
-    let line = position.line();
-    EvalAltResult::ErrorRuntime(ScriptError { error, line }.into_script(), position).into()
+    let place = (!position.is_none()).then(|| Place { source: source.map(String::from), position });
+    EvalAltResult::ErrorRuntime(ScriptError { error, place, raised: None }.into_script(), position).into()
 }
 
 /// A Rhai error as ours: what a function that the script passed to a native one has raised.

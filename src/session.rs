@@ -8,13 +8,17 @@
 mod commands;
 mod complete;
 mod explain;
+mod foreign;
+mod known;
 mod modules;
 mod names;
+mod raised;
 mod report;
 mod stack;
 mod stdlib;
 mod store;
 mod suggest;
+mod syntax;
 mod timing;
 
 pub use commands::{Answer, COMMANDS, Command};
@@ -109,7 +113,7 @@ pub struct Session {
     /// The variables that functions see.
     shared: Shared,
     /// The engine's functions, in the order of their names.
-    native: Vec<Callable>,
+    native: Arc<Vec<Callable>>,
     options: SessionOptions,
     /// Cells so far.
     cells: usize,
@@ -161,8 +165,10 @@ impl Session {
         stack::guard(&mut engine, &work);
         let shared = Shared::default();
         shared.install(&mut engine);
+        let native = Arc::new(suggest::rhai_functions(&engine));
+        host.explain = report::explainer(native.clone(), sources.clone());
+        engine.set_default_tag(Dynamic::from(host.clone()));
         let global = engine.new_global_runtime_state();
-        let native = suggest::rhai_functions(&engine);
         Session {
             engine,
             scope: Scope::new(),
@@ -466,6 +472,7 @@ impl Session {
             engine: &self.engine,
             native: &self.native,
             scope: &self.scope,
+            global: &self.global,
             functions: &self.global.lib,
             sources: &self.sources,
         };
@@ -744,7 +751,7 @@ mod tests {
             ),
             ("m + 1", "`+` is not defined between map and integer", ""),
             ("let v = 3; v(1)", "this is called as a function, but it is integer", ""),
-            ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> f64`"),
+            ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> number`"),
             ("fresh = 5", "unknown variable `fresh`", "a new variable is declared first: `let fresh = …`"),
             ("[1, 2].mean()", "array has no method `mean`", "a Tensor has it: `tensor(list).mean(…)`"),
             ("True", "unknown variable `True`", "for `True` write `true`"),

@@ -132,8 +132,11 @@ impl Entry {
                 "f64" => "number".into(),
                 "usize" | "i64" => "integer".into(),
                 "String" => "string".into(),
+                "Array" => "array".into(),
                 "Map" | "Json" | "Value" | "Histogram" => "map".into(),
                 "Dynamic" => "any value".into(),
+                "NumberOrTensor" => "number or Tensor".into(),
+                "Pass" => "ActivationCache".into(),
                 other => other.into(),
             }
         }
@@ -178,11 +181,12 @@ impl Entry {
                 Form::IndexSet => "index$set$".into(),
                 _ => self.name.into(),
             };
-            let mut info: Vec<String> = self.params.iter().take(count).map(|p| format!("{}: {}", p.name, p.kind)).collect();
+            let parameter = |p: &Param| format!("{}: {}", p.name, definition_type(&p.kind));
+            let mut info: Vec<String> = self.params.iter().take(count).map(parameter).collect();
             if count > self.params.len() {
-                info.push("options: Map".into());
+                info.push("options: map".into());
             }
-            info.push(self.returns.into());
+            info.push(definition_type(&self.gives()).into());
             FuncRegistration::new(name)
                 .in_global_namespace()
                 .with_params_info(info)
@@ -206,7 +210,7 @@ impl Entry {
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| body(&call, &mut arguments)));
             let value = outcome
                 .unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref())))
-                .map_err(|e| call.raised.take().unwrap_or_else(|| super::raise(e, native.call_position())))?;
+                .map_err(|e| call.raised.take().unwrap_or_else(|| super::raise_in(e, native.call_source(), native.call_position())))?;
             if makes_handle {
                 host.recipes.note(&name, values, &value);
             }
@@ -220,6 +224,20 @@ impl Entry {
             // Not `Method`: after `model.W_E.sum()` Rhai would write the receiver back to `W_E`.
             RhaiFunc::Pure { func, has_context, is_pure: true, is_volatile }
         }
+    }
+}
+
+/// A kind of value in the grammar of `.d.rhai` files, which knows single names: `?` is any value.
+fn definition_type(kind: &str) -> &str {
+    match kind {
+        "number" => "float",
+        "integer" | "integer from 0" => "int",
+        "function" => "Fn",
+        "string" | "bool" | "array" | "map" | "()" => kind,
+        _ if kind.starts_with("array of") => "array",
+        // A type of ours.
+        _ if kind.starts_with(char::is_uppercase) && kind.chars().all(char::is_alphanumeric) => kind,
+        _ => "?",
     }
 }
 

@@ -1,14 +1,16 @@
 //! Any error as a report: what happened, the line with a caret, the chain of calls, what would be right.
 
+use super::modules::Sources;
 use super::stack::{TOO_DEEP, TooDeep};
-use super::suggest::{self, Known};
+use super::suggest::{self, Callable, Known};
+use super::{raised, syntax};
 use crate::error::{Error, Kind};
-use crate::script::convert::{FromScript, short_type_name};
+use crate::script::convert::{FromScript, short_type_name, with_article};
 use crate::script::declare::INDEXED;
-use crate::script::{ScriptError, display};
+use crate::script::{Explain, ScriptError, display};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
-use rhai::{EvalAltResult, LexError, Module, ParseErrorType, Position};
+use rhai::{EvalAltResult, LexError, Module, ParseErrorType, Position, Scope};
 use std::fmt;
 use std::sync::Arc;
 
@@ -121,12 +123,18 @@ fn span(line: &str, column: usize) -> std::ops::Range<usize> {
 pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report {
     let (mut error, mut source) = (error, name.to_string());
     let mut frames = Vec::new();
+    // Where the function was called in which the fault lies.
+    let mut call = None;
     loop {
         error = match error {
             EvalAltResult::ErrorInFunctionCall(function, inside, inner, position) => {
                 let closure = function.starts_with("anon$");
                 let note = if closure { "in a closure called here".into() } else { format!("in `{function}` called here") };
-                frames.extend(frame(known, &source, position, Some(note)));
+                let place = frame(known, &source, position, Some(note));
+                if !closure {
+                    call = place.clone();
+                }
+                frames.extend(place);
                 // Rhai takes a closure for a part of whoever calls it.
                 let home = if closure { home(known, &function) } else { None };
                 if let Some(inside) = home.or(Some(inside).filter(|inside| !inside.is_empty())) {
@@ -139,10 +147,17 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
                 source = module;
                 *inner
             }
-            other => {
-                error = other;
-                break;
-            }
+            other => match thrown_again(&other) {
+                Some((inner, inside)) => {
+                    frames.extend(frame(known, &source, other.position(), Some("thrown again here".into())));
+                    source = inside.unwrap_or(source);
+                    inner
+                }
+                None => {
+                    error = other;
+                    break;
+                }
+            },
         };
     }
     let position = error.take_position();
@@ -151,10 +166,14 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
     let (kind, message, help) = match property {
         Some((name, kind)) => {
-            let (message, help) = suggest::property(known, &name, Some(&kind));
+            // What indexes it by name (a table its columns) has said more.
+            let (message, mut help) = suggest::property(known, &name, Some(&kind), fault.as_ref());
+            if let Some(error) = carried(&error) {
+                help.extend(error.helps().iter().cloned());
+            }
             (Kind::Input, message, help)
         }
-        None => explain(error, fault.as_ref(), known),
+        None => explain(error, fault.as_ref(), call.as_ref(), known),
     };
     // Without a place of its own the fault stands where the innermost call does.
     match fault {
@@ -177,6 +196,35 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     Report { kind, message, frames, help }
 }
 
+/// The error inside one that a script caught and threw again, and the source in which it was raised.
+fn thrown_again(error: &EvalAltResult) -> Option<(EvalAltResult, Option<String>)> {
+    let EvalAltResult::ErrorRuntime(value, position) = error else { return None };
+    let caught = ScriptError::from_script(value)?;
+    if let Some(raised) = caught.raised {
+        return Some((raised::read(&raised), raised.place.source.clone()));
+    }
+    let place = caught.place.filter(|place| place.position != *position)?;
+    Some((EvalAltResult::ErrorRuntime(value.clone(), place.position), place.source))
+}
+
+/// Our error that Rhai carries.
+fn carried(error: &EvalAltResult) -> Option<Error> {
+    let EvalAltResult::ErrorRuntime(value, _) = error else { return None };
+    ScriptError::from_script(value).map(|caught| caught.error)
+}
+
+/// What gives the errors of Rhai's own that a script catches the words of their reports.
+pub(super) fn explainer(native: Arc<Vec<Callable>>, sources: Sources) -> Explain {
+    Arc::new(move |context, raised| {
+        let (engine, scope, global) = (context.engine(), Scope::new(), context.engine().new_global_runtime_state());
+        let functions = context.namespaces();
+        let known = Known { engine, native: &native, scope: &scope, global: &global, functions, sources: &sources };
+        let source = raised.place.source.as_deref().unwrap_or_default();
+        let report = of(raised::read(raised), source, &known);
+        report.help.into_iter().fold(Error::new(report.kind, report.message), Error::help)
+    })
+}
+
 /// The cell that wrote a closure.
 fn home(known: &Known<'_>, closure: &str) -> Option<String> {
     let wrote = |module: &&Arc<Module>| module.iter_script_fn_info().any(|(_, _, name, ..)| name == closure);
@@ -195,9 +243,11 @@ fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<Strin
     Some(Frame { source: source.to_string(), line, column, text, note })
 }
 
-/// Kind, message and help of an error whose position was taken off.
-fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (Kind, String, Vec<String>) {
+/// Kind, message and help of an error whose position was taken off. `call` is where the function was called in which the
+/// fault lies.
+fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, known: &Known<'_>) -> (Kind, String, Vec<String>) {
     let input = |message: String, help: Vec<String>| (Kind::Input, message, help);
+    let explained = |(message, help): (String, Vec<String>)| (Kind::Input, message, help);
     match error {
         EvalAltResult::ErrorRuntime(value, _) => match ScriptError::from_script(&value) {
             Some(ScriptError { error, .. }) => (error.kind(), error.to_string(), error.helps().to_vec()),
@@ -211,35 +261,29 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
             (Kind::Limit, text, Vec::new())
         }
         EvalAltResult::ErrorParsing(what, _) => {
-            let help = fault.and_then(|fault| suggest::syntax(&what, fault));
-            input(first_lower(&what.to_string()), help.into_iter().collect())
+            let (message, help) = syntax::explain(&what, fault);
+            input(message, help.into_iter().collect())
         }
         EvalAltResult::ErrorVariableNotFound(name, _) => {
             let help = suggest::variable(known, &name, fault);
             input(format!("unknown variable `{name}`"), help)
         }
         EvalAltResult::ErrorModuleNotFound(name, _) => input(format!("unknown module `{name}`"), suggest::module(known, &name)),
-        EvalAltResult::ErrorFunctionNotFound(signature, _) => {
-            let (message, help) = suggest::function(known, &signature, fault.is_some_and(is_method));
-            input(message, help)
-        }
-        EvalAltResult::ErrorPropertyNotFound(name, _) => {
-            let (message, help) = suggest::key(known, &name, fault);
-            input(message, help)
-        }
+        EvalAltResult::ErrorFunctionNotFound(signature, _) => explained(suggest::function(known, &signature, fault)),
+        EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, call)),
         EvalAltResult::ErrorDotExpr(text, _) => match unknown_property(&text) {
-            Some((name, of)) => {
-                let (message, help) = suggest::property(known, name, Some(&of));
-                input(message, help)
-            }
+            Some((name, of)) if text.starts_with("No writable") => explained(suggest::read_only(known, name, &of, fault)),
+            Some((name, of)) => explained(suggest::property(known, name, Some(&of), fault)),
             None => input(first_lower(&text), Vec::new()),
         },
         EvalAltResult::ErrorIndexingType(types, _) => {
             let kind = short_type_name(types.split([' ', '[']).next().unwrap_or(&types));
-            input(format!("a value of type {kind} cannot be indexed like this"), suggest::indexing(&kind))
+            input(format!("{} cannot be indexed like this", with_article(&kind)), suggest::indexing(known, &kind, fault))
         }
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) if wanted == "Fn" => {
-            input(format!("this is called as a function, but it is {}", short_type_name(&given)), Vec::new())
+            let name = fault.map(|fault| fault.text[..].chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
+            let name = name.map(String::from_iter).filter(|name| !name.is_empty()).map_or("this".into(), |name| format!("`{name}`"));
+            input(format!("{name} is {}, not a function", with_article(&short_type_name(&given))), Vec::new())
         }
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) | EvalAltResult::ErrorMismatchOutputType(wanted, given, _)
             if !wanted.is_empty() && !given.is_empty() =>
@@ -247,20 +291,67 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
             let (wanted, given) = (short_type_name(&wanted), short_type_name(&given));
             let help = match (wanted.as_str(), given.as_str()) {
                 ("bool", "Tensor") => Some("a condition needs one truth value: t.any() or t.all()"),
+                ("bool", _) => Some("a comparison gives true or false: `x != 0`, `list.len() > 0`, `x != ()`"),
                 ("integer", "range") => Some("a part of an array is list.extract(a..b), of a text text.sub_string(a..b)"),
+                ("integer", "string") => Some("an array is indexed by integers; a map `#{ name: value }` by names"),
+                ("string", "integer") => Some("a map is indexed by names, `map[\"name\"]`; an array by integers"),
                 _ => None,
             };
-            input(format!("expected {wanted}, found {given}"), help.map(String::from).into_iter().collect())
+            input(format!("expected {}, found {}", with_article(&wanted), with_article(&given)), help.map(String::from).into_iter().collect())
+        }
+        EvalAltResult::ErrorArrayBounds(size, index, _) => bounds("array", "elements", size, index),
+        EvalAltResult::ErrorStringBounds(size, index, _) => bounds("string", "characters", size, index),
+        EvalAltResult::ErrorBitFieldBounds(..) => {
+            input("a number cannot be indexed".into(), vec!["its bits could, from 0 to 63".into()])
+        }
+        EvalAltResult::ErrorIndexNotFound(index, _) => {
+            input(format!("there is nothing at index {}", display::text(known.engine, &index, usize::MAX)), Vec::new())
         }
         EvalAltResult::ErrorDataRace(..) => input(
             "the closure uses the variable whose method it is given to".into(),
             vec!["copy the variable first, `let copy = x;`, and use the copy in the closure".into()],
         ),
-        EvalAltResult::ErrorFor(_) => {
-            input("`for` needs something to walk: an array, a range, a map's keys, a tensor, a table".into(), Vec::new())
+        EvalAltResult::ErrorFor(_) => input("`for` cannot walk this".into(), vec![WALKED.into()]),
+        EvalAltResult::ErrorAssignmentToConstant(name, _) => input(format!("`{name}` is a constant: it cannot be changed"), vec![CONSTANT.into()]),
+        EvalAltResult::ErrorNonPureMethodCallOnConstant(name, _) => {
+            let name = name.rsplit('$').next().filter(|name| !name.is_empty()).unwrap_or("this");
+            input(format!("`{name}` changes its value, which is a constant here"), vec![CONSTANT.into()])
         }
+        EvalAltResult::ErrorUnboundThis(_) => {
+            input("`this` is the value whose method runs; here is none".into(), vec!["it is bound in `x.f()`, not in `f(x)`".into()])
+        }
+        EvalAltResult::ErrorForbiddenVariable(name, _) => input(format!("`{name}` cannot be the name of a variable"), Vec::new()),
+        EvalAltResult::ErrorVariableExists(name, _) => input(format!("there is a variable `{name}` already"), Vec::new()),
+        EvalAltResult::ErrorArithmetic(text, _) => arithmetic(&text),
+        EvalAltResult::ErrorDataTooLarge(what, _) => (Kind::Limit, format!("{} is too large", first_lower(&what)), Vec::new()),
         other => input(first_lower(&other.to_string()), Vec::new()),
     }
+}
+
+/// What `for` walks.
+pub(super) const WALKED: &str = "`for` walks an array, a range (`0..n`), a map's keys (`m.keys()`), a tensor, a table";
+/// What can be changed.
+pub(super) const CONSTANT: &str = "`let` declares what can be changed, `const` what cannot";
+
+fn bounds(what: &str, of: &str, size: usize, index: i64) -> (Kind, String, Vec<String>) {
+    if size == 0 {
+        return (Kind::Input, format!("index {index} is out of range: the {what} is empty"), Vec::new());
+    }
+    let help = format!("indices run from 0 to {}, or from -{size} to -1", size - 1);
+    (Kind::Input, format!("index {index} is out of range for {} of {size} {of}", with_article(what)), vec![help])
+}
+
+/// Rhai's "Division by zero: 1 / 0", "Addition overflow: …".
+fn arithmetic(text: &str) -> (Kind, String, Vec<String>) {
+    let help = if text.starts_with("Division by zero") || text.starts_with("Modulo division") {
+        "integers cannot be divided by 0; of floats `1.0 / 0.0` is infinite"
+    } else if text.contains("overflow") {
+        "integers have 64 bits; floats reach further: `1.0 * x`"
+    } else {
+        return (Kind::Input, first_lower(text), Vec::new());
+    };
+    let text = text.replace("Modulo division by zero or overflow", "division by zero");
+    (Kind::Input, first_lower(&text), vec![help.into()])
 }
 
 fn too_deep() -> (Kind, String, Vec<String>) {
@@ -268,11 +359,12 @@ fn too_deep() -> (Kind, String, Vec<String>) {
     (Kind::Limit, "calls are nested too deeply".into(), vec![help.into()])
 }
 
-/// Name and type in Rhai's "Unknown property 'x' - a getter is not registered for type 'T'".
+/// Name and type in Rhai's "Unknown property 'x' - a getter is not registered for type 'T'", and in its words for a
+/// property that cannot be set.
 fn unknown_property(text: &str) -> Option<(&str, String)> {
     let quoted: Vec<&str> = text.split('\'').skip(1).step_by(2).collect();
     match quoted[..] {
-        [name, of] if text.starts_with("Unknown property") => Some((name, short_type_name(of))),
+        [name, of, ..] if text.contains(" property '") => Some((name, short_type_name(of))),
         _ => None,
     }
 }
@@ -291,14 +383,8 @@ fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String
     })
 }
 
-/// The token of the fault stands after a dot.
-fn is_method(fault: &Frame) -> bool {
-    let before: String = fault.text.chars().take(fault.column - 1).collect();
-    before.trim_end().ends_with(['.'])
-}
-
 /// Rhai's messages begin with a capital, ours do not.
-fn first_lower(text: &str) -> String {
+pub(super) fn first_lower(text: &str) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
         (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(text.chars().skip(1)).collect(),
