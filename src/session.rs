@@ -10,6 +10,7 @@ mod complete;
 mod explain;
 mod foreign;
 mod known;
+mod language;
 mod modules;
 mod names;
 mod raised;
@@ -746,21 +747,21 @@ mod tests {
             ("asert(true)", "unknown function `asert`", "did you mean `assert`?"),
             (
                 "assert()",
-                "`assert` cannot be called without arguments",
+                "`assert` takes 1 or 2 arguments, none is given",
                 "it is called as `assert(condition: bool, [message: string]) -> ()`",
             ),
             ("m + 1", "`+` is not defined between map and integer", ""),
-            ("let v = 3; v(1)", "this is called as a function, but it is integer", ""),
+            ("let v = 3; v(1)", "`v` is an integer, not a function", ""),
             ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> number`"),
             ("fresh = 5", "unknown variable `fresh`", "a new variable is declared first: `let fresh = …`"),
             ("[1, 2].mean()", "array has no method `mean`", "a Tensor has it: `tensor(list).mean(…)`"),
             ("True", "unknown variable `True`", "for `True` write `true`"),
-            ("let p = 'abc';", "invalid character: 'abc'", "text stands in double quotes"),
-            ("def g(x)", "expecting ';' to terminate this statement", "for `def` write `fn name(x) { x + 1 }`"),
-            ("if m: 1", "expecting '{' to start a statement block", "blocks stand in braces"),
-            ("m[0, 1]", "expecting ']' for a matching [ in this index expression", "several indices at once"),
-            ("[1][0](2)", "expecting ';' to terminate this statement", "a closure in an array"),
-            ("[1, 2][0..1]", "expected integer, found range", "a part of an array is list.extract(a..b)"),
+            ("let p = 'abc';", "'abc' is not one character", "text stands in double quotes"),
+            ("def g(x)", "a `;` is missing before `g`", "for `def` write `fn name(x) { x + 1 }`"),
+            ("if m: 1", "`{` is missing to start a statement block", "blocks stand in braces"),
+            ("m[0, 1]", "`]` is missing for the `[`", "several indices at once"),
+            ("[1][0](2)", "a `;` is missing before this", "a closure in an array"),
+            ("[1, 2][0..1]", "expected an integer, found a range", "a part of an array is list.extract(a..b)"),
             ("import \"std/experiment\" as e;", "there is no `std/experiment` in the library", "did you mean `std/experiments`?"),
         ] {
             let report = session.eval(text, "In[2]").unwrap_err();

@@ -118,6 +118,12 @@ impl Session {
             names.extend(self.variables().map(String::from));
             names.extend(self.script_functions().map(|(name, _)| name.to_string()));
             names.extend(COMMANDS.iter().map(|command| command.name.to_string()));
+            names.extend(KEYWORDS.iter().map(|word| (*word).to_string()));
+            names.extend(stdlib::FILES.iter().map(|(file, _)| format!("std/{file}")));
+            for (import, module) in self.global.iter_imports() {
+                let functions = module.iter_script_fn_info().filter(|(_, _, name, ..)| !name.contains('$'));
+                names.extend(functions.map(|(_, _, name, ..)| format!("{import}::{name}")));
+            }
             return matching(line.len() - name.len(), name, names.into_iter().map(|name| (name.clone(), name)));
         }
         let Some((command, rest)) = line.split_once(' ') else {
@@ -473,11 +479,10 @@ mod tests {
         session
     }
 
-    /// What is offered at `|`.
+    /// What is offered at the last `|`.
     fn offered(session: &Session, text: &str) -> Vec<String> {
-        let cursor = text.find('|').unwrap();
-        let text = text.replacen('|', "", 1);
-        session.complete(&text, cursor).candidates.into_iter().map(|c| c.text).collect()
+        let cursor = text.rfind('|').unwrap();
+        session.complete(&format!("{}{}", &text[..cursor], &text[cursor + 1..]), cursor).candidates.into_iter().map(|c| c.text).collect()
     }
 
     #[test]
@@ -523,6 +528,8 @@ mod tests {
             ("semantics(s, model, #{side: \"|", "top"),
             ("unembed(d, model, #{k: 3, scale: \"co|", "cosine"),
             (":hist|", ":history"),
+            ("?exp::indi|", "exp::indices"),
+            ("?std/ex|", "std/experiments"),
             (":session l|", "load "),
             (":timeit alp|", "alpha"),
             ("?unembe|", "unembed"),

@@ -198,7 +198,8 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
         let message = if let [one] = &arities[..]
             && !one.contains(&types.len())
         {
-            format!("`{name}` takes {}, not {}", between(one.start().saturating_sub(receiver), one.end() - receiver), given.len())
+            let takes = between(one.start().saturating_sub(receiver), one.end().saturating_sub(receiver));
+            format!("`{name}` takes {takes}, {}", if given.is_empty() { "none is given".into() } else { format!("not {}", given.len()) })
         } else if given.is_empty() {
             format!("`{name}` cannot be called without arguments")
         } else {
@@ -238,7 +239,11 @@ fn arguments(n: usize) -> String {
 }
 
 fn between(least: usize, most: usize) -> String {
-    if least == most { arguments(most) } else { format!("{least} to {}", arguments(most)) }
+    match most - least {
+        0 => arguments(most),
+        1 => format!("{least} or {}", arguments(most)),
+        _ => format!("{least} to {}", arguments(most)),
+    }
 }
 
 /// Which call gave the `()` that the fault stumbles over.
