@@ -2,7 +2,7 @@
 
 use crate::entry;
 use crate::error::{Error, Kind, Result};
-use crate::script::convert::FromScript;
+use crate::script::convert::{FromScript, IntoScript};
 use crate::script::declare::{Call, Entry};
 use crate::script::{Host, Place, Raised, ScriptError, display, raise};
 use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext, Position};
@@ -183,7 +183,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// print("scores:");
             /// print([1, 2, 3]);
             /// ```
-            fn print(call, value: Option<Dynamic>) -> String { Ok(text(call, value)) }
+            fn print(call, value: Option<Dynamic>) -> Printed { Ok(Printed(text(call, value))) }
         },
         entry! {
             /// Prints a value to standard error.
@@ -352,6 +352,15 @@ fn sleep(call: &NativeCallContext, seconds: f64) -> std::result::Result<(), Box<
         std::thread::sleep(left.min(Duration::from_millis(10)));
     }
     Ok(())
+}
+
+/// What Rhai's `print` statement is given to print; the call itself gives nothing.
+struct Printed(String);
+
+impl IntoScript for Printed {
+    fn into_script(self) -> Dynamic {
+        self.0.into()
+    }
 }
 
 fn text(call: &Call<'_>, value: Option<Dynamic>) -> String {

@@ -137,6 +137,7 @@ impl Entry {
                 "Dynamic" => "any value".into(),
                 "NumberOrTensor" => "number or Tensor".into(),
                 "Pass" => "ActivationCache".into(),
+                "Printed" => "()".into(),
                 other => other.into(),
             }
         }

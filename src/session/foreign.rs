@@ -24,6 +24,10 @@ const WORDS: &[(&str, &str)] = &[
     ("with", "nothing need be opened or closed: a block is `{ … }`"),
     ("class", "there are no classes: a map `#{ name: value }` holds values together"),
     ("quit", "`:quit` or Ctrl-D leaves"),
+];
+
+/// Names that scripts of other languages give to what is built in here, and those that examples give.
+const NAMES: &[(&str, &str)] = &[
     ("np", TENSORS),
     ("numpy", TENSORS),
     ("torch", TENSORS),
@@ -35,6 +39,8 @@ const WORDS: &[(&str, &str)] = &[
     ("sae_lens", "SAEs are built in: `load_sae(\"demo\", \"blocks.2.hook_resid_post\")`"),
     ("SAE", "SAEs are built in: `load_sae(\"demo\", \"blocks.2.hook_resid_post\")`"),
     ("HookedTransformer", "models are built in: `load_model(\"demo\")`, `load_model(\"org/name\")`"),
+    ("model", "load one first: `let model = load_model(\"demo\");`"),
+    ("sae", "load one first: `let sae = load_sae(\"demo\", \"blocks.2.hook_resid_post\");`"),
 ];
 
 const TENSORS: &str = "tensors are built in: `tensor([1, 2])`, `zeros([2, 3])`, `randn([4])`; `?Tensor` lists their methods";
@@ -146,9 +152,9 @@ fn of(list: &[(&str, &str)], name: &str) -> Option<String> {
     list.iter().find(|(theirs, _)| *theirs == name).map(|(_, ours)| (*ours).to_string())
 }
 
-/// A hint for a word of another language.
-pub(super) fn word(name: &str) -> Option<String> {
-    of(WORDS, name)
+/// A hint for a name that is not known.
+pub(super) fn name(name: &str) -> Option<String> {
+    of(WORDS, name).or_else(|| of(NAMES, name))
 }
 
 /// A hint for a function of another language.
@@ -189,7 +195,7 @@ pub(super) fn syntax(what: &ParseErrorType, before: &str, rest: &str) -> Option<
         _ if rest.starts_with("++") || rest.starts_with("--") => "`x += 1` adds one",
         _ if rest.starts_with("//") => "`//` begins a comment; integers divide as whole numbers by `/`",
         _ => {
-            let words = word(first).filter(|_| !first.is_empty()).or_else(|| word(last).filter(|_| !last.is_empty()));
+            let words = of(WORDS, first).or_else(|| of(WORDS, last));
             let blocks = || (missing("{") && rest.starts_with(':')).then(|| "blocks stand in braces: `if a { b }`".to_string());
             return words.or_else(blocks);
         }

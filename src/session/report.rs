@@ -7,7 +7,7 @@ use super::{raised, syntax};
 use crate::error::{Error, Kind};
 use crate::script::convert::{FromScript, short_type_name, with_article};
 use crate::script::declare::INDEXED;
-use crate::script::{Explain, ScriptError, display};
+use crate::script::{Explain, ScriptError, display, error_of};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
 use rhai::{EvalAltResult, LexError, Module, ParseErrorType, Position, Scope};
@@ -165,13 +165,11 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     // A name that is no property reaches a native type as an index: the fault is the name behind the dot.
     let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
     let (kind, message, help) = match property {
-        Some((name, kind)) => {
-            // What indexes it by name (a table its columns) has said more.
-            let (message, mut help) = suggest::property(known, &name, Some(&kind), fault.as_ref());
-            if let Some(error) = carried(&error) {
-                help.extend(error.helps().iter().cloned());
-            }
-            (Kind::Input, message, help)
+        Some((name, kind, columns)) => {
+            let readable = suggest::is_readable(&name, &kind);
+            let explain = if readable { suggest::read_only } else { suggest::property };
+            let (message, help) = explain(known, &name, &kind, fault.as_ref());
+            (Kind::Input, message, columns.into_iter().chain(help).collect())
         }
         None => explain(error, fault.as_ref(), call.as_ref(), known),
     };
@@ -205,12 +203,6 @@ fn thrown_again(error: &EvalAltResult) -> Option<(EvalAltResult, Option<String>)
     }
     let place = caught.place.filter(|place| place.position != *position)?;
     Some((EvalAltResult::ErrorRuntime(value.clone(), place.position), place.source))
-}
-
-/// Our error that Rhai carries.
-fn carried(error: &EvalAltResult) -> Option<Error> {
-    let EvalAltResult::ErrorRuntime(value, _) = error else { return None };
-    ScriptError::from_script(value).map(|caught| caught.error)
 }
 
 /// What gives the errors of Rhai's own that a script catches the words of their reports.
@@ -273,7 +265,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
         EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, call)),
         EvalAltResult::ErrorDotExpr(text, _) => match unknown_property(&text) {
             Some((name, of)) if text.starts_with("No writable") => explained(suggest::read_only(known, name, &of, fault)),
-            Some((name, of)) => explained(suggest::property(known, name, Some(&of), fault)),
+            Some((name, of)) => explained(suggest::property(known, name, &of, fault)),
             None => input(first_lower(&text), Vec::new()),
         },
         EvalAltResult::ErrorIndexingType(types, _) => {
@@ -281,7 +273,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
             input(format!("{} cannot be indexed like this", with_article(&kind)), suggest::indexing(known, &kind, fault))
         }
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) if wanted == "Fn" => {
-            let name = fault.map(|fault| fault.text[..].chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
+            let name = fault.map(|fault| fault.text.chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
             let name = name.map(String::from_iter).filter(|name| !name.is_empty()).map_or("this".into(), |name| format!("`{name}`"));
             input(format!("{name} is {}, not a function", with_article(&short_type_name(&given))), Vec::new())
         }
@@ -297,7 +289,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
                 ("string", "integer") => Some("a map is indexed by names, `map[\"name\"]`; an array by integers"),
                 _ => None,
             };
-            input(format!("expected {}, found {}", with_article(&wanted), with_article(&given)), help.map(String::from).into_iter().collect())
+            input(format!("expected {}, found {}", if wanted == "bool" { "true or false".into() } else { with_article(&wanted) }, with_article(&given)), help.map(String::from).into_iter().collect())
         }
         EvalAltResult::ErrorArrayBounds(size, index, _) => bounds("array", "elements", size, index),
         EvalAltResult::ErrorStringBounds(size, index, _) => bounds("string", "characters", size, index),
@@ -369,17 +361,18 @@ fn unknown_property(text: &str) -> Option<(&str, String)> {
     }
 }
 
-/// The name that was taken for an index, and the type that refused it, if the fault is at the dot before it; the fault is
-/// moved behind the dot.
-fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String, String)> {
-    let EvalAltResult::ErrorRuntime(value, _) = error else { return None };
-    let error = ScriptError::from_script(value)?.error;
-    let (kind, _) = error.message().split_once(INDEXED).filter(|(kind, _)| kind.chars().all(char::is_alphanumeric))?;
+/// The name that was taken for an index, the type that refused it, and what a table said of its columns, if the fault is at
+/// the dot before the name; the fault is moved behind the dot.
+fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String, String, Vec<String>)> {
+    let error = error_of(error)?;
+    let kind = error.message().split_once(INDEXED).map(|(kind, _)| kind).filter(|kind| kind.chars().all(char::is_alphanumeric));
+    let column = error.message().starts_with("no column `");
     let rest: String = fault.text.chars().skip(fault.column - 1).collect();
     let name: String = rest.strip_prefix('.')?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let (kind, columns) = if column { ("Table", error.helps().to_vec()) } else { (kind?, Vec::new()) };
     (!name.is_empty()).then(|| {
         fault.column += 1;
-        (name, kind.to_string())
+        (name, kind.to_string(), columns)
     })
 }
 
@@ -389,5 +382,156 @@ pub(super) fn first_lower(text: &str) -> String {
     match (chars.next(), chars.next()) {
         (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(text.chars().skip(1)).collect(),
         _ => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::session::{Session, SessionOptions};
+    use crate::work::Work;
+
+    fn session() -> Session {
+        Session::new(Work::silent(1).unwrap(), SessionOptions::default())
+    }
+
+    /// Message, places (line and column, the fault first) and help of a cell that fails.
+    fn failed(session: &mut Session, text: &str) -> (String, Vec<(usize, usize)>, String) {
+        let report = session.eval(text, "In[1]").err().unwrap_or_else(|| panic!("{text} does not fail"));
+        (report.message, report.frames.iter().map(|f| (f.line, f.column)).collect(), report.help.join("\n"))
+    }
+
+    #[test]
+    fn a_caught_error_has_the_message_of_its_report_and_thrown_again_its_place() {
+        for fault in [
+            "nothing",
+            "alhpa(1)",
+            "#{alpha: 1}.alpa",
+            "[1, 2][7]",
+            "zeros([2]).shpe",
+            "unembed(1, 2)",
+            "zeros([2, 3]) + zeros([4])",
+            "1 / 0",
+            "let a = 5; a.b = 3",
+            "inside(3)",
+            "ours(3)",
+            "[1].map(|x| x.a)",
+        ] {
+            let set_up = "fn inside(x) {\n  x.nope\n}\nfn ours(x) {\n  seed(0 - x)\n}";
+            let mut session = session();
+            session.eval(set_up, "In[0]").unwrap();
+            let (message, places, help) = failed(&mut session, fault);
+            let caught = session.eval(&format!("let m = (); try {{ {fault} }} catch (e) {{ m = e.message; }} m"), "In[1]").unwrap();
+            assert_eq!(caught.value.unwrap().into_string().unwrap(), message, "{fault}");
+            let (again, thrown, same_help) = failed(&mut session, &format!("\n\ntry {{\n{fault} }} catch (e) {{\n throw e }}"));
+            assert_eq!((&again, &same_help), (&message, &help), "{fault}");
+            // The fault first, in the line where it is now; the calls that our own errors carry are not kept.
+            let (line, column) = places[0];
+            let here = if fault.starts_with("inside") || fault.starts_with("ours") { line } else { line + 3 };
+            assert_eq!((thrown[0], *thrown.last().unwrap()), ((here, column), (5, 2)), "{fault}");
+        }
+    }
+
+    #[test]
+    fn messages_are_in_the_words_of_the_script() {
+        let set_up = "let t = zeros([2, 3]); let n = 5; let m = #{alpha: #{beta: 1}, list: [#{gamma: 1}]}; let model = load_model(\"demo\"); \
+                      let tab = table(#{mean: [1.0], feature: [0]}); fn two(a, b) { a + b } fn key(m) { m.alpa } fn twice(v) { key(v) }";
+        for (text, message, help) in [
+            // Nested maps, results, parameters, rows.
+            ("m.alpha.btea", "the map has no key `btea`", "did you mean `beta`?"),
+            ("m.list[0].gama", "the map has no key `gama`", "did you mean `gamma`?"),
+            ("m[\"alpha\"][\"bta\"]", "the map has no key `bta`", "did you mean `beta`?"),
+            ("model.cfg.d_modle", "the map has no key `d_modle`", "did you mean `d_model`?"),
+            ("let inner = m.alpha; inner.bet", "the map has no key `bet`", "did you mean `beta`?"),
+            ("key(model.cfg)", "the map has no key `alpa`", "its keys are: act,"),
+            ("twice(m)", "the map has no key `alpa`", ""),
+            ("let c = #{x: 1}; [1].map(|m| #{y: 1}.x)", "the map has no key `x`", ""),
+            ("tab.filter(|row| row.maen > 1)", "the map has no key `maen`", "did you mean `mean`?"),
+            ("for row in tab { row.featur }", "the map has no key `featur`", "did you mean `feature`?"),
+            ("tab.maen", "Table has no property `maen`", "did you mean `mean`?"),
+            ("tab.colums", "Table has no property `colums`", "its columns are: feature, mean\ndid you mean `columns`?"),
+            ("tab[\"maen\"]", "no column `maen` in this table", "did you mean `mean`?"),
+            // Assignment.
+            ("n.y = 3", "integer has no property `y`", ""),
+            ("t.y = 3", "Tensor has no property `y`", "Tensor has: shape"),
+            ("t.shape = [3, 2]", "`shape` of a Tensor cannot be set", "`t.reshape([2, 3])`"),
+            ("tab.len = 3", "`len` of a Table cannot be set", "`t.with_column("),
+            ("model.W_E = t", "`W_E` of a Model cannot be set", "models and dictionaries cannot be changed"),
+            ("const C = 1; C = 2", "`C` is a constant: it cannot be changed", "`let` declares"),
+            ("5 = n", "this cannot be assigned to", ""),
+            // Calls.
+            ("n(3)", "`n` is an integer, not a function", ""),
+            ("two(1)", "`two` takes 2 arguments, not 1", "it is called as `two(a, b)`"),
+            ("let c = |x| x; c(1, 2)", "the closure `c` takes 1 argument, not 2", ""),
+            ("unembed(n)", "`unembed` takes 2 or 3 arguments, not 1", "it is called as `unembed("),
+            ("exp::indices(1, 2, \"x\")", "unknown module `exp`", "import it first: `import \"std/experiments\" as exp;`"),
+            ("[1, 2] * 2", "`*` is not defined between array and integer", "arithmetic on many numbers is done with tensors"),
+            ("sum([1, 2])", "`sum` takes 1 or 2 arguments", ""),
+            // Values.
+            ("for i in n { }", "`for` cannot walk this", "`for` walks an array"),
+            ("for i in 3 { }", "`for` cannot walk a number", "`for` walks an array"),
+            ("if n { }", "expected true or false, found an integer", "a comparison gives"),
+            ("if t { }", "expected true or false, found a Tensor", "a condition needs one truth value"),
+            ("[1, 2][5]", "index 5 is out of range for an array of 2 elements", "indices run from 0 to 1"),
+            ("\"ab\"[-3]", "index -3 is out of range for a string of 2 characters", "indices run from 0 to 1"),
+            ("[][0]", "index 0 is out of range: the array is empty", ""),
+            ("n % 0", "division by zero: 5 % 0", "integers cannot be divided by 0"),
+            ("m[0]", "expected a string, found an integer", "a map is indexed by names"),
+            ("[1][\"a\"]", "expected an integer, found a string", "an array is indexed by integers"),
+            // Which call gave nothing.
+            ("print(1) + 1", "`+` is not defined between () and integer", "`print(…)` gave (), nothing"),
+            ("let a = print(1); a.mean()", "() has no method `mean`", "`a` is (): `print(…)` gave (), nothing"),
+            ("let a = [1]; a.push(2).len()", "() has no method `len`", "`.push(…)` gives (), nothing: it changes `a` itself"),
+            ("let a = (); 2 * a", "`*` is not defined between integer and ()", "`a` is (), nothing"),
+        ] {
+            let mut session = session();
+            session.eval(set_up, "In[0]").unwrap();
+            let (said, _, helped) = failed(&mut session, text);
+            assert!(said.starts_with(message) && helped.starts_with(help), "{text}: {said}\n{helped}");
+        }
+    }
+
+    #[test]
+    fn habits_of_other_languages_are_answered_by_one_hint() {
+        for (text, help) in [
+            ("let a = 1\nlet b = 2", "statements are separated by `;`"),
+            ("quit", "`:quit` or Ctrl-D leaves"),
+            ("quit()", "`:quit` or Ctrl-D leaves"),
+            ("exit", "`exit` is a function: call it"),
+            ("%timeit 1 + 1", "for `%timeit` write `:timeit`"),
+            ("type(1)", "`type_of(x)` names a type"),
+            ("dir(1)", "`?x` shows"),
+            ("help(unembed)", "`?unembed` shows its help"),
+            ("let x = 1; help(x)", "`?name` shows help"),
+            ("let x = 1; f\"{x}\"", "text in backquotes takes values"),
+            ("None", "for `None` write `()`"),
+            ("while True { }", "for `True` write `true`"),
+            ("def f(x): return x", "for `def` write `fn name(x) { x + 1 }`"),
+            ("lambda x: x", "for `lambda` write `|x| x + 1`"),
+            ("import numpy as np", "tensors are built in"),
+            ("np.zeros(3)", "tensors are built in"),
+            ("from sae_lens import SAE", "`import \"std/experiments\" as exp;`"),
+            ("zeros([3])[1:2]", "a part of a tensor or a text is written with dots: `t[1..3]`"),
+            ("print(1, 2)", "several values are printed as text in backquotes: `${a} ${b}`"),
+            ("true and false", "for `and` write `a && b`"),
+            ("not true", "for `not` write `!a`"),
+            ("if true { 1 } elif false { 2 }", "for `elif` write `else if`"),
+            ("# a comment", "comments begin with `//`"),
+            ("let s = 'text'", "text stands in double quotes: \"text\""),
+            ("let x = 1; x++", "`x += 1` adds one"),
+            ("let a, b = 1, 2", ""),
+            ("(1, 2)", "several values together are an array: `[1, 2]`"),
+            ("zeros([2]).sum(dim=0)", "arguments have no names"),
+            ("range(3)", "`0..n` counts from 0"),
+            ("str(3)", "`x.to_string()`"),
+            ("sorted([1])", "`list.sort()`"),
+            ("[1].join(\",\")", "`list.reduce("),
+            ("\"a\".upper()", "`text.to_upper()`"),
+            ("zeros([2]).numpy()", "`t.to_array()`"),
+            ("table(#{a: [1]}).sort_values(\"a\")", "`t.sort(\"mean\", \"desc\")`"),
+            ("model.W_U", "load one first: `let model = load_model(\"demo\");`"),
+        ] {
+            let (message, _, helped) = failed(&mut session(), text);
+            assert!(helped.starts_with(help), "{text}: {message}\n{helped}");
+        }
     }
 }

@@ -97,9 +97,9 @@ pub(super) fn variable(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> 
     let before = |fault: &Frame| fault.text.chars().take(fault.column - 1).collect::<String>();
     if fault.is_some_and(|fault| before(fault).trim_end().ends_with("import")) {
         let library: Vec<String> = stdlib::FILES.iter().map(|(name, _)| format!("`import \"std/{name}\" as {};`", &name[..3])).collect();
-        return [foreign::word(name), Some(format!("the library has {}", library.join(", ")))].into_iter().flatten().collect();
+        return [foreign::name(name), Some(format!("the library has {}", library.join(", ")))].into_iter().flatten().collect();
     }
-    if let Some(help) = foreign::word(name) {
+    if let Some(help) = foreign::name(name) {
         return vec![help];
     }
     if fault.is_some_and(|fault| before(fault).trim_end().ends_with("help(")) {
@@ -133,7 +133,7 @@ pub(super) fn module(known: &Known<'_>, name: &str) -> Vec<String> {
     if known.scope.contains(name) {
         return vec![format!("`{name}` is a variable: its methods are called with a dot, `{name}.method()`")];
     }
-    if let Some(help) = foreign::word(name) {
+    if let Some(help) = foreign::name(name) {
         return vec![help];
     }
     let file = stdlib::FILES.iter().map(|(file, _)| *file).find(|file| file.starts_with(name) && name.len() > 1);
@@ -275,7 +275,8 @@ fn gave_nothing(known: &Known<'_>, text: &str, before: &str) -> Option<String> {
             return (gives && !name.is_empty()).then(|| format!("`{name}(…)` gave (), nothing"));
         };
         let variable = last_name(receiver);
-        return Some(format!("`.{name}(…)` gives (), nothing: it changes `{variable}` itself"));
+        let what = if variable.is_empty() { "its variable".into() } else { format!("`{variable}` itself") };
+        return Some(format!("`.{name}(…)` gives (), nothing: it changes {what}"));
     }
     let name = last_name(text);
     if name.is_empty() || known.scope.get(name).is_none_or(|value| !value.is_unit()) {
@@ -299,37 +300,41 @@ fn is_method(fault: &Frame) -> bool {
     before.trim_end().ends_with('.')
 }
 
-/// Explains a property that a native value does not have; `of` is its type, where it is known.
-pub(super) fn property(known: &Known<'_>, name: &str, of: Option<&str>, fault: Option<&Frame>) -> Explained {
-    let of_type = |e: &&Entry| e.params.first().is_some_and(|p| of.is_none_or(|of| p.kind == of));
+/// Explains a property that a value of the type `of` does not have.
+pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&Frame>) -> Explained {
+    let of_type = |e: &&Entry| e.params.first().is_some_and(|p| p.kind == of);
     let named = |form: Form| entries().iter().filter(of_type).filter(move |e| e.form == form).map(|e| e.name);
-    let message = of.map_or_else(|| format!("unknown property `{name}`"), |of| format!("{of} has no property `{name}`"));
-    let own = |f: &Callable| f.name == name && of.is_none_or(|of| f.first.is_empty() || f.first == of);
+    let message = format!("{of} has no property `{name}`");
+    let own = |f: &Callable| f.name == name && (f.first.is_empty() || f.first == of);
     if named(Form::Method).any(|method| method == name) || callables(known).iter().any(own) {
         return (message, vec![format!("`{name}` is a method: call it with `.{name}(…)`")]);
     }
-    if of == Some("()") {
+    if of == "()" {
         return (message, fault.and_then(|fault| nothing(known, fault)).into_iter().collect());
     }
-    if let Some(hint) = of.and_then(|of| foreign::member(of, name)) {
+    if let Some(hint) = foreign::member(of, name) {
         return (message, vec![hint]);
     }
     let mut help = did_you_mean(name, named(Form::Getter).chain(named(Form::Method)));
     let all: Vec<&str> = named(Form::Getter).collect();
-    if let Some(of) = of.filter(|_| !all.is_empty()) {
+    if !all.is_empty() {
         help.push(format!("{of} has: {}", all.join(", ")));
-    } else if help.is_empty() && let Some(of) = of {
+    } else if help.is_empty() {
         let own = known.native.iter().filter(|f| f.first == of).map(|f| f.name.as_str());
         help.extend(nearest(name, own).map(|near| format!("did you mean `{near}()`?")));
     }
     (message, help)
 }
 
+/// A type has a property of this name, which can be read.
+pub(super) fn is_readable(name: &str, of: &str) -> bool {
+    entries().iter().any(|e| e.form == Form::Getter && e.name == name && e.params[0].kind == of)
+}
+
 /// Explains a property that cannot be set.
 pub(super) fn read_only(known: &Known<'_>, name: &str, of: &str, fault: Option<&Frame>) -> Explained {
-    let getter = |e: &&Entry| e.form == Form::Getter && e.name == name && e.params[0].kind == of;
-    if !entries().iter().any(|e| getter(&e)) {
-        let (message, help) = property(known, name, Some(of), fault);
+    if !is_readable(name, of) {
+        let (message, help) = property(known, name, of, fault);
         return (message, if of.starts_with(char::is_uppercase) { help } else { Vec::new() });
     }
     let help = match (of, name) {
