@@ -59,8 +59,8 @@ fn drawn_with_characters(figure: &Figure, width: usize, _: &Work) -> Result<Stri
     Ok(render::sketch(figure, width))
 }
 
-/// Explains what Rhai raised, in the words of a report.
-pub type Explain = Arc<dyn Fn(&NativeCallContext, &Raised) -> Error + Send + Sync>;
+/// Explains an error that a script caught, in the words of a report.
+pub type Explain = Arc<dyn Fn(&NativeCallContext, &ScriptError) -> Error + Send + Sync>;
 
 /// A parameter that a script has read.
 #[derive(Clone)]
@@ -89,7 +89,7 @@ pub struct Host {
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
     pub outputs: Outputs,
-    /// How errors of Rhai's own are explained to a script that catches them.
+    /// How errors are explained to a script that catches them.
     pub explain: Explain,
     /// The texts of the script and its modules, as fingerprints by name.
     code: Arc<Mutex<BTreeMap<String, String>>>,
@@ -113,7 +113,7 @@ impl Host {
             draw: drawn_with_characters,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
-            explain: Arc::new(|_, raised| Error::input(raised.text.as_str())),
+            explain: Arc::new(|_, caught| caught.error.clone()),
             code: Arc::default(),
             explainers: Explainers::default(),
             used: Arc::default(),

@@ -752,7 +752,7 @@ mod tests {
             ),
             ("m + 1", "`+` is not defined between map and integer", ""),
             ("let v = 3; v(1)", "`v` is an integer, not a function", ""),
-            ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> number`"),
+            ("ln()", "`ln` takes 1 argument, none is given", "it is called as `ln(x: number) -> number`"),
             ("fresh = 5", "unknown variable `fresh`", "a new variable is declared first: `let fresh = …`"),
             ("[1, 2].mean()", "array has no method `mean`", "a Tensor has it: `tensor(list).mean(…)`"),
             ("True", "unknown variable `True`", "for `True` write `true`"),

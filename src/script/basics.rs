@@ -1,7 +1,7 @@
 //! Errors as values, output, and what every script needs whatever its topic.
 
 use crate::entry;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::script::convert::{FromScript, IntoScript};
 use crate::script::declare::{Call, Entry};
 use crate::script::{Host, Place, Raised, ScriptError, display, raise};
@@ -245,17 +245,14 @@ fn caught(call: &Call<'_>, value: Dynamic) -> Dynamic {
         let place = Place { source: call.native.call_source().map(String::from), position };
         let raised = Raised { text: text("message")?, place: place.clone() };
         // The words are found when somebody asks for them.
-        let error = Error::new(Kind::Input, raised.text.as_str());
+        let error = Error::input(raised.text.as_str());
         Some(ScriptError { error, place: Some(place), raised: Some(Arc::new(raised)) })
     });
     error.map_or(value, Dynamic::from)
 }
 
 fn message(call: &Call<'_>, error: &ScriptError) -> String {
-    match &error.raised {
-        Some(raised) => (call.host.explain)(call.native, raised).to_string(),
-        None => error.error.to_string(),
-    }
+    (call.host.explain)(call.native, error).to_string()
 }
 
 /// Rhai's functions of floats, for integers too; those that wait or take memory, so that they can be stopped or refused.

@@ -329,6 +329,9 @@ pub fn type_name(value: &Dynamic) -> String {
     short_type_name(value.type_name())
 }
 
+/// Types of numbers that Rhai's functions know and scripts do not meet.
+pub const NARROW: &[&str] = &["i8", "i16", "i32", "i128", "u8", "u16", "u32", "u64", "u128", "f32", "Decimal"];
+
 /// The name of a type as signatures write it: Rhai's own types small (`string`, `array`, `map`), ours as they are named.
 pub fn short_type_name(name: &str) -> String {
     // Rhai's word for whatever is text.
@@ -347,7 +350,9 @@ pub fn short_type_name(name: &str) -> String {
     }
     let outer = name.split('<').next().unwrap_or(name);
     let short = match outer.rsplit("::").next().unwrap_or(outer).trim_end_matches('=') {
-        "i8" | "i16" | "i32" | "i64" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "isize" | "INT" | "int" => "integer",
+        "i8" | "i16" | "i32" | "i64" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "isize" | "INT" | "int" => {
+            "integer"
+        }
         "f32" | "f64" | "FLOAT" | "float" => "number",
         "ImmutableString" | "String" | "str" => "string",
         "Vec" | "Array" => "array",

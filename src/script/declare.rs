@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::options::{Key, Options};
 use crate::script::Host;
-use crate::script::convert::{FromScript, option_map};
+use crate::script::convert::{FromScript, describe, option_map, with_article};
 use crate::work::Work;
 use rhai::{Dynamic, EvalAltResult, FnPtr, FuncArgs, FuncRegistration, Module, NativeCallContext, RhaiFunc};
 use std::any::TypeId;
@@ -209,9 +209,9 @@ impl Entry {
             let mut arguments = Arguments::new(values, &name, takes_options, required);
             // A panic in native code becomes an error: the session goes on.
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| body(&call, &mut arguments)));
-            let value = outcome
-                .unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref())))
-                .map_err(|e| call.raised.take().unwrap_or_else(|| super::raise_in(e, native.call_source(), native.call_position())))?;
+            let value = outcome.unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref()))).map_err(|e| {
+                call.raised.take().unwrap_or_else(|| super::raise_in(e, native.call_source(), native.call_position()))
+            })?;
             if makes_handle {
                 host.recipes.note(&name, values, &value);
             }
@@ -229,12 +229,12 @@ impl Entry {
 }
 
 /// A kind of value in the grammar of `.d.rhai` files, which knows single names: `?` is any value.
-fn definition_type(kind: &str) -> &str {
+pub(super) fn definition_type(kind: &str) -> &str {
     match kind {
         "number" => "float",
         "integer" | "integer from 0" => "int",
         "function" => "Fn",
-        "string" | "bool" | "array" | "map" | "()" => kind,
+        "string" | "bool" | "array" | "map" | "range" | "blob" | "char" | "timestamp" | "()" => kind,
         _ if kind.starts_with("array of") => "array",
         // A type of ours.
         _ if kind.starts_with(char::is_uppercase) && kind.chars().all(char::is_alphanumeric) => kind,
@@ -300,12 +300,11 @@ impl<'v, 'd> Arguments<'v, 'd> {
         self.next += 1;
         match given {
             Some(value) => T::from_script(value).ok_or_else(|| {
-                Error::input(format!(
-                    "{}: `{parameter}` must be {}, not {}",
-                    self.name,
-                    T::kind(),
-                    super::convert::describe(value)
-                ))
+                let kind = T::kind();
+                // A type of ours is a name and takes an article, the words for others stand alone.
+                let native = kind.starts_with(char::is_uppercase) && kind.chars().all(char::is_alphanumeric);
+                let wanted = if native { with_article(&kind) } else { kind };
+                Error::input(format!("{}: `{parameter}` must be {wanted}, not {}", self.name, describe(value)))
             }),
             None => T::absent().ok_or_else(|| Error::input(format!("{}: `{parameter}` ({}) is missing", self.name, T::kind()))),
         }
@@ -337,7 +336,7 @@ impl<'v, 'd> Arguments<'v, 'd> {
     }
 
     fn surplus(&self) -> Error {
-        let what = self.values.get(self.next).map_or_else(String::new, |v| super::convert::describe(v));
+        let what = self.values.get(self.next).map_or_else(String::new, |v| describe(v));
         Error::input(format!("{}: the last argument must be a map of options like #{{k: 10}}, not {what}", self.name))
     }
 }

@@ -182,7 +182,9 @@ impl Session {
             }
             Place::Key(place, word) => matching(before.len() - word.len(), word, place.keys()),
             Place::Name(Some(space), word) => matching(before.len() - word.len(), word, self.in_space(space)),
-            Place::Name(None, word) => matching(before.len() - word.len(), word, self.names(&before[..before.len() - word.len()])),
+            Place::Name(None, word) => {
+                matching(before.len() - word.len(), word, self.names(&before[..before.len() - word.len()]))
+            }
             Place::Nowhere => Completion { start: before.len(), candidates: Vec::new() },
         }
     }
@@ -482,7 +484,12 @@ mod tests {
     /// What is offered at the last `|`.
     fn offered(session: &Session, text: &str) -> Vec<String> {
         let cursor = text.rfind('|').unwrap();
-        session.complete(&format!("{}{}", &text[..cursor], &text[cursor + 1..]), cursor).candidates.into_iter().map(|c| c.text).collect()
+        session
+            .complete(&format!("{}{}", &text[..cursor], &text[cursor + 1..]), cursor)
+            .candidates
+            .into_iter()
+            .map(|c| c.text)
+            .collect()
     }
 
     #[test]
@@ -522,7 +529,7 @@ mod tests {
             ("fn own(first_one) { fir|", "first_one"),
             ("for item in m.list { it|", "item"),
             ("import \"std/ex|", "std/experiments"),
-            ("attention_scores(d, d, model, 0, 0, #{temperature: #{qu|", "query"),
+            ("attention_scores(d, d, model, 0, 0, #{temperature: #{qu|", "query: "),
             ("attention_scores(d, d, model, 0, 0, #{temperature: #{query: 1, |", "key: "),
             ("model.run(\"x\", #{edits: [#{ho|", "hook: "),
             ("semantics(s, model, #{side: \"|", "top"),
@@ -537,7 +544,16 @@ mod tests {
         ] {
             assert!(offered(&session, text).iter().any(|c| c == expected), "{text}: {:?}", offered(&session, text));
         }
-        for text in ["// al|", "1.|", "\"none|", "`a al|", "unembed(d, model, #{k: 3, k|", "m.beta.gamma.x|", "{ let gone = 1; } gon|", "let alpha = 5; m.list.map(|alpha| alpha.x|"] {
+        for text in [
+            "// al|",
+            "1.|",
+            "\"none|",
+            "`a al|",
+            "unembed(d, model, #{k: 3, k|",
+            "m.beta.gamma.x|",
+            "{ let gone = 1; } gon|",
+            "let alpha = 5; m.list.map(|alpha| alpha.x|",
+        ] {
             assert_eq!(offered(&session, text), [""; 0], "{text}");
         }
     }

@@ -90,9 +90,9 @@ fn namespace(session: &Session, name: &str) -> Option<String> {
     let ours = entries().iter().filter(|entry| entry.namespace == Some(name));
     let mut lines: Vec<String> = ours.map(|entry| format!("{}\n    {}", entry.signature(), summary(entry.doc))).collect();
     if let Some((_, module)) = session.global.iter_imports().find(|(import, _)| *import == name) {
-        let public = module.iter_script_fn_info().filter(|(_, access, function, ..)| {
-            *access == FnAccess::Public && !function.contains('$')
-        });
+        let public = module
+            .iter_script_fn_info()
+            .filter(|(_, access, function, ..)| *access == FnAccess::Public && !function.contains('$'));
         lines.extend(public.map(|(.., function)| {
             let comments: Vec<&str> = function.comments.iter().map(|comment| comment.as_str()).collect();
             line(&format!("{name}::{}", function.name), function.params.iter().map(|p| p.as_str()), &comments)
@@ -175,7 +175,10 @@ pub(super) fn source(session: &Session, name: &str) -> Result<String> {
     let name = name.trim_end_matches("()");
     let texts: Vec<String> = functions(session, name)
         .iter()
-        .filter_map(|(source, _)| definition(&session.sources.get(source)?.text, name.rsplit("::").next().unwrap_or(name)).map(|text| format!("// {source}\n{text}")))
+        .filter_map(|(source, _)| {
+            definition(&session.sources.get(source)?.text, name.rsplit("::").next().unwrap_or(name))
+                .map(|text| format!("// {source}\n{text}"))
+        })
         .collect();
     if !texts.is_empty() {
         return Ok(texts.join("\n\n"));

@@ -112,6 +112,8 @@ const METHODS: &[(&str, &str, &str)] = &[
     ("Tensor", "double", "`t.to(\"f64\")`"),
     ("Tensor", "long", "`t.to(\"i64\")`"),
     ("Tensor", "int", "`t.to(\"i64\")`"),
+    ("Tensor", "values", "`t.max(0)` gives the values, `t.argmax(0)` where they are; `t.topk(k)` both"),
+    ("Tensor", "indices", "`t.max(0)` gives the values, `t.argmax(0)` where they are; `t.topk(k)` both"),
     ("Tensor", "cpu", "tensors lie in CPU memory: nothing need be done"),
     ("Tensor", "cuda", "tensors lie in CPU memory: nothing need be done"),
     ("Tensor", "detach", "tensors carry no gradients: nothing need be done"),
@@ -141,7 +143,11 @@ const METHODS: &[(&str, &str, &str)] = &[
     ("Model", "to_string", "`model.decode(ids)`, `model.token(id)`"),
     ("Model", "to_single_token", "`model.token_id(\" the\")`"),
     ("Model", "run_with_cache", "`model.run(text, #{ hooks: [\"blocks.0.hook_resid_post\"] })`"),
-    ("Model", "run_with_hooks", "`model.run(text, #{ edits: [#{ hook: \"blocks.0.hook_resid_post\", op: \"scale\", value: 0 }] })`"),
+    (
+        "Model",
+        "run_with_hooks",
+        "`model.run(text, #{ edits: [#{ hook: \"blocks.0.hook_resid_post\", op: \"scale\", value: 0 }] })`",
+    ),
     ("Model", "generate", "`generate(model, \"Once\", #{ max_tokens: 20 })`"),
     ("Dictionary", "forward", "`sae.reconstruct(x)`"),
     ("Dictionary", "W_E", "that is the model's: `model.W_E`"),
@@ -185,8 +191,12 @@ pub(super) fn syntax(what: &ParseErrorType, before: &str, rest: &str) -> Option<
         }
         Some('#') if !rest.starts_with("#{") => "comments begin with `//`",
         Some('"' | '`') if ["f", "r", "b"].contains(&last) => "text in backquotes takes values: `${x}` in it is the value of x",
-        Some('\'') if matches!(what, ParseErrorType::BadInput(LexError::MalformedChar(_))) => "text stands in double quotes: \"text\"",
-        Some(':') if missing("]") => "a part of a tensor or a text is written with dots: `t[1..3]`; of an array `list.extract(1..3)`",
+        Some('\'') if matches!(what, ParseErrorType::BadInput(LexError::MalformedChar(_))) => {
+            "text stands in double quotes: \"text\""
+        }
+        Some(':') if missing("]") => {
+            "a part of a tensor or a text is written with dots: `t[1..3]`; of an array `list.extract(1..3)`"
+        }
         Some(',') if missing("]") => "several indices at once are `t.at([0, 1])`; `t[0][1]` and `t.slice(dim, a, b)` pick parts",
         Some(',') if missing(")") => "several values together are an array: `[1, 2]`",
         Some(',') if missing("in") => "two names stand in brackets: `for (x, i) in list`",

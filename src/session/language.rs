@@ -22,11 +22,7 @@ pub(super) const WORDS: &[Word] = &[
         what: "Declares a variable. Without `let`, a value is given to one that is there.",
         example: "let x = 5;\nx = x + 1;\nx += 1;",
     },
-    Word {
-        names: &["const"],
-        what: "Declares a name whose value cannot be changed.",
-        example: "const LAYERS = 12;\nLAYERS / 2",
-    },
+    Word { names: &["const"], what: "Declares a name whose value cannot be changed.", example: "const LAYERS = 12;\nLAYERS / 2" },
     Word {
         names: &["if", "else"],
         what: "Runs a block when a condition is true. It has a value: that of the block that ran.",
@@ -34,8 +30,8 @@ pub(super) const WORDS: &[Word] = &[
     },
     Word {
         names: &["switch"],
-        what: "Chooses by value, by range, or by a condition; `_` is everything else.",
-        example: "let layer = 3;\nswitch layer { 0 => \"first\", 1..4 => \"early\", _ if layer > 10 => \"late\", _ => \"middle\" }",
+        what: "Chooses by value or by range; `_` is everything else.",
+        example: "let layer = 3;\nswitch layer { 0 => \"first\", 1..4 => \"early\", _ => \"late\" }",
     },
     Word {
         names: &["for", "in"],

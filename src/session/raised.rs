@@ -114,7 +114,6 @@ mod tests {
             "1.a",
             "let x = 1; x.a = 2",
             "let n = 3; for i in n { }",
-            "const C = 1; C += 1",
             "1 / 0",
             "let n = 3; if n { }",
             "#{}[1]",

@@ -10,7 +10,7 @@ use crate::script::declare::INDEXED;
 use crate::script::{Explain, ScriptError, display, error_of};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
-use rhai::{EvalAltResult, LexError, Module, ParseErrorType, Position, Scope};
+use rhai::{Dynamic, EvalAltResult, LexError, Module, ParseErrorType, Position, Scope};
 use std::fmt;
 use std::sync::Arc;
 
@@ -173,6 +173,10 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
         }
         None => explain(error, fault.as_ref(), call.as_ref(), known),
     };
+    let mut help = help;
+    if message.contains("${") && fault.as_ref().is_some_and(|fault| fault.text.contains('"')) {
+        help.insert(0, "values are put into text in backquotes: `layer ${n}`, not in double quotes".into());
+    }
     // Without a place of its own the fault stands where the innermost call does.
     match fault {
         Some(fault) => frames.push(fault),
@@ -205,14 +209,16 @@ fn thrown_again(error: &EvalAltResult) -> Option<(EvalAltResult, Option<String>)
     Some((EvalAltResult::ErrorRuntime(value.clone(), place.position), place.source))
 }
 
-/// What gives the errors of Rhai's own that a script catches the words of their reports.
+/// What gives the errors that a script catches the words of their reports.
 pub(super) fn explainer(native: Arc<Vec<Callable>>, sources: Sources) -> Explain {
-    Arc::new(move |context, raised| {
+    Arc::new(move |context, caught: &ScriptError| {
         let (engine, scope, global) = (context.engine(), Scope::new(), context.engine().new_global_runtime_state());
         let functions = context.namespaces();
         let known = Known { engine, native: &native, scope: &scope, global: &global, functions, sources: &sources };
-        let source = raised.place.source.as_deref().unwrap_or_default();
-        let report = of(raised::read(raised), source, &known);
+        let place = caught.place.as_ref();
+        let source = place.and_then(|place| place.source.as_deref()).unwrap_or_default();
+        let position = place.map_or(Position::NONE, |place| place.position);
+        let report = of(EvalAltResult::ErrorRuntime(Dynamic::from(caught.clone()), position), source, &known);
         report.help.into_iter().fold(Error::new(report.kind, report.message), Error::help)
     })
 }
@@ -242,7 +248,11 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
     let explained = |(message, help): (String, Vec<String>)| (Kind::Input, message, help);
     match error {
         EvalAltResult::ErrorRuntime(value, _) => match ScriptError::from_script(&value) {
-            Some(ScriptError { error, .. }) => (error.kind(), error.to_string(), error.helps().to_vec()),
+            Some(ScriptError { error, .. }) => {
+                let by_text = error.message().starts_with("Tensor[…]") && error.message().ends_with('"');
+                let row = by_text.then(|| "a token's row is `model.W_E[model.token_id(\" the\")]`".to_string());
+                (error.kind(), error.to_string(), error.helps().iter().cloned().chain(row).collect())
+            }
             None if value.is_unit() => input("the script failed without a message".into(), Vec::new()),
             None => input(display::text(known.engine, &value, usize::MAX), Vec::new()),
         },
@@ -273,8 +283,10 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
             input(format!("{} cannot be indexed like this", with_article(&kind)), suggest::indexing(known, &kind, fault))
         }
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) if wanted == "Fn" => {
-            let name = fault.map(|fault| fault.text.chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
-            let name = name.map(String::from_iter).filter(|name| !name.is_empty()).map_or("this".into(), |name| format!("`{name}`"));
+            let name =
+                fault.map(|fault| fault.text.chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
+            let name =
+                name.map(String::from_iter).filter(|name| !name.is_empty()).map_or("this".into(), |name| format!("`{name}`"));
             input(format!("{name} is {}, not a function", with_article(&short_type_name(&given))), Vec::new())
         }
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) | EvalAltResult::ErrorMismatchOutputType(wanted, given, _)
@@ -289,7 +301,14 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
                 ("string", "integer") => Some("a map is indexed by names, `map[\"name\"]`; an array by integers"),
                 _ => None,
             };
-            input(format!("expected {}, found {}", if wanted == "bool" { "true or false".into() } else { with_article(&wanted) }, with_article(&given)), help.map(String::from).into_iter().collect())
+            input(
+                format!(
+                    "expected {}, found {}",
+                    if wanted == "bool" { "true or false".into() } else { with_article(&wanted) },
+                    with_article(&given)
+                ),
+                help.map(String::from).into_iter().collect(),
+            )
         }
         EvalAltResult::ErrorArrayBounds(size, index, _) => bounds("array", "elements", size, index),
         EvalAltResult::ErrorStringBounds(size, index, _) => bounds("string", "characters", size, index),
@@ -304,14 +323,17 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
             vec!["copy the variable first, `let copy = x;`, and use the copy in the closure".into()],
         ),
         EvalAltResult::ErrorFor(_) => input("`for` cannot walk this".into(), vec![WALKED.into()]),
-        EvalAltResult::ErrorAssignmentToConstant(name, _) => input(format!("`{name}` is a constant: it cannot be changed"), vec![CONSTANT.into()]),
+        EvalAltResult::ErrorAssignmentToConstant(name, _) => {
+            input(format!("`{name}` is a constant: it cannot be changed"), vec![CONSTANT.into()])
+        }
         EvalAltResult::ErrorNonPureMethodCallOnConstant(name, _) => {
             let name = name.rsplit('$').next().filter(|name| !name.is_empty()).unwrap_or("this");
             input(format!("`{name}` changes its value, which is a constant here"), vec![CONSTANT.into()])
         }
-        EvalAltResult::ErrorUnboundThis(_) => {
-            input("`this` is the value whose method runs; here is none".into(), vec!["it is bound in `x.f()`, not in `f(x)`".into()])
-        }
+        EvalAltResult::ErrorUnboundThis(_) => input(
+            "`this` is the value whose method runs; here is none".into(),
+            vec!["it is bound in `x.f()`, not in `f(x)`".into()],
+        ),
         EvalAltResult::ErrorForbiddenVariable(name, _) => input(format!("`{name}` cannot be the name of a variable"), Vec::new()),
         EvalAltResult::ErrorVariableExists(name, _) => input(format!("there is a variable `{name}` already"), Vec::new()),
         EvalAltResult::ErrorArithmetic(text, _) => arithmetic(&text),
@@ -420,7 +442,8 @@ mod tests {
             let mut session = session();
             session.eval(set_up, "In[0]").unwrap();
             let (message, places, help) = failed(&mut session, fault);
-            let caught = session.eval(&format!("let m = (); try {{ {fault} }} catch (e) {{ m = e.message; }} m"), "In[1]").unwrap();
+            let caught =
+                session.eval(&format!("let m = (); try {{ {fault} }} catch (e) {{ m = e.message; }} m"), "In[1]").unwrap();
             assert_eq!(caught.value.unwrap().into_string().unwrap(), message, "{fault}");
             let (again, thrown, same_help) = failed(&mut session, &format!("\n\ntry {{\n{fault} }} catch (e) {{\n throw e }}"));
             assert_eq!((&again, &same_help), (&message, &help), "{fault}");
@@ -460,12 +483,26 @@ mod tests {
             ("5 = n", "this cannot be assigned to", ""),
             // Calls.
             ("n(3)", "`n` is an integer, not a function", ""),
-            ("two(1)", "`two` takes 2 arguments, not 1", "it is called as `two(a, b)`"),
-            ("let c = |x| x; c(1, 2)", "the closure `c` takes 1 argument, not 2", ""),
-            ("unembed(n)", "`unembed` takes 2 or 3 arguments, not 1", "it is called as `unembed("),
+            ("two(1)", "`two` takes 2 arguments, 1 is given", "it is called as `two(a, b)`"),
+            ("let c = |x| x; c(1, 2)", "the closure `c` takes 1 argument, 2 are given", ""),
+            ("unembed(n)", "`unembed` takes 2 or 3 arguments, 1 is given", "it is called as `unembed("),
             ("exp::indices(1, 2, \"x\")", "unknown module `exp`", "import it first: `import \"std/experiments\" as exp;`"),
             ("[1, 2] * 2", "`*` is not defined between array and integer", "arithmetic on many numbers is done with tensors"),
-            ("sum([1, 2])", "`sum` takes 1 or 2 arguments", ""),
+            ("sum([1, 2])", "`sum` cannot be called with (array)", "a Tensor has it: `tensor(list).sum(…)`"),
+            ("tab.mean(\"mean\")", "Table has no method `mean`", "a column has it: `t[\"name\"].mean(…)`"),
+            ("plot::hist(t)", "unknown function `plot::hist`", "did you mean `plot::histogram`?"),
+            (
+                "for l in 0..2 { load_sae(\"demo\", \"blocks.${l}\"); }",
+                "loading the SAE",
+                "values are put into text in backquotes",
+            ),
+            ("unembed(model, model)", "unembed: `dict` must be a Dictionary, not a Model", ""),
+            (
+                "generate(model, \"a\", #{max_new_tokens: 3})",
+                "generate: unknown option `max_new_tokens`",
+                "did you mean `max_tokens`?",
+            ),
+            ("model.W_E[\" the\"]", "Tensor[…]: `index` must be", "a token's row is `model.W_E[model.token_id(\" the\")]`"),
             // Values.
             ("for i in n { }", "`for` cannot walk this", "`for` walks an array"),
             ("for i in 3 { }", "`for` cannot walk a number", "`for` walks an array"),

@@ -5,7 +5,7 @@ use super::modules::Sources;
 use super::report::Frame;
 use super::{foreign, stdlib};
 use crate::error::nearest;
-use crate::script::convert::short_type_name;
+use crate::script::convert::{NARROW, short_type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
 use crate::script::scan::{self, Kind, outline};
@@ -85,6 +85,7 @@ impl Callable {
     pub(super) fn page(&self) -> String {
         let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
         let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
+        let doc = doc.replace("`Dynamic` value", "value").replace("`INT`", "integer").replace("`FLOAT`", "number");
         format!("{}\n{doc}", self.signature)
     }
 }
@@ -96,7 +97,8 @@ type Explained = (String, Vec<String>);
 pub(super) fn variable(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> Vec<String> {
     let before = |fault: &Frame| fault.text.chars().take(fault.column - 1).collect::<String>();
     if fault.is_some_and(|fault| before(fault).trim_end().ends_with("import")) {
-        let library: Vec<String> = stdlib::FILES.iter().map(|(name, _)| format!("`import \"std/{name}\" as {};`", &name[..3])).collect();
+        let library: Vec<String> =
+            stdlib::FILES.iter().map(|(name, _)| format!("`import \"std/{name}\" as {};`", &name[..3])).collect();
         return [foreign::name(name), Some(format!("the library has {}", library.join(", ")))].into_iter().flatten().collect();
     }
     if let Some(help) = foreign::name(name) {
@@ -172,17 +174,19 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
     let functions = callables(known);
     let fits = |f: &&Callable| !is_method || f.first.is_empty() || types.first().is_none_or(|t| *t == f.first);
     let signatures = |name: &str| {
-        let mut all: Vec<String> = functions.iter().filter(|f| f.name == name).filter(fits).map(|f| f.signature.clone()).collect();
+        let mut all: Vec<String> =
+            functions.iter().filter(|f| f.name == name).filter(fits).map(|f| f.signature.clone()).collect();
         all.dedup();
         all
     };
     let given = if is_method { &types[1.min(types.len())..] } else { types };
     if name.starts_with("anon$") {
         let takes = functions.iter().find(|f| f.name == name).map_or(0, |f| *f.arity.end());
-        let written = fault.map(|fault| fault.text.chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
+        let written =
+            fault.map(|fault| fault.text.chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
         let written = written.map(String::from_iter).filter(|name| !name.is_empty() && name != "call" && !is_method);
         let what = written.map_or_else(|| "the closure".into(), |name| format!("the closure `{name}`"));
-        return (format!("{what} takes {}, not {}", arguments(takes), types.len()), Vec::new());
+        return (format!("{what} takes {}, {}", arguments(takes), counted(types.len())), Vec::new());
     }
     let of_tensors = |e: &Entry| e.form == Form::Method && e.name == name && e.params[0].kind == "Tensor";
     let on_tensor = types.first() == Some(&"array") && entries().iter().any(of_tensors);
@@ -191,6 +195,8 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
         _ => foreign::function(name),
     };
     let hint = hint.or_else(|| on_tensor.then(|| format!("a Tensor has it: `tensor(list).{name}(…)`")));
+    let of_column = is_method && types.first() == Some(&"Table") && entries().iter().any(|e| of_tensors(&e));
+    let hint = hint.or_else(|| of_column.then(|| format!("a column has it: `t[\"name\"].{name}(…)`")));
     let same = signatures(name);
     if !same.is_empty() {
         let receiver = usize::from(is_method);
@@ -199,14 +205,15 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
             && !one.contains(&types.len())
         {
             let takes = between(one.start().saturating_sub(receiver), one.end().saturating_sub(receiver));
-            format!("`{name}` takes {takes}, {}", if given.is_empty() { "none is given".into() } else { format!("not {}", given.len()) })
+            format!("`{name}` takes {takes}, {}", counted(given.len()))
         } else if given.is_empty() {
             format!("`{name}` cannot be called without arguments")
         } else {
             format!("`{name}` cannot be called with ({})", given.join(", "))
         };
         let ways = format!("it is called as {}", alternatives(&same));
-        let printed = (name == "print" && given.len() > 1).then(|| "several values are printed as text in backquotes: `${a} ${b}`".into());
+        let printed =
+            (name == "print" && given.len() > 1).then(|| "several values are printed as text in backquotes: `${a} ${b}`".into());
         return (message, printed.or(hint).into_iter().chain([ways]).collect());
     }
     if known.scope.contains(name) {
@@ -222,7 +229,7 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
     if is_method && types.first() == Some(&"()") {
         return (message, Vec::new());
     }
-    match nearest(name, functions.iter().filter(fits).map(|f| f.name.as_str())) {
+    match near(name, functions.iter().filter(fits).map(|f| f.name.as_str())) {
         Some(near) => (message, vec![format!("did you mean `{near}`? {}", alternatives(&signatures(near)))]),
         None if is_method => (message, methods(types.first().copied())),
         None => (message, Vec::new()),
@@ -235,6 +242,15 @@ fn arguments(n: usize) -> String {
         0 => "no argument".into(),
         1 => "1 argument".into(),
         n => format!("{n} arguments"),
+    }
+}
+
+/// `none is given`, `1 is given`, `3 are given`.
+fn counted(n: usize) -> String {
+    match n {
+        0 => "none is given".into(),
+        1 => "1 is given".into(),
+        n => format!("{n} are given"),
     }
 }
 
@@ -342,7 +358,9 @@ pub(super) fn read_only(known: &Known<'_>, name: &str, of: &str, fault: Option<&
         ("Tensor", "dtype") => "`t.to(\"f32\")` gives a tensor of another type",
         ("Tensor", _) => "`t[i] = x` changes elements; methods give new tensors",
         ("Table", _) => "`t.with_column(\"name\", values)` gives a table with another column",
-        ("Model" | "Dictionary", _) => "models and dictionaries cannot be changed; a copy of what it gives can: `let w = d.W_dec;`",
+        ("Model" | "Dictionary", _) => {
+            "models and dictionaries cannot be changed; a copy of what it gives can: `let w = d.W_dec;`"
+        }
         _ => "what an analysis gave cannot be changed",
     };
     (format!("`{name}` of a {of} cannot be set"), vec![help.into()])
@@ -406,14 +424,22 @@ fn methods(of: Option<&str>) -> Vec<String> {
         .iter()
         .filter(|e| e.form == Form::Method && e.params.first().is_some_and(|p| p.kind == *of))
         .map(|e| e.name)
+        .filter(|name| !["to_string", "to_debug"].contains(name))
         .collect();
     names.sort_unstable();
     names.dedup();
     if names.is_empty() { Vec::new() } else { vec![format!("{of} has: {}", names.join(", "))] }
 }
 
+/// The name that begins with what was written, else the nearest.
+fn near<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let names: Vec<&str> = names.into_iter().collect();
+    let longer = names.iter().filter(|known| name.len() > 3 && known.starts_with(name)).min_by_key(|known| known.len());
+    longer.copied().or_else(|| nearest(name, names))
+}
+
 fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    nearest(name, names).map(|near| format!("did you mean `{near}`?")).into_iter().collect()
+    near(name, names).map(|near| format!("did you mean `{near}`?")).into_iter().collect()
 }
 
 fn alternatives(signatures: &[String]) -> String {
@@ -478,5 +504,20 @@ pub(super) fn rhai_functions(engine: &Engine) -> Vec<Callable> {
     all
 }
 
-/// Types of numbers that Rhai's functions know and scripts do not meet.
-const NARROW: &[&str] = &["i8", "i16", "i32", "i128", "u8", "u16", "u32", "u64", "u128", "f32", "Decimal"];
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_of_rhai_speak_of_what_scripts_know() {
+        for function in rhai_functions(&Engine::new()) {
+            let plain = |c: char| c.is_alphanumeric() || "_(),:-> ".contains(c);
+            assert!(function.signature.chars().all(plain), "{}", function.signature);
+            for internal in ["Dynamic", "INT", "i64", "f64", "FnPtr", "Result", "Array", "String", "Map", "Instant"] {
+                assert!(!function.signature.contains(internal), "{}", function.signature);
+            }
+            let page = function.page();
+            assert!(!["`Dynamic`", "`INT`", "`FLOAT`", "ImmutableString"].iter().any(|word| page.contains(word)), "{page}");
+        }
+    }
+}

@@ -50,9 +50,10 @@ fn message(what: &ParseErrorType, fault: Option<&Frame>) -> (String, Option<&'st
         P::ForbiddenVariable(name) => (format!("`{name}` cannot be the name of a variable"), None),
         P::UnknownOperator(operator) => (format!("there is no operator `{operator}`"), None),
         P::ExprExpected(kind) => (format!("{} is missing here", expression(kind)), None),
-        P::AssignmentToConstant(name) if name.is_empty() => ("a constant cannot be changed".into(), Some(CONSTANT)),
-        P::AssignmentToConstant(name) => (format!("`{name}` is a constant: it cannot be changed"), Some(CONSTANT)),
-        P::AssignmentToInvalidLHS(_) => {
+        P::AssignmentToConstant(name) if !name.is_empty() => {
+            (format!("`{name}` is a constant: it cannot be changed"), Some(CONSTANT))
+        }
+        P::AssignmentToConstant(_) | P::AssignmentToInvalidLHS(_) => {
             ("this cannot be assigned to".into(), Some("what can: a variable, `list[i]`, `map.key`; to compare, write `==`"))
         }
         P::WrongFnDefinition => (
@@ -67,7 +68,9 @@ fn message(what: &ParseErrorType, fault: Option<&Frame>) -> (String, Option<&'st
         P::FnDuplicatedParam(name, parameter) => (format!("`{name}` has two parameters `{parameter}`"), None),
         P::DuplicatedProperty(key) => (format!("the map has the key `{key}` twice"), None),
         P::DuplicatedVariable(name) => (format!("the name `{name}` stands here twice"), None),
-        P::LoopBreak => ("`break` and `continue` stand inside a loop".into(), Some("`exit()` ends a script, `return` a function")),
+        P::LoopBreak => {
+            ("`break` and `continue` stand inside a loop".into(), Some("`exit()` ends a script, `return` a function"))
+        }
         P::WrongExport => ("`export` stands at the outermost level only".into(), None),
         P::WrongDocComment => ("a comment `///` stands right above a function".into(), Some("other comments begin with `//`")),
         P::BadInput(LexError::UnterminatedString) => {
