@@ -169,24 +169,25 @@ impl Host {
 /// Every function, method, property and operator that scripts can use beside Rhai's own.
 pub fn entries() -> &'static [Entry] {
     static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-        [
-            basics::entries(),
-            param::entries(),
-            tensor::entries(),
-            models::entries(),
-            forward::entries(),
-            dictionaries::entries(),
-            training::entries(),
-            analyses::entries(),
-            circuits::entries(),
-            tables::entries(),
-            figures::entries(),
-            pages::entries(),
-            parts::entries(),
-            cards::entries(),
-            files::entries(),
-        ]
-        .concat()
+        let topics = [
+            ("errors, output, seed", basics::entries()),
+            ("parameters", param::entries()),
+            ("tensors", tensor::entries()),
+            ("models", models::entries()),
+            ("running a model", forward::entries()),
+            ("dictionaries", dictionaries::entries()),
+            ("training", training::entries()),
+            ("analyses", analyses::entries()),
+            ("circuits", circuits::entries()),
+            ("tables", tables::entries()),
+            ("figures", figures::entries()),
+            ("pages", pages::entries()),
+            ("results kept in parts", parts::entries()),
+            ("cards", cards::entries()),
+            ("files", files::entries()),
+        ];
+        let of_topic = |(topic, entries): (&'static str, Vec<Entry>)| entries.into_iter().map(move |e| Entry { topic, ..e });
+        topics.into_iter().flat_map(of_topic).collect()
     });
     &ENTRIES
 }

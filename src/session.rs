@@ -2,7 +2,9 @@
 //!
 //! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `commands`: lines that are not Rhai;
 //! `explain`, `timing` and `store` answer the longer ones. `report`: any error → source line,
-//! caret, chain of calls, help. `suggest`: the nearest names. `names`: what names mean beyond Rhai's rules. `modules`: what
+//! caret, chain of calls, help. `syntax`, `suggest`, `foreign`: its words, the nearest names, what those who come from
+//! Python mean. `raised`: errors that were caught. `known`: what an expression is, without running it. `complete` offers
+//! what could stand at the cursor; `language` has the pages of the language's words. `names`: what names mean beyond Rhai's rules. `modules`: what
 //! `import` finds. `stack`: deep scripts end with an error, not with the process.
 
 mod commands;

@@ -166,6 +166,16 @@ pub(super) fn entries() -> Vec<Entry> {
             fn fixed(call, number: f64, digits: usize) -> String { Ok(format!("{number:.*}", digits.min(17))) }
         },
         entry! {
+            /// The elements of an array as one text, with `separator` between them.
+            ///
+            /// ```rhai
+            /// assert(["a", "b", 3].join(", ") == "a, b, 3");
+            /// ```
+            method join(call, list: Array, separator: String) -> String {
+                Ok(list.into_iter().map(|item| text(call, Some(item))).collect::<Vec<_>>().join(&separator))
+            }
+        },
+        entry! {
             /// Sets the session's seed: what every later random draw uses that is given none.
             ///
             /// ```rhai

@@ -62,6 +62,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Its documentation, Markdown.
     pub doc: &'static str,
+    /// What it is about, as the reference groups functions.
+    pub topic: &'static str,
     /// Its parameters, the receiver first; the option map is not among them.
     pub params: Vec<Param>,
     /// The keys of its option map, if it takes one.
@@ -91,7 +93,7 @@ impl Entry {
     ) -> Self {
         let params = params.into_iter().map(|(name, kind, optional)| Param { name, kind, optional }).collect();
         let receiver = if form == Form::Function { None } else { operands.first().copied() };
-        Entry { form, namespace, name, doc, params, options, returns, receiver, operands, body: Arc::new(body) }
+        Entry { form, namespace, name, doc, topic: "", params, options, returns, receiver, operands, body: Arc::new(body) }
     }
 
     /// `unembed(dict: Dictionary, model: Model[, options]) -> TokenScores`, as help and errors show it.

@@ -138,37 +138,53 @@ pub fn wrapped(paragraph: &str, width: usize, indent: &str) -> String {
     lines.iter().map(|line| format!("{indent}{line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// The whole surface as one page of Markdown: functions, then each type with what its values have, then operators.
+/// The whole surface as one page of Markdown: functions by topic, then each type with what its values have, then operators;
+/// the names of each part come first.
 pub fn reference() -> String {
-    let mut parts = BTreeMap::<(u8, &str), Vec<&Entry>>::new();
+    let topics: Vec<&str> = entries().iter().map(|entry| entry.topic).collect();
+    let mut parts = BTreeMap::<(usize, String), Vec<&Entry>>::new();
     for entry in entries() {
         let receiver = entry.params.first().map_or("", |p| p.kind.as_str());
         let part = match entry.form {
-            Form::Operator => (3, ""),
-            Form::Function => entry.namespace.map_or((0, ""), |space| (1, space)),
-            _ => (2, receiver),
+            Form::Operator => (topics.len() + 2, "Operators".into()),
+            Form::Function => match entry.namespace {
+                None => {
+                    (topics.iter().position(|topic| *topic == entry.topic).unwrap_or(0), format!("Functions: {}", entry.topic))
+                }
+                Some(space) => (topics.len(), format!("Functions: `{space}::`")),
+            },
+            _ => (topics.len() + 1, receiver.to_string()),
         };
         parts.entry(part).or_default().push(entry);
     }
     let mut text = format!(
         "# What scripts can call\n\nMade by `saerepl doc` (version {}) from the declarations that `?name` shows. Arguments in \
-         brackets may be left out; `#{{…}}` is a map of options.\n\n{}.\n",
+         brackets may be left out; `#{{…}}` is a map of options.\n\n{}.\n\n",
         env!("CARGO_PKG_VERSION"),
         legend(&MARKS.map(|(mark, _)| mark).concat())
     );
-    for ((kind, name), mut entries) in parts {
-        text += &match kind {
-            0 => "\n## Functions\n".into(),
-            1 => format!("\n## `{name}::`\n"),
-            2 => format!("\n## {name}\n"),
-            _ => "\n## Operators\n".into(),
-        };
+    for entries in parts.values_mut() {
         entries.sort_by_key(|entry| (entry.path().to_lowercase(), entry.params.len()));
+    }
+    for ((_, title), entries) in &parts {
+        let shown = entries.iter().filter(|entry| !["to_string", "to_debug"].contains(&entry.name));
+        let mut names: Vec<String> = shown.map(|entry| format!("`{}`", entry.path())).collect();
+        names.dedup();
+        text += &format!("* [{title}](#{}): {}\n", anchor(title), names.join(" "));
+    }
+    for ((_, title), entries) in &parts {
+        text += &format!("\n## {title}\n");
         for entry in entries {
             text += &section(entry);
         }
     }
     text
+}
+
+/// The anchor that Markdown's renderers give to a heading.
+fn anchor(title: &str) -> String {
+    let kept = title.to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 fn section(entry: &Entry) -> String {

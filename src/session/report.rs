@@ -561,7 +561,7 @@ mod tests {
             ("range(3)", "`0..n` counts from 0"),
             ("str(3)", "`x.to_string()`"),
             ("sorted([1])", "`list.sort()`"),
-            ("[1].join(\",\")", "`list.reduce("),
+            ("\",\".join([1, 2])", "`list.join(\", \")`"),
             ("\"a\".upper()", "`text.to_upper()`"),
             ("zeros([2]).numpy()", "`t.to_array()`"),
             ("table(#{a: [1]}).sort_values(\"a\")", "`t.sort(\"mean\", \"desc\")`"),
