@@ -186,7 +186,10 @@ pub fn entries() -> &'static [Entry] {
             ("cards", cards::entries()),
             ("files", files::entries()),
         ];
-        let of_topic = |(topic, entries): (&'static str, Vec<Entry>)| entries.into_iter().map(move |e| Entry { topic, ..e });
+        let of_topic = |(topic, mut entries): (&'static str, Vec<Entry>)| {
+            entries.iter_mut().for_each(|entry| entry.topic = topic);
+            entries
+        };
         topics.into_iter().flat_map(of_topic).collect()
     });
     &ENTRIES

@@ -416,7 +416,7 @@ fn gives_kind(entry: &Entry) -> String {
 }
 
 /// The bracket that the one before byte `end` closes.
-fn opening(pieces: &[Piece], end: usize) -> Option<usize> {
+pub(super) fn opening(pieces: &[Piece], end: usize) -> Option<usize> {
     let mut depth = 0usize;
     for (kind, range) in pieces.iter().rev().filter(|(_, range)| range.end <= end) {
         match kind {

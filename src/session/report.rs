@@ -513,11 +513,13 @@ mod tests {
             ("[][0]", "index 0 is out of range: the array is empty", ""),
             ("n % 0", "division by zero: 5 % 0", "integers cannot be divided by 0"),
             ("m[0]", "expected a string, found an integer", "a map is indexed by names"),
-            ("[1][\"a\"]", "expected an integer, found a string", "an array is indexed by integers"),
+            ("let l = [1]; l[\"a\"]", "expected an integer, found a string", "an array is indexed by integers"),
+            ("[1][\"a\"]", "arrays and texts are indexed by integers", "a map"),
             // Which call gave nothing.
             ("print(1) + 1", "`+` is not defined between () and integer", "`print(…)` gave (), nothing"),
             ("let a = print(1); a.mean()", "() has no method `mean`", "`a` is (): `print(…)` gave (), nothing"),
             ("let a = [1]; a.push(2).len()", "() has no method `len`", "`.push(…)` gives (), nothing: it changes `a` itself"),
+            ("let a = (); [1].len() + a", "`+` is not defined between integer and ()", "`a` is (), nothing"),
             ("let a = (); 2 * a", "`*` is not defined between integer and ()", "`a` is (), nothing"),
         ] {
             let mut session = session();

@@ -1,6 +1,6 @@
 //! What was meant, when a name is unknown: the nearest valid names, and the signatures that fit.
 
-use super::known::{Known as Found, View, is_chain, last_name};
+use super::known::{Known as Found, View, is_chain, last_name, opening};
 use super::modules::Sources;
 use super::report::Frame;
 use super::{foreign, stdlib};
@@ -9,7 +9,7 @@ use crate::script::convert::{NARROW, short_type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
 use crate::script::scan::{self, Kind, outline};
-use rhai::{Engine, GlobalRuntimeState, Map, Module, Position, Scope};
+use rhai::{Engine, GlobalRuntimeState, Module, Position, Scope};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -85,7 +85,11 @@ impl Callable {
     pub(super) fn page(&self) -> String {
         let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
         let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
-        let doc = doc.replace("`Dynamic` value", "value").replace("`INT`", "integer").replace("`FLOAT`", "number");
+        let doc = doc
+            .replace("`Dynamic` value", "value")
+            .replace("`INT`", "integer")
+            .replace("`FLOAT`", "number")
+            .replace("`ImmutableString`", "string");
         format!("{}\n{doc}", self.signature)
     }
 }
@@ -155,8 +159,14 @@ pub(super) fn function(known: &Known<'_>, signature: &str, fault: Option<&Frame>
         types => types.split(", ").map(short_type_name).collect(),
     };
     let types: Vec<&str> = types.iter().map(String::as_str).collect();
-    let nothing = fault.filter(|_| types.contains(&"()")).and_then(|fault| nothing(known, fault));
     let operator = !name.contains(|c: char| c.is_alphanumeric() || c == '_');
+    let is_method = fault.is_some_and(is_method);
+    let side = match types[..] {
+        ["()", ..] if operator || is_method => Some(Side::Left),
+        [_, "()"] if operator => Some(Side::Right),
+        _ => None,
+    };
+    let nothing = fault.zip(side).and_then(|(fault, side)| nothing(known, fault, side));
     if operator {
         let message = match &types[..] {
             [one] => format!("`{name}` is not defined for {one}"),
@@ -164,7 +174,6 @@ pub(super) fn function(known: &Known<'_>, signature: &str, fault: Option<&Frame>
         };
         return (message, nothing.map_or_else(|| operators(name, &types), |help| vec![help]));
     }
-    let is_method = fault.is_some_and(is_method);
     let (message, help) = called(known, name, &types, is_method, fault);
     (message, nothing.into_iter().chain(help).collect())
 }
@@ -262,29 +271,31 @@ fn between(least: usize, most: usize) -> String {
     }
 }
 
-/// Which call gave the `()` that the fault stumbles over.
-fn nothing(known: &Known<'_>, fault: &Frame) -> Option<String> {
+/// Where the value stands that a fault stumbles over.
+enum Side {
+    Left,
+    Right,
+}
+
+/// Which call gave the `()` on a side of a fault.
+fn nothing(known: &Known<'_>, fault: &Frame, side: Side) -> Option<String> {
     let before = known.before(fault)?;
-    let line_rest: String = fault.text.chars().skip(fault.column - 1).collect();
-    let left = before.trim_end().trim_end_matches('.').trim_end();
-    // The other side of an operator, as far as it is one chain.
-    let right = line_rest.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '_');
-    let right = &right[..right.find([';', '+', '-', '*', '/', '<', '>', '=', ' ']).unwrap_or(right.len())];
-    [left, right].into_iter().find_map(|text| gave_nothing(known, text, &before))
+    let rest: String = fault.text.chars().skip(fault.column - 1).collect();
+    let text = match side {
+        Side::Left => before.trim_end().trim_end_matches(['.', '[']).trim_end(),
+        Side::Right => {
+            // The other side of an operator, as far as it is one chain.
+            let right = rest.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '_');
+            &right[..right.find([';', '+', '-', '*', '/', '<', '>', '=', ' ']).unwrap_or(right.len())]
+        }
+    };
+    gave_nothing(known, text, &before)
 }
 
 /// The expression at the end of a text is `()`: the call that gave it.
 fn gave_nothing(known: &Known<'_>, text: &str, before: &str) -> Option<String> {
     if text.ends_with(')') {
-        let open = outline(text).pieces.iter().rev().filter(|(kind, _)| matches!(kind, Kind::Open | Kind::Close)).try_fold(
-            0usize,
-            |depth, (kind, range)| match kind {
-                Kind::Close => Ok(depth + 1),
-                _ if depth == 1 => Err(range.start),
-                _ => Ok(depth.saturating_sub(1)),
-            },
-        );
-        let head = text[..open.err()?].trim_end();
+        let head = text[..opening(&outline(text).pieces, text.len())?].trim_end();
         let name = last_name(head);
         let Some(receiver) = head[..head.len() - name.len()].strip_suffix('.') else {
             let gives = entries().iter().find(|e| e.form == Form::Function && e.name == name).is_none_or(|e| e.gives() == "()");
@@ -326,7 +337,7 @@ pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
         return (message, vec![format!("`{name}` is a method: call it with `.{name}(…)`")]);
     }
     if of == "()" {
-        return (message, fault.and_then(|fault| nothing(known, fault)).into_iter().collect());
+        return (message, fault.and_then(|fault| nothing(known, fault, Side::Left)).into_iter().collect());
     }
     if let Some(hint) = foreign::member(of, name) {
         return (message, vec![hint]);
@@ -374,10 +385,9 @@ pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, call: Op
         let arguments = call.map(|call| known.arguments(call)).unwrap_or_default();
         known.view().where_it_ended(receiver, &arguments)
     });
-    let keys = match &map {
-        Some(Found::Value(value)) => value.read_lock::<Map>().map(|_| map.as_ref().map(Found::keys).unwrap_or_default()),
-        _ => None,
-    };
+    let is_map = |found: &Found| matches!(found, Found::Value(value) if value.is_map());
+    // A map that has the key is not the one that was asked.
+    let keys = map.filter(is_map).map(|map| map.keys()).filter(|keys| !keys.iter().any(|key| key == name));
     let help = match &keys {
         None => foreign::member("map", name).into_iter().collect(),
         Some(keys) if keys.is_empty() => vec!["the map is empty".into()],
@@ -393,7 +403,7 @@ pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, call: Op
 /// Ways to index a type.
 pub(super) fn indexing(known: &Known<'_>, kind: &str, fault: Option<&Frame>) -> Vec<String> {
     if kind == "()" {
-        return fault.and_then(|fault| nothing(known, fault)).into_iter().collect();
+        return fault.and_then(|fault| nothing(known, fault, Side::Left)).into_iter().collect();
     }
     let ways: Vec<String> = entries()
         .iter()

@@ -56,6 +56,12 @@ fn message(what: &ParseErrorType, fault: Option<&Frame>) -> (String, Option<&'st
         P::AssignmentToConstant(_) | P::AssignmentToInvalidLHS(_) => {
             ("this cannot be assigned to".into(), Some("what can: a variable, `list[i]`, `map.key`; to compare, write `==`"))
         }
+        P::MalformedIndexExpr(why) if why.contains("expects numeric index") => {
+            ("arrays and texts are indexed by integers".into(), Some("a map `#{ name: value }` is indexed by names"))
+        }
+        P::MalformedIndexExpr(why) if why.contains("expects string index") => {
+            ("maps are indexed by names".into(), Some("`map[\"name\"]`, `map.name`"))
+        }
         P::WrongFnDefinition => (
             "functions are defined at the outermost level only".into(),
             Some("a closure can stand anywhere: `let f = |x| x + 1;`"),
