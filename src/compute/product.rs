@@ -175,7 +175,7 @@ const LONG: f64 = 4e12;
 /// Scores that [`Product::matrix`] makes at most (1 GiB).
 const MATRIX: usize = 1 << 28;
 /// Rows and columns of the sample that brackets quantiles over all pairs.
-const SAMPLE: (usize, usize) = (512, 1024);
+const SAMPLE: (usize, usize) = (512, 512);
 
 impl Product {
     /// The plain product of `a` `[n, d]` and `b` `[d, m]`: factor 1 and nothing asked for but moments.
@@ -478,9 +478,8 @@ impl Product {
         let label = format!("{}, sample", self.label);
         let stream = self.stream(std::slice::from_ref(&rows), &right, &label);
         let blocks = stream.run(&Keep { width: cols.len(), absolute: self.absolute }, work)?;
-        let mut sample: Vec<f32> = blocks.into_iter().flatten().filter(|x| x.is_finite()).collect();
-        sample.sort_unstable_by(f32::total_cmp);
-        Ok(Hunt::new(&self.all_quantiles, &sample))
+        let sample = blocks.into_iter().flatten().filter(|x| x.is_finite());
+        Ok(Hunt::new(&self.all_quantiles, sample))
     }
 
     fn col(&self, j: usize, col: Done) -> ColStats {

@@ -13,6 +13,7 @@ use super::simd;
 use super::stream::{Fold, Scores, lock};
 use crate::error::Result;
 use pulp::{Arch, Simd, WithSimd};
+use std::array;
 use std::ops::Range;
 use std::sync::Mutex;
 
@@ -48,7 +49,8 @@ pub(super) struct Guesses(Mutex<Vec<Option<Guess>>>);
 pub(super) struct Finder {
     quantiles: Vec<f64>,
     guesses: Vec<Option<Guess>>,
-    candidates: Vec<f32>,
+    /// Two quantiles are looked for at a time, so that the scores are read once.
+    candidates: [Vec<f32>; 2],
     fewer: Vec<f32>,
 }
 
@@ -63,12 +65,12 @@ pub(super) struct Spread {
 
 impl Finder {
     /// So many candidates are selected from directly.
-    const FEW: usize = 48;
+    const FEW: usize = 24;
 
     pub(super) fn new(quantiles: &[f64], guesses: &Guesses) -> Self {
         let mut guesses = lock(&guesses.0).clone();
         guesses.resize(quantiles.len(), None);
-        Finder { quantiles: quantiles.to_vec(), guesses, candidates: Vec::new(), fewer: Vec::new() }
+        Finder { quantiles: quantiles.to_vec(), guesses, candidates: Default::default(), fewer: Vec::new() }
     }
 
     /// Leaves its guesses to other blocks.
@@ -79,49 +81,73 @@ impl Finder {
     /// The quantiles of a row of finite scores; NaN if it is empty.
     #[inline(always)]
     pub(super) fn find<S: Simd>(&mut self, simd: S, row: &[f32], spread: Spread) -> Vec<f64> {
-        let n = row.len();
-        let mut values = Vec::with_capacity(self.quantiles.len());
-        for i in 0..self.quantiles.len() {
-            if n == 0 {
-                values.push(f64::NAN);
-                continue;
+        let count = self.quantiles.len();
+        if row.is_empty() {
+            return vec![f64::NAN; count];
+        }
+        let mut values = Vec::with_capacity(count);
+        for i in (0..count).step_by(2) {
+            let first = self.bracket(i, spread);
+            if i + 1 < count {
+                let ranges = [first, self.bracket(i + 1, spread)];
+                let counted = simd::between(simd, row, ranges, &mut self.candidates);
+                for k in 0..2 {
+                    values.push(self.settle(simd, row, spread, (i + k, k), ranges[k], counted[k]));
+                }
+            } else {
+                let [counted] = simd::between(simd, row, [first], array::from_mut(&mut self.candidates[0]));
+                values.push(self.settle(simd, row, spread, (i, 0), first, counted));
             }
-            let (low, high, share) = ranks(self.quantiles[i], n as u64);
-            let (low, high) = (low as usize, high as usize);
-            let guess = self.guesses[i];
-            let (mut lo, mut hi) = match guess {
-                Some(Guess { place, reach }) if spread.std > 0.0 => {
-                    (((place - reach) * spread.std + spread.mean) as f32, ((place + reach) * spread.std + spread.mean) as f32)
-                }
-                _ => (spread.min, spread.max),
-            };
-            let mut width = f64::from(hi) - f64::from(lo);
-            let (below, count) = loop {
-                let (below, count) = simd::between(simd, row, lo, hi, &mut self.candidates);
-                let inside = below <= low && high < below + count;
-                if inside || (lo <= spread.min && hi >= spread.max) {
-                    break (below, count);
-                }
-                width = (4.0 * width).max(0.01 * spread.std);
-                if below > low {
-                    lo = (f64::from(lo) - width) as f32;
-                }
-                if high >= below + count {
-                    hi = (f64::from(hi) + width) as f32;
-                }
-            };
-            let within = (lo.max(spread.min), hi.min(spread.max));
-            let (a, b) = self.neighbours(simd, count, within, low - below, high - below);
-            let value = interpolate(a, b, share);
-            if spread.std > 0.0 {
-                let place = (value - spread.mean) / spread.std;
-                let error = guess.map_or(0.05, |g| (place - g.place).abs());
-                let reach = guess.map_or(0.2, |g| 0.8 * g.reach + 0.2 * (4.0 * error)).clamp(1e-3, 1e3);
-                self.guesses[i] = Some(Guess { place: guess.map_or(place, |g| 0.75 * g.place + 0.25 * place), reach });
-            }
-            values.push(value);
         }
         values
+    }
+
+    /// Where quantile `i` of a row probably lies.
+    fn bracket(&self, i: usize, spread: Spread) -> (f32, f32) {
+        match self.guesses[i] {
+            Some(Guess { place, reach }) if spread.std > 0.0 => {
+                (((place - reach) * spread.std + spread.mean) as f32, ((place + reach) * spread.std + spread.mean) as f32)
+            }
+            _ => (spread.min, spread.max),
+        }
+    }
+
+    /// Quantile `i`, whose candidates stand in `slot`: the scores in `lo..=hi`, and how many are below and in it. A bracket
+    /// that misses is widened until it does not.
+    #[inline(always)]
+    fn settle<S: Simd>(
+        &mut self,
+        simd: S,
+        row: &[f32],
+        spread: Spread,
+        (i, slot): (usize, usize),
+        (mut lo, mut hi): (f32, f32),
+        (mut below, mut count): (usize, usize),
+    ) -> f64 {
+        let (low, high, share) = ranks(self.quantiles[i], row.len() as u64);
+        let (low, high) = (low as usize, high as usize);
+        let mut width = f64::from(hi) - f64::from(lo);
+        while !(below <= low && high < below + count) && (lo > spread.min || hi < spread.max) {
+            width = (4.0 * width).max(0.01 * spread.std);
+            if below > low {
+                lo = (f64::from(lo) - width) as f32;
+            }
+            if high >= below + count {
+                hi = (f64::from(hi) + width) as f32;
+            }
+            [(below, count)] = simd::between(simd, row, [(lo, hi)], array::from_mut(&mut self.candidates[slot]));
+        }
+        let within = (lo.max(spread.min), hi.min(spread.max));
+        let (a, b) = self.neighbours(simd, slot, count, within, low - below, high - below);
+        let value = interpolate(a, b, share);
+        if spread.std > 0.0 {
+            let guess = self.guesses[i];
+            let place = (value - spread.mean) / spread.std;
+            let error = guess.map_or(0.05, |g| (place - g.place).abs());
+            let reach = guess.map_or(0.2, |g| 0.8 * g.reach + 0.2 * (4.0 * error)).clamp(1e-3, 1e3);
+            self.guesses[i] = Some(Guess { place: guess.map_or(place, |g| 0.75 * g.place + 0.25 * place), reach });
+        }
+        value
     }
 
     /// The order statistics of two neighbouring ranks among the first `count` candidates, which lie within `lo..=hi`.
@@ -129,6 +155,7 @@ impl Finder {
     fn neighbours<S: Simd>(
         &mut self,
         simd: S,
+        slot: usize,
         mut count: usize,
         (lo, hi): (f32, f32),
         mut low: usize,
@@ -141,14 +168,16 @@ impl Finder {
             let reach = (1.5 * (count as f64).sqrt() + 2.0) * step;
             let centre = lo + (low as f64 + 1.0) * step;
             let (from, to) = ((centre - reach).max(lo), (centre + reach).min(hi));
-            let (below, inside) = simd::between(simd, &self.candidates[..count], from as f32, to as f32, &mut self.fewer);
+            let range = (from as f32, to as f32);
+            let few = array::from_mut(&mut self.fewer);
+            let [(below, inside)] = simd::between(simd, &self.candidates[slot][..count], [range], few);
             if below > low || high >= below + inside || inside == count {
                 break;
             }
-            std::mem::swap(&mut self.candidates, &mut self.fewer);
+            std::mem::swap(&mut self.candidates[slot], &mut self.fewer);
             (count, low, high, lo, hi) = (inside, low - below, high - below, from, to);
         }
-        let (_, a, above) = self.candidates[..count].select_nth_unstable_by(low, f32::total_cmp);
+        let (_, a, above) = self.candidates[slot][..count].select_nth_unstable_by(low, f32::total_cmp);
         let a = *a;
         let b = if high > low { above.iter().copied().min_by(f32::total_cmp).unwrap_or(a) } else { a };
         (a, b)
@@ -158,7 +187,7 @@ impl Finder {
 // ---- of all pairs ---------------------------------------------------------------------------------------------------------
 
 /// Bins of the histogram of a bracket.
-const BINS: usize = 4096;
+const BINS: usize = 1024;
 /// Scores that are collected for one order statistic (64 MiB).
 const COLLECTED: u64 = 1 << 24;
 /// Share of the sample by which a bracket reaches to either side.
@@ -185,18 +214,39 @@ struct Probe {
 }
 
 impl Probe {
+    /// The range in scores.
+    fn scores(&self) -> (f32, f32) {
+        (from_key(self.range.0), from_key(self.range.1))
+    }
+
     /// Right shift that brings the range into [`BINS`] bins.
     fn shift(&self) -> u32 {
         (32 - (self.range.1 - self.range.0).leading_zeros()).saturating_sub(BINS.ilog2())
     }
 }
 
-/// What a pass found in the range of a probe.
+/// What a pass found in the range of a probe: the scores themselves where they are collected, else how many there are.
 #[derive(Clone, Default)]
 pub(super) struct Found {
     below: u64,
     bins: Vec<u64>,
     scores: Vec<f32>,
+}
+
+impl Found {
+    /// Adds a run of which `counted` scores are below and in the range; those in it stand first among `inside`.
+    #[inline(always)]
+    fn count(&mut self, probe: &Probe, counted: (usize, usize), inside: &[f32]) {
+        self.below += counted.0 as u64;
+        let ((lo, hi), shift) = (probe.range, probe.shift());
+        let bins = &mut self.bins[..BINS];
+        for key in inside[..counted.1].iter().map(|x| key(*x)) {
+            // A bracket that ends with the key of -0 lets 0 in.
+            if key <= hi {
+                bins[((key - lo) >> shift) as usize & (BINS - 1)] += 1;
+            }
+        }
+    }
 }
 
 /// One pass of the search, and the part of it that a block of rows fills.
@@ -219,7 +269,7 @@ impl Probes {
 
     /// Counts a run; `finite` says that all its scores are.
     #[inline(always)]
-    pub(super) fn add<S: Simd>(&self, simd: S, found: &mut [Found], run: &[f32], finite: bool, scratch: &mut Vec<f32>) {
+    pub(super) fn add<S: Simd>(&self, simd: S, found: &mut [Found], run: &[f32], finite: bool, scratch: &mut [Vec<f32>; 2]) {
         let cleaned: Vec<f32>;
         let run = if finite {
             run
@@ -227,22 +277,43 @@ impl Probes {
             cleaned = run.iter().copied().filter(|x| x.is_finite()).collect();
             &cleaned
         };
-        for (probe, found) in self.probes.iter().zip(found) {
-            let (lo, hi) = (from_key(probe.range.0), from_key(probe.range.1));
-            let (below, inside) = simd::between(simd, run, lo, hi, scratch);
-            found.below += below as u64;
-            let inside = &scratch[..inside];
-            if probe.collect {
-                found.scores.extend_from_slice(inside);
-            } else {
-                let shift = probe.shift();
-                for key in inside.iter().map(|x| key(*x)) {
-                    // A bracket that ends with the key of -0 lets 0 in.
-                    if key <= probe.range.1 {
-                        found.bins[((key - probe.range.0) >> shift) as usize] += 1;
+        for (probes, found) in self.probes.chunks(2).zip(found.chunks_mut(2)) {
+            match (probes, found) {
+                ([a, b], [for_a, for_b]) => Self::pair(simd, [a, b], [for_a, for_b], run, scratch),
+                (probes, found) => {
+                    for (probe, found) in probes.iter().zip(found) {
+                        Self::one(simd, probe, found, run, &mut scratch[0]);
                     }
                 }
             }
+        }
+    }
+
+    #[inline(always)]
+    fn pair<S: Simd>(simd: S, probes: [&Probe; 2], found: [&mut Found; 2], run: &[f32], scratch: &mut [Vec<f32>; 2]) {
+        let ([a, b], [for_a, for_b]) = (probes, found);
+        let ranges = [a.scores(), b.scores()];
+        match (a.collect, b.collect) {
+            (true, true) => simd::within(simd, run, ranges, |k, x| [&mut *for_a, &mut *for_b][k].scores.push(x)),
+            (false, false) => {
+                let counted = simd::between(simd, run, ranges, scratch);
+                for_a.count(a, counted[0], &scratch[0]);
+                for_b.count(b, counted[1], &scratch[1]);
+            }
+            _ => {
+                Self::one(simd, a, for_a, run, &mut scratch[0]);
+                Self::one(simd, b, for_b, run, &mut scratch[0]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn one<S: Simd>(simd: S, probe: &Probe, found: &mut Found, run: &[f32], scratch: &mut Vec<f32>) {
+        if probe.collect {
+            simd::within(simd, run, [probe.scores()], |_, x| found.scores.push(x));
+        } else {
+            let [counted] = simd::between(simd, run, [probe.scores()], array::from_mut(scratch));
+            found.count(probe, counted, scratch);
         }
     }
 
@@ -261,6 +332,8 @@ impl Probes {
 struct Target {
     rank: u64,
     probe: Probe,
+    /// How many scores are below the range, once it is one bin.
+    below: u64,
     value: Option<f32>,
 }
 
@@ -273,17 +346,20 @@ pub(super) struct Hunt {
 }
 
 impl Hunt {
-    /// Brackets each quantile by a sorted sample of finite scores.
-    pub(super) fn new(quantiles: &[f64], sample: &[f32]) -> Self {
+    /// Brackets each quantile by a sample of finite scores.
+    pub(super) fn new(quantiles: &[f64], sample: impl Iterator<Item = f32>) -> Self {
+        let mut sample: Vec<u32> = sample.map(key).collect();
         let n = sample.len();
         let margin = (MARGIN * n as f64) as usize + 8;
-        let bracket = |q: &f64| {
-            let at = (q * n as f64) as usize;
-            let lo = at.checked_sub(margin).map_or(FINITE.0, |i| key(sample[i]));
-            let hi = sample.get(at + margin).map_or(FINITE.1, |x| key(*x));
+        // Sorting the sample would take longer than the passes of a small product; a few selections do not.
+        let mut at = |rank: usize| *sample.select_nth_unstable(rank).1;
+        let mut bracket = |q: &f64| {
+            let rank = (q * n as f64) as usize;
+            let lo = rank.checked_sub(margin).map_or(FINITE.0, &mut at);
+            let hi = (rank + margin < n).then(|| at(rank + margin)).unwrap_or(FINITE.1);
             (lo, hi)
         };
-        Hunt { quantiles: quantiles.to_vec(), brackets: quantiles.iter().map(bracket).collect(), targets: Vec::new() }
+        Hunt { quantiles: quantiles.to_vec(), brackets: quantiles.iter().map(&mut bracket).collect(), targets: Vec::new() }
     }
 
     /// The probes of the first pass, which may run before the number of finite scores is known.
@@ -297,7 +373,7 @@ impl Hunt {
             for (q, range) in self.quantiles.iter().zip(&self.brackets) {
                 let (low, high, _) = ranks(*q, n);
                 let probe = Probe { range: *range, collect: false };
-                self.targets.extend([low, high].map(|rank| Target { rank, probe, value: None }));
+                self.targets.extend([low, high].map(|rank| Target { rank, probe, below: 0, value: None }));
             }
         }
         self.take(pass);
@@ -338,7 +414,7 @@ impl Target {
     fn narrow(&mut self, found: &Found) {
         let (lo, hi) = self.probe.range;
         if self.probe.collect {
-            self.value = self.rank.checked_sub(found.below).and_then(|i| found.scores.get(i as usize)).copied();
+            self.value = self.rank.checked_sub(self.below).and_then(|i| found.scores.get(i as usize)).copied();
             return;
         }
         if self.rank < found.below {
@@ -352,6 +428,7 @@ impl Target {
                 let start = lo + ((bin as u32) << shift);
                 let end = (u64::from(start) + (1u64 << shift) - 1).min(u64::from(hi)) as u32;
                 self.probe = Probe { range: (start, end), collect: *count <= COLLECTED };
+                self.below = before;
                 if start == end {
                     self.value = Some(from_key(start));
                 }
@@ -410,7 +487,7 @@ impl WithSimd for PassTile<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let mut scratch = Vec::new();
+        let mut scratch = Default::default();
         for i in 0..self.scores.rows.len() {
             let row = self.scores.row(i);
             if self.pass.absolute {

@@ -61,7 +61,7 @@ pub(super) struct Block {
     rows: Vec<Row>,
     pairs: Option<Pairs>,
     found: Vec<Found>,
-    scratch: Vec<f32>,
+    scratch: [Vec<f32>; 2],
 }
 
 impl Block {
@@ -70,10 +70,10 @@ impl Block {
         self.rows.into_iter().map(|row| Done {
             moments: row.moments.finish(),
             non_finite: row.non_finite,
+            softmax: row.softmax.map(|s| s.finish(row.top.best())),
+            softmax_negative: row.softmax_negative.map(|s| s.finish(&[])),
             top: row.top.into_best(),
             bottom: row.bottom.into_best(),
-            softmax: row.softmax.map(|s| s.finish()),
-            softmax_negative: row.softmax_negative.map(|s| s.finish()),
             weight: row.weight.finish(),
             quantiles: row.quantiles,
         })
@@ -93,12 +93,12 @@ impl Fold for Rows<'_> {
             non_finite: 0,
             top: List::new(self.top),
             bottom: List::new(self.bottom),
-            softmax: self.softmax.then(RunningSoftmax::new),
-            softmax_negative: self.softmax_negative.then(RunningSoftmax::new),
+            softmax: self.softmax.then(|| RunningSoftmax::new(self.top >= 5 && !self.absolute)),
+            softmax_negative: self.softmax_negative.then(|| RunningSoftmax::new(false)),
             weight: RunningWeight::EMPTY,
             quantiles: Vec::new(),
         };
-        Block { rows: rows.map(|_| row()).collect(), pairs: None, found: Vec::new(), scratch: Vec::new() }
+        Block { rows: rows.map(|_| row()).collect(), pairs: None, found: Vec::new(), scratch: Default::default() }
     }
 
     fn tile(&self, block: &mut Block, scores: Scores<'_>) {
@@ -115,7 +115,7 @@ impl Fold for Rows<'_> {
         if let Some(probes) = self.probes {
             probes.end(&mut block.found);
         }
-        (block.pairs, block.scratch) = (None, Vec::new());
+        (block.pairs, block.scratch) = (None, Default::default());
     }
 }
 
@@ -150,21 +150,24 @@ impl WithSimd for FoldTile<'_> {
         let mut negated = Vec::new();
         for (i, row) in rows.iter_mut().enumerate() {
             let run = scores.row(i);
+            // Those of magnitudes come last: softmax is of the signed scores.
+            let signed = (!fold.absolute).then(|| row.moments.add(simd, run));
+            let ends = signed.filter(|(_, _, bad)| *bad == 0);
             if let Some(softmax) = &mut row.softmax {
-                softmax.add(simd, run, mask, scratch);
+                softmax.add(simd, run, ends.map(|(_, max, _)| max), mask, &mut scratch[0]);
             }
             if let Some(softmax) = &mut row.softmax_negative {
                 negated.clear();
                 negated.extend(run.iter().map(|x| -x));
-                softmax.add(simd, &negated, mask, scratch);
+                softmax.add(simd, &negated, ends.map(|(min, _, _)| -min), mask, &mut scratch[0]);
             }
             if let Some(normalisers) = fold.normalisers {
                 row.weight.add(simd, run, &normalisers[cols.clone()]);
             }
-            if fold.absolute {
+            let (min, max, bad) = signed.unwrap_or_else(|| {
                 simd::abs(simd, run);
-            }
-            let (min, max, bad) = row.moments.add(simd, run);
+                row.moments.add(simd, run)
+            });
             row.non_finite += bad as u64;
             row.top.add(simd, run, cols.start, max, mask);
             row.bottom.add(simd, run, cols.start, min, mask);

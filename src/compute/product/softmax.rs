@@ -1,7 +1,7 @@
 //! The softmax of a row while its runs arrive: log-sum-exp, entropy, and the mass of its largest weights.
 
 use super::simd;
-use super::top::List;
+use super::top::{List, Scored};
 use pulp::Simd;
 
 /// The softmax over a row's scores, masked columns left out.
@@ -25,30 +25,34 @@ pub(super) struct RunningSoftmax {
     total: f64,
     /// Σ (x - top) e^(x - top).
     weighted: f64,
+    /// The five largest scores, unless they stand in a longer list elsewhere.
     five: List<false>,
 }
 
 impl RunningSoftmax {
-    pub(super) fn new() -> Self {
-        RunningSoftmax { top: f32::NEG_INFINITY, total: 0.0, weighted: 0.0, five: List::new(5) }
+    /// `listed`: the row's list of highest scores has five at least, and [`Self::finish`] gets it.
+    pub(super) fn new(listed: bool) -> Self {
+        RunningSoftmax { top: f32::NEG_INFINITY, total: 0.0, weighted: 0.0, five: List::new(if listed { 0 } else { 5 }) }
     }
 
-    /// Adds a run; scores that are masked or not finite are left out. `scratch` holds what remains of such a run.
+    /// Adds a run; scores that are masked or not finite are left out. `max` is its largest score where that is known and all
+    /// are finite. `scratch` holds what remains of other runs.
     #[inline(always)]
-    pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32], mask: Option<&[bool]>, scratch: &mut Vec<f32>) {
-        if mask.is_none() && simd::finite(simd, run) {
-            return self.add_clean(simd, run);
+    pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32], max: Option<f32>, mask: Option<&[bool]>, scratch: &mut Vec<f32>) {
+        if mask.is_none()
+            && let Some(max) = max.or_else(|| simd::finite(simd, run).then(|| simd::max(simd, run)))
+        {
+            return self.add_clean(simd, run, max);
         }
         scratch.clear();
         scratch.extend(run.iter().enumerate().filter(|(i, x)| x.is_finite() && !mask.is_some_and(|m| m[*i])).map(|(_, x)| *x));
         if !scratch.is_empty() {
-            self.add_clean(simd, scratch);
+            self.add_clean(simd, scratch, simd::max(simd, scratch));
         }
     }
 
     #[inline(always)]
-    fn add_clean<S: Simd>(&mut self, simd: S, run: &[f32]) {
-        let max = simd::max(simd, run);
+    fn add_clean<S: Simd>(&mut self, simd: S, run: &[f32], max: f32) {
         // Of the five largest only the scores are used.
         self.five.add(simd, run, 0, max, None);
         if max > self.top {
@@ -66,14 +70,14 @@ impl RunningSoftmax {
     }
 
     /// NaN throughout where there was no finite score.
-    pub(super) fn finish(&self) -> RowSoftmax {
+    pub(super) fn finish(&self, listed: &[Scored]) -> RowSoftmax {
         if self.total == 0.0 {
             return RowSoftmax { top1: f64::NAN, top5: f64::NAN, entropy: f64::NAN, log_sum_exp: f64::NAN };
         }
         let top = f64::from(self.top);
         let log_total = self.total.ln();
-        let mass =
-            |n: usize| -> f64 { self.five.best().iter().take(n).map(|s| (f64::from(s.score) - top - log_total).exp()).sum() };
+        let highest = if self.five.best().is_empty() { listed } else { self.five.best() };
+        let mass = |n: usize| -> f64 { highest.iter().take(n).map(|s| (f64::from(s.score) - top - log_total).exp()).sum() };
         RowSoftmax {
             top1: mass(1).min(1.0),
             top5: mass(5).min(1.0),

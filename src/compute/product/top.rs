@@ -50,16 +50,24 @@ impl<const LOWEST: bool> List<LOWEST> {
     /// the run: true keeps a column out.
     #[inline(always)]
     pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32], start: usize, extreme: f32, mask: Option<&[bool]>) {
-        let limit = self.limit();
+        let mut limit = self.limit();
         if self.k == 0 || if LOWEST { extreme >= limit } else { extreme <= limit } {
             return;
         }
+        // Where the list begins, what cannot come into it is spared its search.
+        if self.best.is_empty()
+            && mask.is_none()
+            && let Some(score) = simd::reached::<S, LOWEST>(simd, run, self.k)
+        {
+            limit = if LOWEST { score.next_up() } else { score.next_down() };
+        }
+        let first = limit;
         let visit = |i: usize, score: f32| {
             let id = start + i;
             if score.is_finite() && !mask.is_some_and(|mask| mask[i]) {
                 self.insert(Scored { id, score });
             }
-            self.limit()
+            if LOWEST { self.limit().min(first) } else { self.limit().max(first) }
         };
         if LOWEST { simd::below(simd, run, limit, visit) } else { simd::above(simd, run, limit, visit) }
     }
