@@ -213,3 +213,37 @@ fn definition(text: &str, name: &str) -> Option<String> {
     let start = above.map_or(outline.pieces[at].1.start, |(_, range)| range.start);
     Some(text[start..end].to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::session::{Answer, Session, SessionOptions};
+    use crate::work::Work;
+
+    #[test]
+    fn keywords_namespaces_and_the_library_have_pages() {
+        let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        session.eval("import \"std/experiments\" as exp; let plotted = 1;", "In[1]").unwrap();
+        for (asked, seen) in [
+            ("?let", "Declares a variable."),
+            ("?catch", "goes on after one"),
+            ("?ans", "the value of the last cell"),
+            ("?plot", "plot::histogram(data: "),
+            ("?exp", "exp::indices("),
+            ("?exp::indices", "fn indices("),
+            ("??exp::indices", "<std>/experiments.rhai"),
+            ("?std/experiments", "import \"std/experiments\" as exp;"),
+            ("?plotted", "plotted: integer"),
+        ] {
+            match session.command(asked) {
+                Ok(Answer::Page(page)) => assert!(page.contains(seen), "{asked}: {page}"),
+                other => panic!("{asked}: {other:?}"),
+            }
+        }
+        // What is not imported yet is found in the library.
+        let mut fresh = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        match fresh.command("?indices") {
+            Ok(Answer::Page(page)) => assert!(page.contains("import \"std/experiments\" as exp;"), "{page}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

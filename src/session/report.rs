@@ -310,8 +310,8 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
                 help.map(String::from).into_iter().collect(),
             )
         }
-        EvalAltResult::ErrorArrayBounds(size, index, _) => bounds("array", "elements", size, index),
-        EvalAltResult::ErrorStringBounds(size, index, _) => bounds("string", "characters", size, index),
+        EvalAltResult::ErrorArrayBounds(size, index, _) => bounds("array", "element", size, index),
+        EvalAltResult::ErrorStringBounds(size, index, _) => bounds("string", "character", size, index),
         EvalAltResult::ErrorBitFieldBounds(..) => {
             input("a number cannot be indexed".into(), vec!["its bits could, from 0 to 63".into()])
         }
@@ -352,6 +352,7 @@ fn bounds(what: &str, of: &str, size: usize, index: i64) -> (Kind, String, Vec<S
         return (Kind::Input, format!("index {index} is out of range: the {what} is empty"), Vec::new());
     }
     let help = format!("indices run from 0 to {}, or from -{size} to -1", size - 1);
+    let of = if size == 1 { of.to_string() } else { format!("{of}s") };
     (Kind::Input, format!("index {index} is out of range for {} of {size} {of}", with_article(what)), vec![help])
 }
 
