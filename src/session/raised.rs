@@ -116,7 +116,7 @@ mod tests {
             "let n = 3; for i in n { }",
             "1 / 0",
             "let n = 3; if n { print(n) }",
-            "#{}[1]",
+            "let m = #{}; m[1]",
             "fn f(a) { a.b.c }\nfn g(a) { let x = f(a); x }\ng(1)",
             "[1].map(|x| x.a)",
         ] {
