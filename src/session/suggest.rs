@@ -204,7 +204,7 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
         _ => foreign::function(name),
     };
     let hint = hint.or_else(|| on_tensor.then(|| format!("a Tensor has it: `tensor(list).{name}(…)`")));
-    let of_column = is_method && types.first() == Some(&"Table") && entries().iter().any(|e| of_tensors(&e));
+    let of_column = is_method && types.first() == Some(&"Table") && entries().iter().any(of_tensors);
     let hint = hint.or_else(|| of_column.then(|| format!("a column has it: `t[\"name\"].{name}(…)`")));
     let same = signatures(name);
     if !same.is_empty() {
