@@ -5,6 +5,7 @@ use super::stack::{TOO_DEEP, TooDeep};
 use super::suggest::{self, Callable, Known};
 use super::{raised, syntax};
 use crate::error::{Error, Kind};
+use crate::render::text;
 use crate::script::convert::{FromScript, short_type_name, with_article};
 use crate::script::declare::INDEXED;
 use crate::script::{Explain, ScriptError, display, error_of};
@@ -105,11 +106,9 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// A text in lines that leave room for what stands before them. A word that is longer than a line stays whole: it may be a
-/// path or a name to copy.
+/// A text in lines that leave room for what stands before them.
 fn wrapped(text: &str, width: usize, before: usize) -> String {
-    let room = width.saturating_sub(before).max(20);
-    textwrap::wrap(text, textwrap::Options::new(room).break_words(false)).join("\n")
+    text::wrapped(text, width.saturating_sub(before).max(20))
 }
 
 /// Bytes of the token at a column (from 1, in characters): a name, a number, an operator, or one character.
@@ -274,10 +273,6 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
         EvalAltResult::ErrorStackOverflow(_) => too_deep(),
         EvalAltResult::ErrorParsing(ParseErrorType::BadInput(LexError::Runtime(text)), _) if text == TOO_DEEP => {
             (Kind::Limit, text, Vec::new())
-        }
-        EvalAltResult::ErrorParsing(what @ ParseErrorType::BadInput(LexError::UnterminatedString), _) => {
-            let help = "a text over several lines stands between ` and `, or has \\ at the end of each line";
-            input(first_lower(&what.to_string()), vec![help.into()])
         }
         EvalAltResult::ErrorParsing(what, _) => {
             let (message, help) = syntax::explain(&what, fault);

@@ -79,9 +79,10 @@ fn message(what: &ParseErrorType, fault: Option<&Frame>) -> (String, Option<&'st
         }
         P::WrongExport => ("`export` stands at the outermost level only".into(), None),
         P::WrongDocComment => ("a comment `///` stands right above a function".into(), Some("other comments begin with `//`")),
-        P::BadInput(LexError::UnterminatedString) => {
-            ("the string is not closed".into(), Some("text over several lines stands in backquotes"))
-        }
+        P::BadInput(LexError::UnterminatedString) => (
+            "the string is not closed".into(),
+            Some("text over several lines stands in backquotes, or has `\\` at the end of each line"),
+        ),
         P::BadInput(LexError::UnexpectedInput(text)) => (format!("`{text}` means nothing here"), None),
         P::BadInput(LexError::MalformedNumber(text)) => (format!("`{text}` is no number"), None),
         P::BadInput(LexError::MalformedEscapeSequence(text)) => {
