@@ -83,6 +83,8 @@ struct Inner {
     positions: OnceLock<BTreeMap<usize, usize>>,
     /// Names of the models for which doubts that it belongs to them have been said. Copies share it.
     doubted: Arc<Mutex<BTreeSet<String>>>,
+    /// Set when it has been said that its weights hold NaN. Copies share it.
+    broken: Arc<OnceLock<()>>,
     /// Statistics by name, one value for each position.
     stats: BTreeMap<String, Vec<f64>>,
     labels: Option<Vec<String>>,
@@ -147,6 +149,7 @@ impl Inner {
             ids: None,
             positions: OnceLock::new(),
             doubted: Arc::default(),
+            broken: Arc::default(),
             stats: BTreeMap::new(),
             labels: None,
             rewrites: Vec::new(),
@@ -396,15 +399,8 @@ impl Dictionary {
         let inner = &self.0;
         let norms = self.decoder_norms(work)?;
         let dead = norms.iter().filter(|norm| **norm == 0.0).count();
-        let not_finite = |norms: &[f64]| norms.iter().filter(|norm| !norm.is_finite()).count();
-        let mut broken = vec![("rows of W_dec", not_finite(&norms))];
-        if let Some(w_enc) = &inner.w_enc {
-            broken.push(("columns of W_enc", not_finite(&compute::column_norms(w_enc, work)?)));
-        }
-        if let Some(w_skip) = &inner.w_skip {
-            broken.push(("rows of W_skip", not_finite(&compute::row_norms(w_skip, None, work)?)));
-        }
         let (low, high) = norms.iter().fold((f64::INFINITY, 0f64), |(low, high), norm| (low.min(*norm), high.max(*norm)));
+        let norms = if low <= high { format!("{low:.4} to {high:.4}, {dead} of them zero") } else { "none is a number".into() };
         let tensors = [
             ("W_enc", &inner.w_enc),
             ("W_dec", &Some(inner.w_dec.clone())),
@@ -455,7 +451,7 @@ impl Dictionary {
             ("activation", activation),
             ("input", inner.normalization.describe()),
             ("b_dec", b_dec.into()),
-            ("decoder norms", format!("{low:.4} to {high:.4}, {dead} of them zero")),
+            ("decoder norms", norms),
             ("fits", self.fits()),
         ]);
         if let Some(density) = self.density() {
@@ -477,13 +473,28 @@ impl Dictionary {
                 facts.push((what, format!("times the gain of {norm}, where the model has that norm")));
             }
         }
-        for (what, count) in broken.into_iter().filter(|(_, count)| *count > 0) {
+        for (what, count) in self.broken(work)? {
             facts.push(("warning", format!("{count} {what} hold NaN or infinity")));
         }
         facts.extend(inner.facts.iter().map(|(what, value)| (what.as_str(), value.clone())));
         facts.extend(inner.rewrites.iter().map(|rewrite| ("rewrite", rewrite.clone())));
         facts.extend(inner.warnings.iter().map(|warning| ("warning", warning.clone())));
         Ok(facts.into_iter().map(|(what, value)| (what.to_string(), value)).collect())
+    }
+
+    /// How many rows of W_dec and W_skip and columns of W_enc hold NaN or infinity, of those that have any.
+    fn broken(&self, work: &Work) -> Result<Vec<(&'static str, usize)>> {
+        let inner = &self.0;
+        let count = |norms: &[f64]| norms.iter().filter(|norm| !norm.is_finite()).count();
+        let mut broken = vec![("rows of W_dec", count(&self.decoder_norms(work)?))];
+        if let Some(w_enc) = &inner.w_enc {
+            broken.push(("columns of W_enc", count(&compute::column_norms(w_enc, work)?)));
+        }
+        if let Some(w_skip) = &inner.w_skip {
+            broken.push(("rows of W_skip", count(&compute::row_norms(w_skip, None, work)?)));
+        }
+        broken.retain(|(_, count)| *count > 0);
+        Ok(broken)
     }
 
     // ---- its place in a model -----------------------------------------------------------------------------------

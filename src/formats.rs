@@ -95,6 +95,12 @@ impl TensorSet {
     /// It is not; the message names the file and the nearest name.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         self.tensors.get(name).ok_or_else(|| {
+            // A member that was left out says its type: `W_enc.npy (elements `<c8`)`.
+            let unread = self.unread.iter().find_map(|unread| unread.strip_prefix(&format!("{name}.npy ")));
+            if let Some(elements) = unread {
+                let message = format!("holds no real numbers {elements}: it is not read");
+                return Error::format(message).file(&self.source).tensor(name).help("save it in float32, of complex numbers .real");
+            }
             let error = Error::format(format!("there is no tensor `{name}` among its {}", self.tensors.len())).file(&self.source);
             match nearest(name, self.names()) {
                 Some(near) => error.help(format!("the nearest name is `{near}`")),

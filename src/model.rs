@@ -147,7 +147,13 @@ impl Model {
         let mut warnings = Vec::new();
         let file = Path::new(&name).join("tokenizer.json");
         let vocabulary = match &tokenizer {
-            Some(tokenizer) => Vocabulary::from_tokenizer(&json::parse(tokenizer.as_slice(), &file)?, size)?,
+            Some(tokenizer) => {
+                let tokenizer = json::parse(tokenizer.as_slice(), &file)?;
+                if !Vocabulary::is_in(&tokenizer) {
+                    warnings.push("tokenizer.json has no vocabulary: tokens have no text".to_string());
+                }
+                Vocabulary::from_tokenizer(&tokenizer, size)?
+            }
             None => {
                 warnings.push("there is no tokenizer.json: tokens have no text".to_string());
                 Vocabulary::unnamed(size)?

@@ -146,6 +146,7 @@ impl Dictionary {
     pub fn encode(&self, x: &Tensor, work: &Work) -> Result<Tensor> {
         let (rows, shape) = self.rows_of(x, self.d_in(), "encode")?;
         let (acts, _) = self.encode_rows(rows, work)?;
+        self.note_broken(&acts, work)?;
         reshaped(acts, shape, self.n())
     }
 
@@ -177,7 +178,21 @@ impl Dictionary {
     /// The width differs, or the user's interruption.
     pub fn decode(&self, acts: &Tensor, work: &Work) -> Result<Tensor> {
         let (rows, shape) = self.rows_of(acts, self.n(), "decode")?;
-        reshaped(self.decode_rows(rows, work)?, shape, self.d_out())
+        let out = self.decode_rows(rows, work)?;
+        self.note_broken(&out, work)?;
+        reshaped(out, shape, self.d_out())
+    }
+
+    /// Says once, where a result is no number, what of the weights is none.
+    fn note_broken(&self, result: &Tensor, work: &Work) -> Result<()> {
+        if result.f32_cow().iter().all(|v| v.is_finite()) || self.0.broken.get().is_some() {
+            return Ok(());
+        }
+        let broken: Vec<_> = self.broken(work)?.into_iter().map(|(what, count)| format!("{count} {what}")).collect();
+        if !broken.is_empty() && self.0.broken.set(()).is_ok() {
+            work.note(&format!("note: {} of {} hold NaN or infinity, and so does what they give", broken.join(" and "), self.name()));
+        }
+        Ok(())
     }
 
     /// What is left of inputs `[…, d_in]` after encoding and decoding, with the input's normalisation undone and what a skip
@@ -243,7 +258,7 @@ impl Dictionary {
             if let Some((b_gate, b_mag, r_mag)) = &gate {
                 for (i, v) in row.iter_mut().enumerate() {
                     let magnitude = *v * libm::expf(r_mag[i]) + b_mag[i];
-                    *v = if *v + b_gate[i] > 0.0 { magnitude.max(0.0) } else { 0.0 };
+                    *v = relu(magnitude) * f32::from(u8::from(*v + b_gate[i] > 0.0));
                 }
                 continue;
             }
@@ -253,19 +268,19 @@ impl Dictionary {
             }
             match inner.activation {
                 Activation::None | Activation::Gated | Activation::MatchingPursuit { .. } => {}
-                Activation::Relu => row.iter_mut().for_each(|v| *v = v.max(0.0)),
+                Activation::Relu => row.iter_mut().for_each(|v| *v = relu(*v)),
                 Activation::JumpRelu | Activation::BatchTopK(_) => {
-                    row.iter_mut().zip(&threshold).for_each(|(v, t)| *v = if *v > *t { v.max(0.0) } else { 0.0 })
+                    row.iter_mut().zip(&threshold).for_each(|(v, t)| *v = relu(*v) * f32::from(u8::from(*v > *t)))
                 }
                 Activation::TopK(k) => {
                     keep_largest(row, k, |v| v);
-                    row.iter_mut().for_each(|v| *v = v.max(0.0));
+                    row.iter_mut().for_each(|v| *v = relu(*v));
                 }
                 Activation::AbsTopK(k) => keep_largest(row, k, f32::abs),
                 Activation::GroupMax(k) => {
                     for group in row.chunks_mut(self.n().div_ceil(k.max(1)).max(1)) {
                         keep_largest(group, 1, |v| v);
-                        group.iter_mut().for_each(|v| *v = v.max(0.0));
+                        group.iter_mut().for_each(|v| *v = relu(*v));
                     }
                 }
             }
@@ -291,11 +306,18 @@ impl Dictionary {
     }
 }
 
-/// Sets all but the k largest by `key` to 0; ties go to the lower index.
+/// max(v, 0), and NaN of NaN: what is no number does not pass for an inactive feature.
+fn relu(v: f32) -> f32 {
+    if v <= 0.0 { 0.0 } else { v }
+}
+
+/// Sets all but the k largest by `key` to 0; NaN is the largest, as in PyTorch, and ties go to the lower index.
 fn keep_largest(row: &mut [f32], k: usize, key: impl Fn(f32) -> f32) {
     if k >= row.len() {
         return;
     }
+    // NaN of the processor may have a sign, by which it would be the smallest.
+    let key = |v: f32| if v.is_nan() { f32::NAN } else { key(v) };
     let mut order: Vec<usize> = (0..row.len()).collect();
     order.select_nth_unstable_by(k, |a, b| key(row[*b]).total_cmp(&key(row[*a])).then(a.cmp(b)));
     order[k..].iter().for_each(|i| row[*i] = 0.0);

@@ -187,6 +187,7 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
         None if options.map.is_none() => stored_k(&mut inner, source.stored_k()?),
         None => {}
     }
+    check_k(&inner).in_file(&file)?;
     if let Some(model) = &options.model {
         inner.facts.retain(|(what, _)| what != "model_name");
         inner.facts.push(("model_name".into(), model.clone()));
@@ -212,9 +213,21 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
     Ok(inner.build())
 }
 
+/// Fails for a k that keeps nothing, or more than there is.
+fn check_k(inner: &Inner) -> Result<()> {
+    let n = inner.w_dec.shape()[0];
+    match inner.activation.k() {
+        Some(k) if k == 0 || k > n => {
+            Err(Error::format(format!("its k is {k}, but of {n} features at least 1 and at most {n} stay active"))
+                .help("pass the one that it was trained with: load_sae(…, #{k: 32})"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What is done with a k that a file stores whose format has none: one of ReLU is read as top-k, which says so.
 fn stored_k(inner: &mut Inner, k: Option<usize>) {
-    let Some(k) = k.filter(|_| inner.activation.k().is_none()) else { return };
+    let Some(k) = k.filter(|k| *k > 0 && inner.activation.k().is_none()) else { return };
     match inner.activation {
         Activation::Relu => {
             inner.activation = Activation::TopK(k);
@@ -234,7 +247,8 @@ fn some_of(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     format!("{}{more}", shown.join(", "))
 }
 
-/// What in the vectors is no number. The matrices are not read on opening; `describe` counts their rows.
+/// What in the vectors is no number. The matrices are not read on opening: `encode` and `decode` note what theirs make, and `describe`
+/// counts their rows.
 fn not_finite(inner: &Inner) -> Option<String> {
     let vectors = [("b_enc", &inner.b_enc), ("b_dec", &inner.b_dec), ("threshold", &inner.threshold)];
     let vectors = vectors.into_iter().filter_map(|(name, tensor)| Some((name, tensor.as_ref()?)));

@@ -11,7 +11,8 @@ use zip::result::ZipError;
 
 /// The end record of a zip with the longest comment: where there is none in so many last bytes, there is none.
 const END_RECORD: usize = 22 + 65_535;
-/// Members that inflate beyond this size together must not be more than [`BOMB_RATIO`] times smaller in the archive.
+/// Members that are more than [`BOMB_RATIO`] times smaller in the archive may inflate to this size together: weights do not shrink so,
+/// but for a few vectors of one value.
 const BOMB_SIZE: u64 = 1 << 28;
 const BOMB_RATIO: u64 = 100;
 /// Bytes whose checksum is taken at once, a few milliseconds of work.
@@ -21,8 +22,8 @@ const CHUNK: usize = 4 << 20;
 pub(super) struct Archive<'a> {
     bytes: &'a Bytes,
     zip: zip::ZipArchive<Cursor<&'a [u8]>>,
-    /// Bytes that members have been inflated to.
-    inflated: u64,
+    /// Bytes that members which shrink beyond belief have been inflated to.
+    suspect: u64,
     work: &'a Work,
 }
 
@@ -39,12 +40,12 @@ impl<'a> Archive<'a> {
                 .file(file)
                 .help("the download or copy did not finish; fetch it again"));
         }
-        let broken = |e: ZipError| Error::format(format!("is a broken zip archive: {e}")).file(file);
+        let broken = |e: ZipError| Error::format(format!("is a truncated or broken zip archive: {e}")).file(file);
         let zip = zip::ZipArchive::new(Cursor::new(data)).map_err(broken)?;
         if zip.has_duplicate_names() {
             return Err(Error::format("holds two members of one name").file(file));
         }
-        Ok(Archive { bytes, zip, inflated: 0, work })
+        Ok(Archive { bytes, zip, suspect: 0, work })
     }
 
     /// Number of members.
@@ -92,8 +93,10 @@ impl<'a> Archive<'a> {
                 Ok(stored)
             }
             CompressionMethod::Deflated => {
-                self.inflated = self.inflated.saturating_add(size);
-                if self.inflated > BOMB_SIZE && self.inflated / BOMB_RATIO > self.bytes.len() as u64 {
+                if size / BOMB_RATIO > packed {
+                    self.suspect = self.suspect.saturating_add(size);
+                }
+                if self.suspect > BOMB_SIZE {
                     return Err(fault(format!("would inflate from {packed} to {size} bytes; that is no array of weights")));
                 }
                 let mut inflated = Vec::new();

@@ -35,8 +35,45 @@ pub enum Value {
     Bool(bool),
     /// Text; bytes that are not UTF-8 are replaced by U+FFFD.
     Text(String),
-    /// An array.
+    /// An array of texts or of arrays.
     List(Vec<Value>),
+    /// An array of numbers or truth values.
+    Numbers(Numbers),
+}
+
+/// An array of numbers or truth values as the file has it: packed, since a file may hold millions that nothing reads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Numbers {
+    /// The type number of an element.
+    kind: u32,
+    bytes: Vec<u8>,
+}
+
+impl Numbers {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / width(self.kind).unwrap_or(1)
+    }
+    /// True without elements.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+    /// An element.
+    pub fn get(&self, i: usize) -> Option<Value> {
+        let at = i.checked_mul(width(self.kind)?)?;
+        Cursor { data: &self.bytes, at: at.min(self.bytes.len()) }.value(self.kind, "", 0).ok()
+    }
+}
+
+/// Bytes of a number of this type, or a truth value.
+fn width(kind: u32) -> Option<usize> {
+    match kind {
+        0 | 1 | 7 => Some(1),
+        2 | 3 => Some(2),
+        4..=6 => Some(4),
+        10..=12 => Some(8),
+        _ => None,
+    }
 }
 
 impl Value {
@@ -65,7 +102,11 @@ impl Value {
     pub fn as_bool(&self) -> Option<bool> {
         if let Value::Bool(v) = self { Some(*v) } else { None }
     }
-    /// The elements of an array.
+    /// An array of numbers or truth values.
+    pub fn as_numbers(&self) -> Option<&Numbers> {
+        if let Value::Numbers(v) = self { Some(v) } else { None }
+    }
+    /// The elements of an array of texts or of arrays.
     pub fn as_list(&self) -> Option<&[Value]> {
         if let Value::List(v) = self { Some(v) } else { None }
     }
@@ -377,13 +418,10 @@ impl<'a> Cursor<'a> {
                 }
                 let element = self.u32(key)?;
                 let n = self.u64(key)?;
-                let least = match element {
-                    0 | 1 | 7 => 1,
-                    2 | 3 => 2,
-                    4..=6 => 4,
-                    _ => 8,
-                };
-                let n = self.count(n, least, "array elements")?;
+                let n = self.count(n, width(element).unwrap_or(8), "array elements")?;
+                if let Some(width) = width(element) {
+                    return Ok(Value::Numbers(Numbers { kind: element, bytes: self.take(n * width, key)?.to_vec() }));
+                }
                 Value::List((0..n).map(|_| self.value(element, key, depth + 1)).collect::<Result<_>>()?)
             }
             10 => Value::U64(self.u64(key)?),
@@ -513,7 +551,7 @@ mod tests {
         assert_eq!([at("f32"), at("f64")], [1.5, 0.1].map(Value::F64));
         assert_eq!((at("bool").as_bool(), at("text").as_str()), (Some(true), Some("llama")));
         assert_eq!(at("list").as_list().unwrap()[1].as_str(), Some(" the"));
-        assert_eq!(at("nested"), Value::List(vec![Value::List(vec![Value::I64(-7)])]));
+        assert_eq!(at("nested"), Value::List(vec![Value::Numbers(Numbers { kind: 5, bytes: (-7i32).to_le_bytes().to_vec() })]));
         assert_eq!((at("i8").as_usize(), at("u8").as_usize(), at("i32").as_f64()), (None, Some(200), Some(-5.0)));
     }
 

@@ -1,6 +1,6 @@
 //! Python's pickle as data: a machine that builds plain containers, and keeps every call as a record of what was to be
-//! called with what. Nothing is ever run: an object of a class that the caller does not know stays such a record. A pickle
-//! that would run a program or code in Python is refused, whatever else it holds.
+//! called with what. Nothing is ever run: an instance of a class that is not known stays such a record. What Python would call
+//! must be on a list of constructors that do nothing else; a pickle that calls another function is refused, whatever else it holds.
 
 use crate::error::{Error, Result};
 use std::borrow::Cow;
@@ -10,6 +10,9 @@ use std::collections::HashMap;
 const MAX_BYTES: usize = 32 << 20;
 /// Values, and entries that containers copy from each other: the bound of memory and time, however small the pickle.
 const MAX_VALUES: usize = 4_000_000;
+
+/// Pickles of a file before PyTorch 1.6: a number, a version, the machine, the objects, the storages.
+const LEGACY_PICKLES: usize = 5;
 
 /// Number of a value.
 pub(super) type Ref = u32;
@@ -56,8 +59,7 @@ impl<'a> Pickle<'a> {
         if data.len() > MAX_BYTES {
             return Err(Error::limit(format!("its pickle has {} bytes, more than that of any weights", data.len())));
         }
-        let mut machine =
-            Machine { data, at: 0, values: Vec::new(), copied: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
+        let mut machine = Machine::new(data);
         loop {
             let at = machine.at;
             // A context would stand before the file's name.
@@ -69,6 +71,28 @@ impl<'a> Pickle<'a> {
                 return Ok(Pickle { values: machine.values, root });
             }
         }
+    }
+
+    /// Fails for one of several pickles that follow each other, as in files before PyTorch 1.6, that would run code. Of what is not
+    /// understood nothing is said.
+    ///
+    /// # Errors
+    /// It names or calls what no weights need.
+    pub fn scan(data: &[u8]) -> Result<()> {
+        let mut rest = &data[..data.len().min(MAX_BYTES)];
+        for _ in 0..LEGACY_PICKLES {
+            let mut machine = Machine::new(rest);
+            loop {
+                match machine.step() {
+                    Ok(None) => {}
+                    Ok(Some(_)) => break,
+                    Err(error) if machine.would_run => return Err(error),
+                    Err(_) => return Ok(()),
+                }
+            }
+            rest = &rest[machine.at..];
+        }
+        Ok(())
     }
 
     /// The value that the pickle holds.
@@ -98,9 +122,24 @@ struct Machine<'a> {
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Ref>,
+    /// It has met what would run code.
+    would_run: bool,
 }
 
 impl<'a> Machine<'a> {
+    fn new(data: &'a [u8]) -> Self {
+        Machine {
+            data,
+            at: 0,
+            values: Vec::new(),
+            copied: 0,
+            stack: Vec::new(),
+            marks: Vec::new(),
+            memo: HashMap::new(),
+            would_run: false,
+        }
+    }
+
     /// Runs one opcode; the result when it was the last. Opcodes of protocol 0 that PyTorch never writes are not known.
     fn step(&mut self) -> Result<Option<Ref>> {
         match self.byte()? {
@@ -199,14 +238,18 @@ impl<'a> Machine<'a> {
                 let (module, name) = (self.as_text(module)?, self.as_text(name)?);
                 self.global(&module, &name)?;
             }
-            b'R' | 0x81 => {
+            b'R' => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
                 self.call(function, arguments)?;
             }
+            0x81 => {
+                let (arguments, class) = (self.pop()?, self.pop()?);
+                self.instance(class, arguments)?;
+            }
             // With arguments by name, which no tensor has.
             0x92 => {
-                let (_, arguments, function) = (self.pop()?, self.pop()?, self.pop()?);
-                self.call(function, arguments)?;
+                let (_, arguments, class) = (self.pop()?, self.pop()?, self.pop()?);
+                self.instance(class, arguments)?;
             }
             // The state of a container is what Python hangs onto it (`_metadata` of a state_dict).
             b'b' => {
@@ -395,18 +438,56 @@ impl<'a> Machine<'a> {
 
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
         let name = format!("{module}.{name}");
-        refuse(&name)?;
+        if runs_code(&name) {
+            self.would_run = true;
+            return Err(Error::format(format!("it names `{name}`, which no weights need: in Python it would run code"))
+                .help("nothing of it was run here; do not load this file in Python, and take the weights from another place"));
+        }
+        refuse_kind(&name)?;
         self.push(Value::Global(name))
     }
 
+    /// What Python makes by the class's `__new__` alone, whatever the class: a container, or a record.
+    fn instance(&mut self, class: Ref, arguments: Ref) -> Result<()> {
+        match (self.value(class), self.value(arguments)) {
+            (Value::Global(name), _) if is_container(name) => self.build(class, arguments),
+            (Value::Global(_), Value::List(_)) => self.push(Value::Call { function: class, arguments, state: None }),
+            _ => Err(Error::format("it makes an instance of what is no class")),
+        }
+    }
+
+    /// A call that Python would make: of what is known to do nothing but make a value.
     fn call(&mut self, function: Ref, arguments: Ref) -> Result<()> {
-        let (name, given) = match (self.value(function), self.value(arguments)) {
-            (Value::Global(name), Value::List(given)) if is_container(name) => (name, given),
-            // What a call gives may be called in turn.
-            (Value::Global(_) | Value::Call { .. }, Value::List(_)) => {
-                return self.push(Value::Call { function, arguments, state: None });
-            }
+        let called = match self.value(function) {
+            Value::Global(name) if is_container(name) => return self.build(function, arguments),
+            Value::Global(name) if name.ends_with("._reconstructor") && !self.is_plain_base(arguments) => Some(format!("`{name}`")),
+            Value::Global(name) if makes_value(name) => None,
+            Value::Global(name) => Some(format!("`{name}`")),
+            Value::Call { .. } => Some("what another call gives".to_string()),
             _ => return Err(Error::format("it calls what is no function")),
+        };
+        if let Some(called) = called {
+            self.would_run = true;
+            return Err(Error::format(format!("it calls {called}, which is not among what weights are made by: in Python it could run code"))
+                .help("nothing of it was run here; if you trust where it is from, save its tensors alone in Python (a state_dict)"));
+        }
+        match self.value(arguments) {
+            Value::List(_) => self.push(Value::Call { function, arguments, state: None }),
+            _ => Err(Error::format("it calls a function with what is no tuple")),
+        }
+    }
+
+    /// True where an instance by protocol 0 or 1 is made of a class's own base, not by the base's `__init__`.
+    fn is_plain_base(&self, arguments: Ref) -> bool {
+        let Value::List(given) = self.value(arguments) else { return false };
+        let base = given.get(1).map(|base| self.value(*base));
+        matches!(base, Some(Value::Global(name)) if name.starts_with("builtins.") || name.starts_with("__builtin__."))
+    }
+
+    /// A container of what it is given.
+    fn build(&mut self, class: Ref, arguments: Ref) -> Result<()> {
+        let (Value::Global(name), Value::List(given)) = (self.value(class), self.value(arguments)) else {
+            return Err(Error::format("it fills a container with what is no tuple"));
         };
         let is_dict = name.to_lowercase().ends_with("dict");
         // A defaultdict is given what makes its defaults.
@@ -443,17 +524,97 @@ const DANGEROUS: [&str; 13] =
 /// Functions of Python itself that do.
 const DANGEROUS_BUILTINS: [&str; 8] = ["eval", "exec", "execfile", "compile", "open", "__import__", "breakpoint", "input"];
 
-/// Fails for what no pickle of weights names.
-///
-/// # Errors
-/// It would run code, or is a tensor of a kind that is not read.
-fn refuse(name: &str) -> Result<()> {
+/// Functions that make a value and do nothing else, by their whole names: PyTorch's and NumPy's, and Python's own for instances,
+/// bytes and plain types.
+const MAKERS: [&str; 47] = [
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor_v3",
+    "torch._utils._rebuild_parameter",
+    "torch._utils._rebuild_parameter_with_state",
+    "torch._utils._rebuild_device_tensor_from_numpy",
+    "torch._utils._rebuild_meta_tensor_no_storage",
+    "torch.serialization._get_layout",
+    "torch.device",
+    "torch.Tensor",
+    "torch.nn.parameter.Parameter",
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray._reconstruct",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.core.numeric._frombuffer",
+    "numpy._core.numeric._frombuffer",
+    "numpy.dtype",
+    "numpy.ndarray",
+    "copyreg._reconstructor",
+    "copyreg.__newobj__",
+    "copyreg.__newobj_ex__",
+    "copy_reg._reconstructor",
+    "_codecs.encode",
+    "builtins.slice",
+    "builtins.complex",
+    "builtins.bytearray",
+    "builtins.bytes",
+    "builtins.range",
+    "builtins.int",
+    "builtins.float",
+    "builtins.str",
+    "builtins.bool",
+    "builtins.object",
+    "collections.Counter",
+    "collections.deque",
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "datetime.datetime",
+    "datetime.date",
+    "datetime.time",
+    "datetime.timedelta",
+    "datetime.timezone",
+    "decimal.Decimal",
+    "fractions.Fraction",
+    "uuid.UUID",
+    "uuid.SafeUUID",
+];
+/// Modules whose classes (by the capital that their names begin with) may be called: paths, random states, and the configurations and
+/// enumerations of the libraries that SAEs are trained by.
+const MAKERS_OF_CLASSES: [&str; 13] = [
+    "pathlib",
+    "numpy.dtypes",
+    "sae_lens",
+    "sae_training",
+    "dictionary_learning",
+    "sparsify",
+    "sae",
+    "lm_saes",
+    "llamascopium",
+    "transformer_lens",
+    "circuit_tracer",
+    "omegaconf",
+    "sparse_autoencoder",
+];
+
+/// True for what a call of does nothing but make a value.
+fn makes_value(name: &str) -> bool {
+    let name = name.strip_prefix("__builtin__.").map_or_else(|| name.to_string(), |of| format!("builtins.{of}"));
+    let is_class = |name: &str| name.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_uppercase()));
+    let is_below = |module: &&str| name.strip_prefix(*module).is_some_and(|rest| rest.starts_with('.'));
+    MAKERS.contains(&name.as_str())
+        || is_class(&name) && MAKERS_OF_CLASSES.iter().any(|module| is_below(&module))
+        || name.starts_with("numpy.random._pickle.") && name.ends_with("_ctor")
+}
+
+/// True for what is not even named in a pickle of weights.
+fn runs_code(name: &str) -> bool {
     let (module, function) = name.split_once('.').unwrap_or((name, ""));
     let is_builtin = ["builtins", "__builtin__"].contains(&module);
-    if DANGEROUS.contains(&module) || is_builtin && DANGEROUS_BUILTINS.contains(&function) {
-        return Err(Error::format(format!("it names `{name}`, which no weights need: in Python it would run code"))
-            .help("nothing of it was run here; do not load this file in Python, and take the weights from another place"));
-    }
+    DANGEROUS.contains(&module) || is_builtin && DANGEROUS_BUILTINS.contains(&function)
+}
+
+/// Fails for a tensor of a kind that is not read.
+///
+/// # Errors
+/// It is sparse, quantised or of complex numbers.
+fn refuse_kind(name: &str) -> Result<()> {
     let of_torch = |part: &str| name.starts_with("torch.") && name.to_lowercase().contains(part);
     let other_tensor = [
         ("sparse", "a sparse tensor", ".to_dense()"),
@@ -525,7 +686,6 @@ mod tests {
             (&b"\x80\x02cnumpy\ndtype\nK\x01\x85R."[..], None),
             (b"\x80\x02cmine\nConfig\n)\x81}(X\x01\0\0\0kK\x03ub.", Some(1)),
             (b"\x80\x02cmine\nDict\n)\x81X\x01\0\0\0aK\x01s(X\x01\0\0\0bK\x02u.", Some(2)),
-            (b"\x80\x02cmine\nmaker\n)R)R.", None),
             (b"\x80\x04\x8c\x04mine\x8c\x01C\x93)}\x92.", None),
             (b"(imine\nC\n.", None),
         ] {

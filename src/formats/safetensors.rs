@@ -181,6 +181,9 @@ fn view(bytes: &Bytes, data: usize, info: &TensorInfo) -> Result<Tensor> {
         Dtype::BF16 => DType::BF16,
         Dtype::F32 => DType::F32,
         Dtype::F64 => DType::F64,
+        Dtype::C64 => {
+            return Err(Error::format("its dtype C64, of complex numbers, is not supported").help("save tensor.real in its place"));
+        }
         other => {
             return Err(Error::format(format!("its dtype {other} is not supported"))
                 .help("supported are BOOL, U8, I8, U16, I16, U32, I32, U64, I64, F8_E4M3, F8_E5M2, F16, BF16, F32 and F64"));
@@ -263,7 +266,7 @@ mod tests {
         assert!(
             refusal(r#"{"a":{"dtype":"F9","shape":[1],"data_offsets":[0,1]}}"#, 1).contains("entry `a`: unknown variant `F9`")
         );
-        assert!(refusal(r#"{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}"#, 8).contains("dtype C64 is not supported"));
+        assert!(refusal(r#"{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}"#, 8).contains("dtype C64, of complex numbers, is not supported"));
     }
 
     #[test]

@@ -31,9 +31,10 @@ pub fn read(bytes: Bytes, file: &Path, work: &Work) -> Result<TensorSet> {
     match sniff(data) {
         FileKind::Pickle if data.starts_with(b"PK") => {}
         FileKind::Pickle => {
+            Pickle::scan(data).map_err(|e| e.file(file))?;
             return Err(Error::format("is a bare pickle, the form of torch.save before PyTorch 1.6")
                 .file(file)
-                .help("load and save it again in Python: torch.save(torch.load(old), new)"));
+                .help("save it again in Python without running code of it: torch.save(torch.load(old, weights_only=True), new)"));
         }
         FileKind::Zip => {}
         _ if data.get(257..262) == Some(b"ustar") => {

@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_secs(30);
 /// Redirects that are followed at most.
 const HOPS: usize = 8;
+/// Bytes by which a page of the web is known.
+const PAGE_START: u64 = 256;
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 18;
 
@@ -145,10 +147,13 @@ impl Fetch {
     /// Etag and size, by the first answer that names them: where the content lies elsewhere, that place has its own.
     fn promise(&self) -> Answer<Promise> {
         let mut url = self.url();
+        // Only a hub names the commit, or another place's etag: a page has an etag too.
+        let mut named = false;
         for _ in 0..HOPS {
             let answer = self.ask("HEAD", &url, None)?;
             let linked = header(&answer, "x-linked-etag");
             let onward = onward(&answer, &url);
+            named |= linked.is_some() || header(&answer, "x-repo-commit").is_some();
             if let Some(next) = onward.as_ref().filter(|next| linked.is_none() && same_host(next, &self.hub.endpoint)) {
                 url.clone_from(next);
                 continue;
@@ -162,11 +167,24 @@ impl Fetch {
             if etag.is_empty() || etag.starts_with('.') || !etag.chars().all(plain) {
                 return Err(Refusal::Other(format!("it answers without an etag that names the content (`{etag}`)")));
             }
+            if !named && checksum(etag, 0).is_none() || self.is_page(&answer) {
+                return Err(Refusal::Page);
+            }
             let whole = header(&answer, "content-length").filter(|_| onward.is_none());
             let size = header(&answer, "x-linked-size").or(whole).and_then(|size| size.parse().ok());
             return Ok(Promise { etag: etag.to_string(), size });
         }
         Err(Refusal::Other("it redirects without end".into()))
+    }
+
+    /// True for an answer that is a page of the web where none was asked for: of a proxy, or of a network that wants a login.
+    fn is_page(&self, answer: &Response<Body>) -> bool {
+        let is_html = |kind: &str| kind.trim_start().to_ascii_lowercase().starts_with("text/html");
+        answer.status().is_success() && !self.asks_for_page() && header(answer, "content-type").is_some_and(is_html)
+    }
+
+    fn asks_for_page(&self) -> bool {
+        [".html", ".htm"].iter().any(|ending| self.path.ends_with(ending))
     }
 
     /// The content from a byte on.
@@ -193,7 +211,7 @@ impl Fetch {
             let before = length();
             match self.append(&part, promise.size) {
                 Ok(()) => break,
-                Err(refusal) if refusal.may_pass() && failures < RETRIES => {
+                Err(refusal) if refusal.may_pass() && !matches!(refusal, Refusal::Page) && failures < RETRIES => {
                     self.pause(PAUSE * 2u32.pow(failures))?;
                     failures = if length() > before { 0 } else { failures + 1 };
                 }
@@ -214,6 +232,9 @@ impl Fetch {
         // Longer than the file: of something else.
         let mut have = there.filter(|there| promised.is_none_or(|size| *there < size)).unwrap_or(0);
         let answer = self.content(have)?;
+        if self.is_page(&answer) {
+            return Err(Refusal::Page);
+        }
         let total = match answer.status().as_u16() {
             206 => {
                 let (start, total) = header(&answer, "content-range").and_then(range).unwrap_or((0, None));
@@ -272,7 +293,11 @@ impl Fetch {
         let mut file = OpenOptions::new().read(true).write(true).open(part).map_err(io)?;
         file.sync_all().map_err(io)?;
         let size = file.metadata().map_err(io)?.len();
-        let Some(mut hash) = checksum(etag, size) else { return Ok(()) };
+        let Some(mut hash) = checksum(etag, size) else {
+            let mut start = Vec::new();
+            (&mut file).take(PAGE_START).read_to_end(&mut start).map_err(io)?;
+            return if starts_page(&start) && !self.asks_for_page() { Err(Refusal::Page) } else { Ok(()) };
+        };
         let steps = self.work.begin_bytes(&format!("checking {}", self.path), size);
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -329,9 +354,16 @@ fn checksum(etag: &str, size: u64) -> Option<Box<dyn DynDigest>> {
     }
 }
 
+/// True for the beginning of a page of the web.
+fn starts_page(start: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(start).to_ascii_lowercase();
+    let text = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+    text.starts_with("<!doctype html") || text.starts_with("<html")
+}
+
 /// Removes a part that no further attempt can complete.
 fn discarded(refusal: Refusal, part: &Path) -> Refusal {
-    if matches!(refusal, Refusal::Damaged(_)) {
+    if matches!(refusal, Refusal::Damaged(_) | Refusal::Page) {
         let _ = fs::remove_file(part);
     }
     refusal

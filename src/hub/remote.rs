@@ -116,6 +116,7 @@ impl Hub {
             let files = self.cached_files(name, &commit)?;
             (commit, files)
         } else {
+            self.check_token()?;
             match (self.ask(name, work), cached) {
                 (Ok(found), _) => found,
                 // No network: what was fetched before is good enough, and the user is told.
@@ -130,6 +131,16 @@ impl Hub {
         };
         let (hub, repo, work) = (self.clone(), name.clone(), work.clone());
         Ok(HubFiles { agent: agent(), hub, repo, commit, files, folder: String::new(), work })
+    }
+
+    /// Fails for a token that cannot be sent.
+    fn check_token(&self) -> Result<()> {
+        let sendable = |token: &String| token.bytes().all(|b| b.is_ascii_graphic());
+        if self.token.as_ref().is_none_or(sendable) {
+            return Ok(());
+        }
+        Err(Error::input("the access token in HF_TOKEN (or in the file that `hf auth login` has stored) has characters that no token has")
+            .help(format!("copy it again from {}/settings/tokens, or unset HF_TOKEN for what is public", self.endpoint)))
     }
 
     /// Asks the hub for the commit and the files of a revision.

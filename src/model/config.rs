@@ -7,11 +7,11 @@
 use super::architecture::{Architecture, Heads as HeadLayout, Sliding, Slot};
 use super::rope::{RopeRule, Scaling};
 use super::weights::Weights;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt};
 use crate::formats::{TensorSet, gguf};
 use crate::tensor::DType;
 use serde_json::{Value as Json, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 crate::choice! {
     /// The MLP's activation function.
@@ -297,9 +297,9 @@ impl Claims {
         let number = |key: &str| value(key).and_then(gguf::Value::as_f64);
         let size = |key: &str| value(key).and_then(gguf::Value::as_usize);
         // A single number, or one for each layer.
-        let heads = |key: &str| match value(key).and_then(gguf::Value::as_list) {
+        let heads = |key: &str| match value(key).and_then(gguf::Value::as_numbers) {
             None => Ok(size(key)),
-            Some(list) if list.windows(2).all(|pair| pair[0] == pair[1]) => Ok(list.first().and_then(gguf::Value::as_usize)),
+            Some(list) if (1..list.len()).all(|i| list.get(i) == list.get(0)) => Ok(list.get(0).and_then(|first| first.as_usize())),
             Some(_) => Err(Error::format(format!("`{key}` differs from layer to layer, which is not known how to read"))),
         };
         let scaling = match (value("rope.scaling.type").and_then(gguf::Value::as_str), number("rope.scaling.factor")) {
@@ -342,8 +342,8 @@ impl Claims {
             window_pattern: size("attention.sliding_window_pattern"),
             window_from: None,
             sliding: value("attention.sliding_window_pattern")
-                .and_then(gguf::Value::as_list)
-                .map(|layers| layers.iter().map(|layer| layer.as_bool() == Some(true)).collect()),
+                .and_then(gguf::Value::as_numbers)
+                .map(|layers| (0..layers.len()).map(|layer| layers.get(layer) == Some(gguf::Value::Bool(true))).collect()),
             unusable: Vec::new(),
         })
     }
@@ -370,7 +370,7 @@ pub(super) fn refuse_packed(config: &Json, tensors: &TensorSet) -> Result<()> {
     let method = config["quantization_config"]["quant_method"].as_str().unwrap_or("a method that config.json does not name");
     Err(Error::format(format!("its weights are packed by {method}, which is not read"))
         .tensor(name)
-        .help("take the model that it was quantised from, or a GGUF file; FP8 with scales is read"))
+        .help("take the model that it was quantised from, or a GGUF file; FP8 with scales and bitsandbytes' 8 bits are read"))
 }
 
 /// A model's config with what only the model itself needs.
@@ -396,7 +396,6 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     let source = claims.source;
     let fault = |message: String| Error::format(message).file(file);
     let mut warnings = claims.unusable.clone();
-    weights.check_scales()?;
 
     let matrix = |slot, layer| {
         let tensor = weights.get(slot, layer)?;
@@ -413,6 +412,7 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         Some(claimed) => claimed,
         None => stored,
     };
+    weights.check_scales(n_layers)?;
     if n_layers == 0 || d_model == 0 || d_vocab == 0 {
         return Err(fault(format!("a model of {n_layers} layers, d_model {d_model} and {d_vocab} tokens is empty")));
     }
@@ -533,6 +533,13 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     if rotary_dims > heads.d_head || rotary_dims % 2 == 1 {
         return Err(fault(format!("{rotary_dims} rotary dimensions do not fit heads of {}", heads.d_head)));
     }
+    if let Some(share) = claims.rotary_share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+        return Err(fault(format!("{source} lets a share of {share} of each head rotate, but it must be above 0 and at most 1")));
+    }
+    if rotary_dims > 0 {
+        check_rotation(&rope, source).in_file(file)?;
+        local_rope.as_ref().map_or(Ok(()), |rope| check_rotation(rope, source)).in_file(file)?;
+    }
     let act = match claims.act.as_deref().unwrap_or(architecture.act) {
         name if Act::from_name(name).is_some() => Act::from_name(name).unwrap_or_default(),
         other => {
@@ -542,13 +549,12 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         }
     };
 
-    let dtypes: BTreeSet<&str> =
-        weights.tensors.iter().filter(|(_, t)| t.dtype().is_quantised()).map(|(_, t)| t.dtype().name()).collect();
+    let quantised = weights.quantised();
     if weights.layout.heads == HeadLayout::Gated {
         warnings.push("its heads multiply z by a gate, which analyses of weights leave out".to_string());
     }
-    if !dtypes.is_empty() {
-        let dtypes: Vec<_> = dtypes.into_iter().collect();
+    if !quantised.is_empty() {
+        let dtypes: Vec<_> = quantised.iter().copied().collect();
         warnings.push(format!("the weights are quantised ({}): they differ from the trained ones", dtypes.join(", ")));
     }
     let unused = weights.unused(n_layers);
@@ -588,9 +594,23 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         embed_scale: if architecture.scaled_embedding { embed_scale(d_model, weights.get(Slot::Embed, 0)?.dtype()) } else { 1.0 },
         end_tokens: claims.end_tokens,
         n_ctx: positions.map(|(n_ctx, _)| n_ctx).or(claims.n_ctx),
-        quantised: weights.tensors.iter().any(|(_, t)| t.dtype().is_quantised()),
+        quantised: !quantised.is_empty(),
     };
     Ok(Settled { config, rope, local_rope, rotary_dims, sliding, window: claims.window, warnings })
+}
+
+/// Fails for a rotation that gives no numbers.
+fn check_rotation(rope: &RopeRule, source: &str) -> Result<()> {
+    let is_positive = |number: f64| number.is_finite() && number > 0.0;
+    if !is_positive(rope.base) {
+        return Err(Error::format(format!("{source} gives the rotary embedding a θ of {}, but it must be positive", rope.base)));
+    }
+    match rope.scaling.factors().into_iter().find(|factor| !is_positive(*factor)) {
+        Some(factor) => {
+            Err(Error::format(format!("{source} divides rotary frequencies by {factor}, but it must be positive")))
+        }
+        None => Ok(()),
+    }
 }
 
 /// √d_model as transformers computes it: in the dtype of the embedding.

@@ -226,6 +226,7 @@ impl Forward {
             }
             add(&mut x, &mlp_out);
             taps.at(at(Spot::ResidPost), &mut x, stream)?;
+            refuse_broken(&x, || format!("the residual stream after layer {index}"))?;
         }
         if let Some(cache) = &mut cache {
             cache.len += rows;
@@ -452,6 +453,7 @@ impl Forward {
                 values.par_chunks_mut(d_vocab).for_each(|row| pointwise::apply(Pointwise::Softcap(cap as f32), row, None));
             });
         }
+        refuse_broken(&logits.f32_cow(), || "what the final norm and the unembedding give".to_string())?;
         Ok(Some(logits))
     }
 }
@@ -492,6 +494,16 @@ impl std::fmt::Debug for Forward {
 
 fn apply(map: &Linear, x: &[f32], work: &Work) -> Result<Vec<f32>> {
     map.weight.apply(x, map.bias.as_deref(), work)
+}
+
+/// Fails where a result is no number, so that nobody takes what follows from it for the model's.
+fn refuse_broken(values: &[f32], what: impl Fn() -> String) -> Result<()> {
+    let broken = values.iter().filter(|v| !v.is_finite()).count();
+    if broken == 0 {
+        return Ok(());
+    }
+    Err(Error::input(format!("{} has {broken} of {} values that are NaN or infinite", what(), values.len()))
+        .help("the weights up to there hold such numbers, or an edit has driven the stream beyond the range of f32"))
 }
 
 fn add(x: &mut [f32], y: &[f32]) {

@@ -45,6 +45,17 @@ pub(super) enum Scaling {
     Unknown(String),
 }
 
+impl Scaling {
+    /// The numbers that frequencies are divided by.
+    pub fn factors(&self) -> Vec<f64> {
+        match self {
+            Scaling::None | Scaling::Unknown(_) => Vec::new(),
+            Scaling::Linear(factor) | Scaling::Llama3 { factor, .. } => vec![*factor],
+            Scaling::Divisors(divisors) => divisors.clone(),
+        }
+    }
+}
+
 /// The rule that gives the rotation of some layers.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct RopeRule {

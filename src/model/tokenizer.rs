@@ -170,8 +170,8 @@ fn from_metadata(metadata: &BTreeMap<String, Value>) -> Result<Built> {
         ));
     }
     let pieces = texts("tokens")?;
-    let types = list("token_type").unwrap_or_default();
-    let kinds: Vec<TokenKind> = (0..pieces.len()).map(|id| kind_in_gguf(types.get(id))).collect();
+    let types = key("token_type").and_then(Value::as_numbers);
+    let kinds: Vec<TokenKind> = (0..pieces.len()).map(|id| kind_in_gguf(types.and_then(|types| types.get(id)))).collect();
     let vocab: Vocab = (0u32..).zip(&pieces).map(|(id, piece)| (piece.clone(), id)).collect();
     let bos = key("bos_token_id").and_then(Value::as_usize).and_then(|id| u32::try_from(id).ok());
 
@@ -184,11 +184,12 @@ fn from_metadata(metadata: &BTreeMap<String, Value>) -> Result<Built> {
         tokenizer.with_pre_tokenizer(Some(pre.build()?));
         (tokenizer, bos, pre.add_bos)
     } else {
-        let scores = list("scores").ok_or_else(|| missing("scores"))?;
-        let scores: Vec<f64> = scores.iter().map(|score| score.as_f64().unwrap_or(0.0)).collect();
+        let scores = key("scores").and_then(Value::as_numbers).ok_or_else(|| missing("scores"))?;
         if scores.len() != pieces.len() {
             return Err(Error::format(format!("{} tokens, but {} scores", pieces.len(), scores.len())));
         }
+        let score = |id| scores.get(id).and_then(|score| score.as_f64()).unwrap_or(0.0);
+        let scores: Vec<f64> = (0..scores.len()).map(score).collect();
         let merges = merges_by_score(&pieces, &kinds, &scores, &vocab);
         let unknown = kinds.iter().position(|kind| *kind == TokenKind::Unknown);
         let unknown = key("unknown_token_id").and_then(Value::as_usize).or(unknown).and_then(|id| pieces.get(id));

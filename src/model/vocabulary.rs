@@ -83,8 +83,8 @@ impl Vocabulary {
             Some("llama" | "t5" | "gemma4") => Spelling::SentencePiece,
             _ => Spelling::Plain,
         };
-        let types = list("tokenizer.ggml.token_type").unwrap_or_default();
-        if !types.is_empty() && types.len() != tokens.len() {
+        let types = metadata.get("tokenizer.ggml.token_type").and_then(gguf::Value::as_numbers);
+        if let Some(types) = types.filter(|types| types.len() != tokens.len()) {
             return Err(Error::format(format!("{} tokens, but {} token types", tokens.len(), types.len()))
                 .file(file)
                 .tensor("tokenizer.ggml.token_type"));
@@ -94,7 +94,7 @@ impl Vocabulary {
             let piece = token
                 .as_str()
                 .ok_or_else(|| Error::format(format!("token {id} is not text")).file(file).tensor("tokenizer.ggml.tokens"))?;
-            *entry = Some((piece, kind_in_gguf(types.get(id))));
+            *entry = Some((piece, kind_in_gguf(types.and_then(|types| types.get(id)))));
         }
         Self::build(spelling, &entries, tokens.len().saturating_sub(size))
     }
@@ -137,7 +137,6 @@ impl Vocabulary {
             }
             _ => {}
         }
-        let in_model = model["vocab"].as_object().map(|vocab| vocab.len()).or_else(|| model["vocab"].as_array().map(Vec::len));
         for token in tokenizer["added_tokens"].as_array().into_iter().flatten() {
             if let (Some(id), Some(piece)) = (token["id"].as_u64(), token["content"].as_str()) {
                 let kind = match kind_of(id, piece) {
@@ -148,7 +147,13 @@ impl Vocabulary {
                 put(id, piece, kind);
             }
         }
-        if in_model.unwrap_or(0) == 0 { Self::unnamed(size) } else { Self::build(spelling, &entries, beyond) }
+        if Self::is_in(tokenizer) { Self::build(spelling, &entries, beyond) } else { Self::unnamed(size) }
+    }
+
+    /// True for a `tokenizer.json` that has a vocabulary.
+    pub(super) fn is_in(tokenizer: &Json) -> bool {
+        let vocab = &tokenizer["model"]["vocab"];
+        vocab.as_object().is_some_and(|vocab| !vocab.is_empty()) || vocab.as_array().is_some_and(|vocab| !vocab.is_empty())
     }
 
     /// Tokens without names: no tokenizer came with the weights.
@@ -276,8 +281,8 @@ impl Vocabulary {
 }
 
 /// What a number in `tokenizer.ggml.token_type` means.
-pub(super) fn kind_in_gguf(number: Option<&gguf::Value>) -> TokenKind {
-    match number.and_then(gguf::Value::as_usize) {
+pub(super) fn kind_in_gguf(number: Option<gguf::Value>) -> TokenKind {
+    match number.and_then(|number| number.as_usize()) {
         Some(2) => TokenKind::Unknown,
         Some(3) => TokenKind::Control,
         Some(4) => TokenKind::UserDefined,

@@ -3,7 +3,7 @@
 use super::architecture::{Heads, Layout, Slot};
 use crate::error::{Error, Result};
 use crate::formats::TensorSet;
-use crate::tensor::{DType, Tensor};
+use crate::tensor::{Class, DType, Tensor};
 use std::collections::BTreeSet;
 
 /// Prefixes that transformers puts before the text model's names, in the order in which they are tried.
@@ -32,6 +32,8 @@ const FOREIGN: &[&str] = &[
     "mtp.",
     ".weight_scale",
     ".input_scale",
+    ".SCB",
+    ".weight_format",
 ];
 
 /// Stored tensors, looked up by canonical weight and layer.
@@ -82,18 +84,28 @@ impl Weights {
     fn upright(&self, slot: Slot, name: &str, stored: &Tensor) -> Tensor {
         let linear = matches!(slot, Slot::Fused | Slot::Output | Slot::In | Slot::Out);
         let weight = match self.scales(name, stored) {
-            Some(scales) => scaled(stored, scales, self.shared(scales, stored)),
+            Some((scales, unit)) => scaled(stored, scales, unit, self.shared(scales, stored)),
             None => stored.clone(),
         };
         if self.layout.turned && linear && weight.ndim() == 2 { weight.t() } else { weight }
     }
 
-    /// What a checkpoint of 8-bit weights says that a matrix must be multiplied by: `weight_scale` (compressed-tensors, FBGEMM) or
-    /// `weight_scale_inv` (DeepSeek, whose inverse is that of quantising).
-    fn scales(&self, name: &str, stored: &Tensor) -> Option<&Tensor> {
-        let small = matches!(stored.dtype(), DType::F8E4M3 | DType::F8E5M2 | DType::I8) && stored.ndim() == 2;
+    /// What a checkpoint of 8-bit weights says that a matrix must be multiplied by, and in what unit: `weight_scale`
+    /// (compressed-tensors, FBGEMM) or `weight_scale_inv` (DeepSeek, whose inverse is that of quantising), or the largest value of each
+    /// row, which is its 127 (bitsandbytes' `SCB`, LLM.int8).
+    fn scales(&self, name: &str, stored: &Tensor) -> Option<(&Tensor, f32)> {
+        if !matches!(stored.dtype(), DType::F8E4M3 | DType::F8E5M2 | DType::I8) || stored.ndim() != 2 {
+            return None;
+        }
         let beside = ["_scale", "_scale_inv"].iter().find_map(|ending| self.tensors.find(&format!("{name}{ending}")));
-        beside.filter(|_| small)
+        let largest = || self.tensors.find(&format!("{}.SCB", name.strip_suffix(".weight")?));
+        beside.map(|scales| (scales, 1.0)).or_else(|| largest().map(|largest| (largest, 1.0 / 127.0)))
+    }
+
+    /// The types of the weights that were quantised: blocks, 8-bit floats, and integers with scales.
+    pub fn quantised(&self) -> BTreeSet<&'static str> {
+        let is_quantised = |(name, tensor): &(&str, &Tensor)| tensor.dtype().is_quantised() || self.scales(name, tensor).is_some();
+        self.tensors.iter().filter(is_quantised).map(|(_, tensor)| tensor.dtype().name()).collect()
     }
 
     /// Rows and columns of a matrix that share a scale: all, those of a row, or those of a block.
@@ -106,13 +118,29 @@ impl Weights {
         }
     }
 
-    /// Fails where scales do not fit their matrix.
+    /// Fails where scales do not fit their matrix, or a weight is of integers without any.
     ///
     /// # Errors
     /// The first such tensor.
-    pub fn check_scales(&self) -> Result<()> {
-        for (name, stored) in self.tensors.iter() {
-            let Some(scales) = self.scales(name, stored) else { continue };
+    pub fn check_scales(&self, n_layers: usize) -> Result<()> {
+        let used = self.used(n_layers);
+        for (name, stored) in self.tensors.iter().filter(|(name, _)| used.contains(*name)) {
+            let Some((scales, _)) = self.scales(name, stored) else {
+                if matches!(stored.dtype().class(), Class::Int | Class::Bool) {
+                    let message = format!("its elements are {}: a quantised model, whose scales are not known", stored.dtype());
+                    return Err(Error::format(message)
+                        .file(&self.tensors.source)
+                        .tensor(name)
+                        .help("take the model that it was quantised from, or a GGUF file; FP8 and bitsandbytes' 8 bits are read"));
+                }
+                continue;
+            };
+            if self.tensors.find(&format!("{name}_format")).is_some_and(|format| format.to_f32().iter().any(|number| *number != 0.0)) {
+                return Err(Error::format("its 8-bit numbers are stored in tiles of a GPU, which are not read")
+                    .file(&self.tensors.source)
+                    .tensor(name)
+                    .help("save the model again with a current bitsandbytes, which stores rows (weight_format 0)"));
+            }
             let shared = self.shared(scales, stored);
             let counts = [0, 1].map(|dim| stored.shape()[dim].div_ceil(shared[dim]));
             if scales.numel() != counts[0] * counts[1] {
@@ -186,19 +214,23 @@ impl Weights {
             .tensor(self.name(slot, layer).unwrap_or_default()))
     }
 
+    /// Names of the tensors that the model's first layers and what lies outside its layers are made of.
+    fn used(&self, n_layers: usize) -> BTreeSet<String> {
+        let slots = || self.layout.names.iter().copied().flatten().map(|(slot, _)| *slot);
+        (0..n_layers).flat_map(|layer| slots().filter_map(move |slot| self.name(slot, layer))).collect()
+    }
+
     /// Names of tensors that belong to the text model and that nothing reads.
     pub fn unused(&self, n_layers: usize) -> Vec<&str> {
-        let slots = || self.layout.names.iter().copied().flatten().map(|(slot, _)| *slot);
-        let used: BTreeSet<String> =
-            (0..n_layers).flat_map(|layer| slots().filter_map(move |slot| self.name(slot, layer))).collect();
+        let used = self.used(n_layers);
         self.tensors.names().filter(|name| !used.contains(*name) && !FOREIGN.iter().any(|part| name.contains(part))).collect()
     }
 }
 
-/// A matrix of 8-bit numbers times its scales, one for each block of so many rows and columns, as f32.
-fn scaled(stored: &Tensor, scales: &Tensor, [rows, columns]: [usize; 2]) -> Tensor {
+/// A matrix of 8-bit numbers times its scales, given in a unit, one for each block of so many rows and columns, as f32.
+fn scaled(stored: &Tensor, scales: &Tensor, unit: f32, [rows, columns]: [usize; 2]) -> Tensor {
     let width = stored.shape()[1].max(1);
-    let scales = scales.to_f32();
+    let scales: Vec<f32> = scales.to_f32().into_iter().map(|scale| scale * unit).collect();
     let mut weight = stored.clone();
     for (row, values) in weight.make_mut_f32().chunks_mut(width).enumerate() {
         let across = &scales[row / rows * width.div_ceil(columns)..];

@@ -32,8 +32,9 @@ pub fn harmless(text: &str) -> String {
     out
 }
 
-/// Facts as (what, value), in two columns.
+/// Facts as (what, value), in two columns. They come from files, so that nothing in them may reach a terminal as an escape.
 pub fn facts(facts: &[(String, String)]) -> String {
+    let facts: Vec<_> = facts.iter().map(|(what, value)| (harmless(what), harmless(value))).collect();
     let width = facts.iter().map(|(what, _)| what.width()).max().unwrap_or(0);
     let rows = facts.iter().map(|(what, value)| format!("{what}{}{GAP}{value}", " ".repeat(width - what.width())));
     rows.collect::<Vec<_>>().join("\n")

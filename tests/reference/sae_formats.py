@@ -16,6 +16,7 @@ import math
 import os
 import shutil
 import sys
+import tempfile
 import types
 
 import numpy as np
@@ -187,6 +188,28 @@ def saelens():
         save(f"saelens-{name}", sae, activation, False, **places)
 
     # Version 2: flat, other names, booleans. SAELens 6 reads it as it does a file of that time.
+    # As the trainer's own checkpoints hold them: with a scalar topk_threshold, which the inference file spreads over features.
+    lengths = torch.from_numpy(np.linspace(0.5, 2.0, N, dtype=np.float32))
+    for name, config, kind in [
+        ("batchtopk", BatchTopKTrainingSAEConfig(**base, k=K, metadata=metadata()), BatchTopKTrainingSAE),
+        ("matryoshka", MatryoshkaBatchTopKTrainingSAEConfig(**base, k=K, matryoshka_widths=[4, N], metadata=metadata()),
+         MatryoshkaBatchTopKTrainingSAE),
+    ]:
+        sae = kind(config)
+        sae.load_state_dict({**sae.state_dict(), **{n: t(n) for n in plain}})
+        sae.W_dec.data *= lengths[:, None]
+        sae.topk_threshold = torch.tensor(float(THETA), dtype=sae.topk_threshold.dtype)
+        folder = f"saelens-{name}-training"
+        sae.save_model(path(folder, ""))
+        with tempfile.TemporaryDirectory() as inference, torch.no_grad():
+            sae.save_inference_model(inference)
+            served = SAE.load_from_disk(inference)
+            x = torch.from_numpy(X)
+            record(folder, served.encode(x), served(x), "batchtopk", True, by=by, hook=hook, layer=2, k=K, canonical=False)
+    config = MatchingPursuitSAEConfig(**base, max_iterations=4, residual_threshold=0.6, apply_b_dec_to_input=False, metadata=metadata())
+    sae = MatchingPursuitSAE(config)
+    sae.load_state_dict({"W_dec": t("W_dec"), "b_dec": t("b_dec")}, strict=False)
+    save("saelens-matching-pursuit-uncentred", sae, "matching_pursuit", False, canonical=False)
     folder = "saelens-v2"
     save_file({n: t(n) for n in plain}, path(folder, "sae_weights.safetensors"))
     write_json({

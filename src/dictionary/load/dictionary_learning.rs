@@ -93,7 +93,19 @@ fn read(source: &Source) -> Result<Inner> {
     let mut inner = match class {
         Some("AutoEncoder") => of(&LINEAR, Activation::Relu, true)?,
         Some("AutoEncoderNew") => of(&NEW, Activation::Relu, false)?,
-        Some("AutoEncoderTopK") => of(&TOP_K, Activation::TopK(source.k(stored_k)?), true)?,
+        Some("AutoEncoderTopK") => {
+            let mut inner = of(&TOP_K, Activation::TopK(source.k(stored_k)?), true)?;
+            if config["dict_class"].is_null()
+                && let Some(threshold) = source.number("threshold")?.filter(|threshold| *threshold >= 0.0)
+            {
+                inner.warnings.push(format!(
+                    "AutoEncoderTopK and BatchTopKSAE store the same tensors, and no config.json says which it is: read as the former, \
+                     which keeps the k largest; for the latter, which keeps what lies above {threshold}, put the trainer's config.json \
+                     beside it, or name its tensors in `map` with threshold: \"threshold\" and activation: \"jumprelu\""
+                ));
+            }
+            inner
+        }
         Some("BatchTopKSAE") => batch_top_k(source, of(&TOP_K, Activation::None, true)?, stored_k)?,
         Some("MatryoshkaBatchTopKSAE") => batch_top_k(source, of(&PARAMETERS, Activation::None, true)?, stored_k)?,
         Some("JumpReluAutoEncoder") => {

@@ -102,12 +102,19 @@ fn read(source: &Source) -> Result<Inner> {
 fn encoder_and_decoder(source: &Source, cfg: &Json, architecture: &str, said: &Said) -> Result<Inner> {
     let function = fact(cfg, &["activation_fn_str", "activation_fn"]).as_str().unwrap_or("relu");
     let k = || source.k(size(&cfg["k"]).or_else(|| size(&cfg["activation_fn_kwargs"]["k"])));
-    let thresholds = source.has(&["threshold"]) || source.has(&["log_threshold"]);
+    let stored = ["threshold", "log_threshold", "topk_threshold"].into_iter().find(|name| source.has(&[name]));
     // TopK was often saved as `standard` with a top-k activation function.
     let activation = match (architecture, function) {
         ("topk", _) | ("standard", "topk") => Activation::TopK(k()?),
         ("abstopk", _) => Activation::AbsTopK(k()?),
-        ("batchtopk" | "matryoshka_batchtopk", _) if thresholds => Activation::BatchTopK(k()?),
+        // As they are trained: SAELens saves them for inference as JumpReLU. Their k is a mean, which may be no whole number.
+        ("batchtopk" | "matryoshka_batchtopk", _) if stored.is_some() => k().map_or(Activation::JumpRelu, Activation::BatchTopK),
+        ("batchtopk" | "matryoshka_batchtopk", _) => {
+            let message = format!("it is a {architecture} SAE without a threshold (threshold, log_threshold or topk_threshold)");
+            return Err(Error::format(message).help(
+                "its activations depend on the other inputs of a batch without one: save it in SAELens by save_inference_model",
+            ));
+        }
         ("standard" | "transcoder" | "skip_transcoder", "relu") => Activation::Relu,
         ("standard", other) => {
             return Err(Error::format(format!("the activation function `{other}` is not known")).help("known: relu, topk"));
@@ -131,12 +138,19 @@ fn encoder_and_decoder(source: &Source, cfg: &Json, architecture: &str, said: &S
         inner.b_enc = None;
     }
     if matches!(activation, Activation::JumpRelu | Activation::BatchTopK(_)) {
-        let logarithmic = !source.has(&["threshold"]) && source.has(&["log_threshold"]);
-        inner.threshold = Some(if logarithmic {
-            inner.rewrites.push("threshold = exp(log_threshold)".into());
-            Tensor::vector(source.tensor("log_threshold", &[n])?.to_f32().into_iter().map(libm::expf).collect())
-        } else {
-            source.tensor("threshold", &[n])?
+        inner.threshold = Some(match stored {
+            Some("log_threshold") => {
+                inner.rewrites.push("threshold = exp(log_threshold)".into());
+                Tensor::vector(source.tensor("log_threshold", &[n])?.to_f32().into_iter().map(libm::expf).collect())
+            }
+            Some("topk_threshold") => {
+                inner.rewrites.push("threshold = topk_threshold, for every feature".into());
+                if source.number("topk_threshold")? == Some(0.0) {
+                    inner.warnings.push("its topk_threshold is 0: training has not set it, and every positive activation counts".into());
+                }
+                source.for_each("topk_threshold", n)?
+            }
+            _ => source.tensor("threshold", &[n])?,
         });
     }
     if architecture.contains("skip") {
@@ -164,7 +178,12 @@ fn matching_pursuit(source: &Source, cfg: &Json, said: &Said) -> Result<Inner> {
     let (n, d) = source.matrix("W_dec")?;
     let w_dec = source.tensor("W_dec", &[n, d])?;
     let mut inner = source.dictionary(Some(w_dec.t()), w_dec, said)?;
-    inner.b_dec = Some(source.tensor("b_dec", &[d])?);
+    let b_dec = source.tensor("b_dec", &[d])?;
+    if fact(cfg, &["apply_b_dec_to_input"]).as_bool().unwrap_or(true) {
+        inner.b_dec = Some(b_dec);
+    } else {
+        inner.rewrites.push("b_dec left out: with apply_b_dec_to_input false SAELens's matching pursuit uses it nowhere".into());
+    }
     inner.activation = Activation::MatchingPursuit {
         steps: size(&cfg["max_iterations"]).unwrap_or(d),
         residual: cfg["residual_threshold"].as_f64().unwrap_or(0.0) as f32,

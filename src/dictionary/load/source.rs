@@ -126,12 +126,12 @@ impl Source<'_> {
     /// It is a tensor of several numbers.
     pub fn stored_k(&self) -> Result<Option<usize>> {
         if let Some(k) = self.number("k")? {
-            return Ok(Some(k as usize).filter(|k| *k > 0));
+            return Ok(Some(k as usize));
         }
         let facts = &self.tensors.metadata;
         let is_k = |key: &str| matches!(key.rsplit('.').next(), Some("k" | "top_k"));
         let stored = facts.get("k").or_else(|| facts.iter().find(|(key, _)| is_k(key)).map(|(_, value)| value));
-        Ok(stored.and_then(|value| value.parse::<f64>().ok()).map(|k| k as usize).filter(|k| *k > 0))
+        Ok(stored.and_then(|value| value.parse::<f64>().ok()).map(|k| k as usize))
     }
 
     /// The names of the tensors that were not read.
