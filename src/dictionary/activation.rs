@@ -211,6 +211,7 @@ impl Dictionary {
         if let Some(skipped) = skipped {
             out.make_mut_f32().iter_mut().zip(skipped.f32_cow().iter()).for_each(|(v, skip)| *v += skip);
         }
+        self.note_broken(&out, work)?;
         reshaped(out, shape, self.d_out())
     }
 
@@ -258,7 +259,7 @@ impl Dictionary {
             if let Some((b_gate, b_mag, r_mag)) = &gate {
                 for (i, v) in row.iter_mut().enumerate() {
                     let magnitude = *v * libm::expf(r_mag[i]) + b_mag[i];
-                    *v = relu(magnitude) * f32::from(u8::from(*v + b_gate[i] > 0.0));
+                    *v = relu(magnitude) * f32::from(*v + b_gate[i] > 0.0);
                 }
                 continue;
             }
@@ -270,7 +271,7 @@ impl Dictionary {
                 Activation::None | Activation::Gated | Activation::MatchingPursuit { .. } => {}
                 Activation::Relu => row.iter_mut().for_each(|v| *v = relu(*v)),
                 Activation::JumpRelu | Activation::BatchTopK(_) => {
-                    row.iter_mut().zip(&threshold).for_each(|(v, t)| *v = relu(*v) * f32::from(u8::from(*v > *t)))
+                    row.iter_mut().zip(&threshold).for_each(|(v, t)| *v = relu(*v) * f32::from(*v > *t))
                 }
                 Activation::TopK(k) => {
                     keep_largest(row, k, |v| v);

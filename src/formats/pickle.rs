@@ -599,7 +599,7 @@ fn makes_value(name: &str) -> bool {
     let is_class = |name: &str| name.rsplit('.').next().is_some_and(|last| last.starts_with(|c: char| c.is_ascii_uppercase()));
     let is_below = |module: &&str| name.strip_prefix(*module).is_some_and(|rest| rest.starts_with('.'));
     MAKERS.contains(&name.as_str())
-        || is_class(&name) && MAKERS_OF_CLASSES.iter().any(|module| is_below(&module))
+        || is_class(&name) && MAKERS_OF_CLASSES.iter().any(is_below)
         || name.starts_with("numpy.random._pickle.") && name.ends_with("_ctor")
 }
 
@@ -680,14 +680,31 @@ mod tests {
     }
 
     #[test]
+    fn calls_of_what_is_not_listed_are_refused_by_name() {
+        for (data, called) in [
+            (&b"\x80\x02cmine\nmaker\n)R."[..], "`mine.maker`"),
+            (b"\x80\x02ctorch\nload\n)R.", "`torch.load`"),
+            (b"\x80\x02csae_lens.util\nfetch\n)R.", "`sae_lens.util.fetch`"),
+            (b"\x80\x02csae_lensed\nConfig\n)R.", "`sae_lensed.Config`"),
+            (b"\x80\x02cnumpy\ndtype\n)R)R.", "what another call gives"),
+            (b"(imine\nC\n.", "`mine.C`"),
+        ] {
+            let message = refusal(data);
+            assert!(message.contains(&format!("it calls {called}, which is not among")), "{message}");
+        }
+        assert!(read(b"\x80\x02csae_lens.util\nKind\n)R.").is_ok());
+        assert!(Pickle::scan(b"\x80\x02K\x01.\x80\x02cmine\nmaker\n)R.").is_err());
+        assert!(Pickle::scan(b"\x80\x02K\x01.\xff\xff").is_ok());
+    }
+
+    #[test]
     fn objects_of_any_class_are_kept_as_records() {
-        // A call, an instance with its fields, one of a class of dicts, one that a call of a call makes, one by its class's names.
+        // A call, an instance with its fields, one of a class of dicts, one with arguments by name.
         for (data, fields) in [
             (&b"\x80\x02cnumpy\ndtype\nK\x01\x85R."[..], None),
             (b"\x80\x02cmine\nConfig\n)\x81}(X\x01\0\0\0kK\x03ub.", Some(1)),
             (b"\x80\x02cmine\nDict\n)\x81X\x01\0\0\0aK\x01s(X\x01\0\0\0bK\x02u.", Some(2)),
             (b"\x80\x04\x8c\x04mine\x8c\x01C\x93)}\x92.", None),
-            (b"(imine\nC\n.", None),
         ] {
             let pickle = read(data).unwrap();
             let Value::Call { state, .. } = pickle.get(pickle.root()) else { panic!("{}", data.escape_ascii()) };

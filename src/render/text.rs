@@ -292,6 +292,12 @@ feature    mean  top_tokens                  semantic
     }
 
     #[test]
+    fn facts_of_a_file_reach_no_terminal_as_escapes() {
+        let shown = facts(&[("model_name".into(), "\u{1b}]0;x\u{7}\u{1b}[2Jgpt2".into()), ("k".into(), "3".into())]);
+        assert_eq!(shown, "model_name  \\u{1b}]0;x\\u{7}\\u{1b}[2Jgpt2\nk           3");
+    }
+
+    #[test]
     fn narrow_terminals_lose_text_first_then_columns() {
         let text = table(&tokens(), 40);
         assert!(text.lines().all(|line| line.width() <= 40), "{text}");

@@ -408,6 +408,34 @@ fn ctrl_c_ends_a_download_at_once_and_frees_its_lock() {
 
 // ---- refusals -----------------------------------------------------------------------------------------------------------
 
+/// A page in place of a file, whatever etag it has: by its type, by the lack of what only a hub says, by its first bytes.
+#[test]
+fn a_page_is_never_kept_as_weights() {
+    for headers in [
+        &[("etag", "\"page-7\""), ("content-type", "text/html; charset=utf-8"), ("x-repo-commit", "abc")][..],
+        &[("etag", "\"page-7\"")],
+        &[("etag", "\"page-7\""), ("x-repo-commit", "abc")],
+    ] {
+        let (server, home, content) = one_file(Fault::Portal(headers));
+        let error = home.open("model.safetensors").unwrap_err();
+        assert!(error.message().contains("(a proxy or a login page?)"), "{headers:?}: {error}");
+        assert!(error.helps()[0].contains("HF_ENDPOINT"), "{error:?}");
+        home.assert_nothing_kept();
+        server.fault("org/repo", "model.safetensors", Fault::None);
+        assert_eq!(home.open("model.safetensors").unwrap(), content);
+    }
+}
+
+#[test]
+fn a_token_that_no_header_takes_is_named() {
+    let server = Server::start();
+    server.put("org/repo", Access::Open, &[("config.json", small("{}"))]);
+    for token in ["hf_sécret", "hf_a\nb", "hf_x y"] {
+        let error = Home::with_token(&server, token).find("org/repo").unwrap_err();
+        assert!(error.message().contains("HF_TOKEN") && !error.to_string().contains(token), "{error}");
+    }
+}
+
 #[test]
 fn refusals_say_what_to_do() {
     let server = Server::start();

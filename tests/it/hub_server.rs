@@ -37,6 +37,8 @@ pub enum Fault {
     Changed,
     /// A page with status 200 comes instead.
     Page,
+    /// The hub's own address is answered by a page with status 200 and these headers.
+    Portal(&'static [(&'static str, &'static str)]),
     /// A redirect to itself.
     Loop,
     /// The store is out of order, so many times.
@@ -303,6 +305,10 @@ fn from_hub(stream: &mut TcpStream, request: &Request, state: &Mutex<State>) {
         return refuse(stream, request, "404 Not Found", "RevisionNotFound");
     }
     let Some(file) = repo.files.get(path) else { return refuse(stream, request, "404 Not Found", "EntryNotFound") };
+    if let Fault::Portal(headers) = file.fault {
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.to_string())).collect();
+        return send(stream, request, "200 OK", &headers, LOGIN);
+    }
     let (commit, etag) = (("x-repo-commit", repo.commit.clone()), etag(file));
     if file.large {
         let size = if let Fault::Promise { size } = file.fault { size } else { file.content.len() };

@@ -448,6 +448,111 @@ fn packed_integers_are_refused_by_their_method() {
     assert!(error.helps()[0].contains("GGUF"));
 }
 
+/// A copy of tiny-llama whose query weights are 8-bit integers as bitsandbytes stores them, with these tensors beside each:
+/// the rows' largest values (SCB) and the format of the tiles.
+fn bitsandbytes(scales: bool, format: Option<u8>) -> (tempfile::TempDir, Vec<f64>) {
+    use ::safetensors::tensor::{Dtype, TensorView};
+    let folder = changed("tiny-llama", |config| config["quantization_config"]["quant_method"] = "bitsandbytes".into());
+    let file = folder.path().join("model.safetensors");
+    let stored = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap();
+    let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
+    let (mut parts, mut first): (Vec<(String, Dtype, Vec<usize>, Vec<u8>)>, _) = (Vec::new(), Vec::new());
+    for (name, tensor) in stored.iter() {
+        let values = tensor.to_f32();
+        let Some(module) = name.strip_suffix(".weight").filter(|module| module.ends_with("q_proj")) else {
+            parts.push((name.into(), Dtype::F32, tensor.shape().to_vec(), bytes(&values)));
+            continue;
+        };
+        let width = tensor.shape()[1];
+        let largest: Vec<f32> = values.chunks(width).map(|row| row.iter().fold(0f32, |most, v| most.max(v.abs()))).collect();
+        let small: Vec<i8> = values.iter().enumerate().map(|(i, v)| (v * 127.0 / largest[i / width]).round() as i8).collect();
+        if first.is_empty() {
+            first = small.iter().enumerate().map(|(i, v)| f64::from(*v) * f64::from(largest[i / width]) / 127.0).collect();
+        }
+        parts.push((name.into(), Dtype::I8, tensor.shape().to_vec(), small.iter().map(|v| *v as u8).collect()));
+        if scales {
+            parts.push((format!("{module}.SCB"), Dtype::F32, vec![largest.len()], bytes(&largest)));
+        }
+        parts.extend(format.map(|format| (format!("{module}.weight_format"), Dtype::U8, vec![], vec![format])));
+    }
+    let views = parts.iter().map(|(name, dtype, shape, bytes)| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    let written = ::safetensors::serialize(views, None).unwrap();
+    drop(stored);
+    std::fs::write(&file, written).unwrap();
+    (folder, first)
+}
+
+/// LLM.int8 (Dettmers et al. 2022): a row of integers times its largest value by 127.
+#[test]
+fn integers_are_weights_with_bitsandbytes_scales_alone() {
+    let (folder, expected) = bitsandbytes(true, Some(0));
+    let model = load(&folder.path().display().to_string()).unwrap();
+    let (n_heads, d_head) = (model.cfg().n_heads, model.cfg().d_head);
+    // A head's W_Q `[d_model, d_head]` is the transpose of its rows.
+    let read: Vec<f64> = (0..n_heads).flat_map(|head| model.w_q(0, head).unwrap().t().to_f64()).collect();
+    assert_eq!(read.len(), n_heads * d_head * model.cfg().d_model);
+    assert_close(&read, &expected, 1e-6, "W_Q");
+    assert!(model.cfg().quantised && model.warnings().iter().any(|w| w.contains("quantised (i8)")), "{:?}", model.warnings());
+    assert!(!model.warnings().iter().any(|w| w.contains("not used")), "{:?}", model.warnings());
+    for (scales, format, fault) in [
+        (false, None, "q_proj.weight`: its elements are i8: a quantised model, whose scales are not known"),
+        (true, Some(1), "its 8-bit numbers are stored in tiles of a GPU"),
+    ] {
+        let (folder, _) = bitsandbytes(scales, format);
+        let error = load(&folder.path().display().to_string()).unwrap_err().to_string();
+        assert!(error.contains(fault), "{error}");
+    }
+}
+
+#[test]
+fn a_rotation_that_gives_no_numbers_is_refused() {
+    for (rope, fault) in [
+        (serde_json::json!({"rope_theta": 0, "rope_type": "default"}), "a θ of 0, but it must be positive"),
+        (serde_json::json!({"rope_theta": -1e4}), "a θ of -10000, but it must be positive"),
+        (serde_json::json!({"rope_theta": 1e4, "rope_type": "linear", "factor": 0}), "divides rotary frequencies by 0"),
+        (serde_json::json!({"rope_theta": 1e4, "partial_rotary_factor": -1}), "a share of -1 of each head rotate"),
+        (serde_json::json!({"rope_theta": 1e4, "partial_rotary_factor": 1.5}), "a share of 1.5 of each head rotate"),
+    ] {
+        let folder = changed("tiny-llama", |config| config["rope_parameters"] = rope.clone());
+        let error = load(&folder.path().display().to_string()).unwrap_err().to_string();
+        assert!(error.contains(fault), "{rope}: {error}");
+    }
+}
+
+#[test]
+fn weights_that_are_no_numbers_stop_the_forward_pass_at_their_layer() {
+    for (name, fault) in [
+        ("model.layers.1.mlp.down_proj.weight", "the residual stream after layer 1 has"),
+        ("model.norm.weight", "what the final norm and the unembedding give has"),
+    ] {
+        let folder = changed("tiny-llama", |_| {});
+        let file = folder.path().join("model.safetensors");
+        let mut tensors = TensorSet::new("");
+        let stored = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap();
+        for (other, tensor) in stored.iter() {
+            let mut tensor = Tensor::from_f32(tensor.to_f32(), tensor.shape()).unwrap();
+            if other == name {
+                tensor.make_mut_f32()[5] = f32::NAN;
+            }
+            tensors.insert(other, tensor);
+        }
+        let bytes = safetensors::write(&tensors).unwrap();
+        drop((stored, tensors));
+        std::fs::write(&file, bytes).unwrap();
+        let model = load(&folder.path().display().to_string()).unwrap();
+        let error = model.forward(&work()).unwrap().run(&[&[1, 2, 3]], &Request::default(), &work()).unwrap_err();
+        assert!(error.to_string().contains(fault), "{name}: {error}");
+    }
+}
+
+#[test]
+fn a_tokenizer_without_a_vocabulary_is_said() {
+    let folder = changed("tiny-llama", |_| {});
+    std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
+    let model = load(&folder.path().display().to_string()).unwrap();
+    assert!(model.warnings().contains(&"tokenizer.json has no vocabulary: tokens have no text".to_string()), "{:?}", model.warnings());
+}
+
 // ---- traps of FORMATS.md 7 ------------------------------------------------------------------------------------------
 
 /// A model's tensors as its file stores them, by their stored names.

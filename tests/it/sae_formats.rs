@@ -868,6 +868,55 @@ fn both_matrices_turned_round_are_noticed() {
     assert_eq!((right.n(), right.warnings().len()), (10, 0));
 }
 
+/// The file that BatchTopKSAE writes, away from its config.json, is also one of AutoEncoderTopK.
+#[test]
+fn a_checkpoint_of_two_classes_says_how_to_choose() {
+    let place = Place::new();
+    let trained = fixture("saes/dl-BatchTopKSAE/resid_post_layer_2/trainer_0/ae.pt");
+    let sae = load(&place.put("ae.pt", &std::fs::read(trained).unwrap()));
+    assert_eq!(sae.activation(), Activation::TopK(3));
+    let said = sae.warnings().iter().find(|warning| warning.contains("AutoEncoderTopK and BatchTopKSAE store the same tensors"));
+    assert!(said.is_some_and(|said| said.contains("config.json beside it")), "{:?}", sae.warnings());
+    let unset = fixture("saes/dl-BatchTopKSAE-unset/resid_post_layer_2/trainer_0/ae.pt");
+    let unset = load(&place.put("unset.pt", &std::fs::read(unset).unwrap()));
+    assert!(!unset.warnings().iter().any(|warning| warning.contains("store the same")), "{:?}", unset.warnings());
+}
+
+/// As PyTorch has it: relu, comparison times relu, and topk, which takes NaN for the largest, keep NaN.
+#[test]
+fn nan_passes_through_every_activation_and_is_said_once() {
+    let place = Place::new();
+    let mut tensors = four([6, 10], [10, 6], 10, 6);
+    // Feature 3's encoder, with the sign that the processor gives.
+    tensors[0].1.make_mut_f32()[3] = -f32::NAN;
+    tensors.push(("threshold", made(&[10], 4)));
+    let x = Tensor::ones(&[2, 6], &work()).unwrap();
+    for architecture in ["standard", "jumprelu", "topk", "abstopk"] {
+        let cfg = json!({"architecture": architecture, "k": 2, "metadata": {"hook_name": "blocks.0.hook_resid_pre"}});
+        place.tensors("nan/sae_weights.safetensors", &tensors);
+        place.json("nan/cfg.json", cfg);
+        let sae = load(&place.path("nan"));
+        let acts = sae.encode(&x, &work()).unwrap().to_f32();
+        assert!(acts[3].is_nan() && acts[13].is_nan(), "{architecture}: {acts:?}");
+        assert!(acts.iter().filter(|v| v.is_nan()).count() == 2, "{architecture}: {acts:?}");
+        let out = sae.decode(&Tensor::from_f32(acts, &[2, 10]).unwrap(), &work()).unwrap().to_f32();
+        assert!(out.iter().all(|v| v.is_nan()), "{architecture}: {out:?}");
+    }
+    let script = format!("let s = load_sae({:?}); s.encode(ones([2, 6])); s.encode(ones([2, 6]));", place.path("nan"));
+    let script = place.put("s.rhai", script.as_bytes());
+    let output = assert_cmd::Command::new(env!("CARGO_BIN_EXE_saerepl")).args(["run", &script]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(said.matches("1 columns of W_enc of").count(), 1, "{said}");
+
+    // All of a decoder.
+    let mut tensors = four([6, 10], [10, 6], 10, 6);
+    tensors[1].1.make_mut_f32().fill(f32::NAN);
+    place.tensors("all/sae_weights.safetensors", &tensors);
+    place.json("all/cfg.json", saelens("blocks.0.hook_resid_pre"));
+    let facts = load(&place.path("all")).describe(&work()).unwrap();
+    assert!(facts.contains(&("decoder norms".to_string(), "none is a number".to_string())), "{facts:?}");
+}
+
 #[test]
 fn what_is_no_number_is_counted_and_what_looks_turned_is_said() {
     let place = Place::new();
