@@ -99,7 +99,10 @@ impl TensorSet {
             let unread = self.unread.iter().find_map(|unread| unread.strip_prefix(&format!("{name}.npy ")));
             if let Some(elements) = unread {
                 let message = format!("holds no real numbers {elements}: it is not read");
-                return Error::format(message).file(&self.source).tensor(name).help("save it in float32, of complex numbers .real");
+                return Error::format(message)
+                    .file(&self.source)
+                    .tensor(name)
+                    .help("save it in float32, of complex numbers .real");
             }
             let error = Error::format(format!("there is no tensor `{name}` among its {}", self.tensors.len())).file(&self.source);
             match nearest(name, self.names()) {

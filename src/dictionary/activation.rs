@@ -190,7 +190,11 @@ impl Dictionary {
         }
         let broken: Vec<_> = self.broken(work)?.into_iter().map(|(what, count)| format!("{count} {what}")).collect();
         if !broken.is_empty() && self.0.broken.set(()).is_ok() {
-            work.note(&format!("note: {} of {} hold NaN or infinity, and so does what they give", broken.join(" and "), self.name()));
+            work.note(&format!(
+                "note: {} of {} hold NaN or infinity, and so does what they give",
+                broken.join(" and "),
+                self.name()
+            ));
         }
         Ok(())
     }

@@ -460,7 +460,9 @@ impl<'a> Machine<'a> {
     fn call(&mut self, function: Ref, arguments: Ref) -> Result<()> {
         let called = match self.value(function) {
             Value::Global(name) if is_container(name) => return self.build(function, arguments),
-            Value::Global(name) if name.ends_with("._reconstructor") && !self.is_plain_base(arguments) => Some(format!("`{name}`")),
+            Value::Global(name) if name.ends_with("._reconstructor") && !self.is_plain_base(arguments) => {
+                Some(format!("`{name}`"))
+            }
             Value::Global(name) if makes_value(name) => None,
             Value::Global(name) => Some(format!("`{name}`")),
             Value::Call { .. } => Some("what another call gives".to_string()),
@@ -468,8 +470,10 @@ impl<'a> Machine<'a> {
         };
         if let Some(called) = called {
             self.would_run = true;
-            return Err(Error::format(format!("it calls {called}, which is not among what weights are made by: in Python it could run code"))
-                .help("nothing of it was run here; if you trust where it is from, save its tensors alone in Python (a state_dict)"));
+            return Err(Error::format(format!(
+                "it calls {called}, which is not among what weights are made by: in Python it could run code"
+            ))
+            .help("nothing of it was run here; if you trust where it is from, save its tensors alone in Python (a state_dict)"));
         }
         match self.value(arguments) {
             Value::List(_) => self.push(Value::Call { function, arguments, state: None }),

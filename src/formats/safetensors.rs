@@ -182,7 +182,9 @@ fn view(bytes: &Bytes, data: usize, info: &TensorInfo) -> Result<Tensor> {
         Dtype::F32 => DType::F32,
         Dtype::F64 => DType::F64,
         Dtype::C64 => {
-            return Err(Error::format("its dtype C64, of complex numbers, is not supported").help("save tensor.real in its place"));
+            return Err(
+                Error::format("its dtype C64, of complex numbers, is not supported").help("save tensor.real in its place")
+            );
         }
         other => {
             return Err(Error::format(format!("its dtype {other} is not supported"))
@@ -266,7 +268,10 @@ mod tests {
         assert!(
             refusal(r#"{"a":{"dtype":"F9","shape":[1],"data_offsets":[0,1]}}"#, 1).contains("entry `a`: unknown variant `F9`")
         );
-        assert!(refusal(r#"{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}"#, 8).contains("dtype C64, of complex numbers, is not supported"));
+        assert!(
+            refusal(r#"{"a":{"dtype":"C64","shape":[1],"data_offsets":[0,8]}}"#, 8)
+                .contains("dtype C64, of complex numbers, is not supported")
+        );
     }
 
     #[test]

@@ -32,9 +32,9 @@ pub fn read(bytes: Bytes, file: &Path, work: &Work) -> Result<TensorSet> {
         FileKind::Pickle if data.starts_with(b"PK") => {}
         FileKind::Pickle => {
             Pickle::scan(data).map_err(|e| e.file(file))?;
-            return Err(Error::format("is a bare pickle, the form of torch.save before PyTorch 1.6")
-                .file(file)
-                .help("save it again in Python without running code of it: torch.save(torch.load(old, weights_only=True), new)"));
+            return Err(Error::format("is a bare pickle, the form of torch.save before PyTorch 1.6").file(file).help(
+                "save it again in Python without running code of it: torch.save(torch.load(old, weights_only=True), new)",
+            ));
         }
         FileKind::Zip => {}
         _ if data.get(257..262) == Some(b"ustar") => {

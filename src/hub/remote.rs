@@ -139,8 +139,10 @@ impl Hub {
         if self.token.as_ref().is_none_or(sendable) {
             return Ok(());
         }
-        Err(Error::input("the access token in HF_TOKEN (or in the file that `hf auth login` has stored) has characters that no token has")
-            .help(format!("copy it again from {}/settings/tokens, or unset HF_TOKEN for what is public", self.endpoint)))
+        Err(Error::input(
+            "the access token in HF_TOKEN (or in the file that `hf auth login` has stored) has characters that no token has",
+        )
+        .help(format!("copy it again from {}/settings/tokens, or unset HF_TOKEN for what is public", self.endpoint)))
     }
 
     /// Asks the hub for the commit and the files of a revision.

@@ -299,7 +299,9 @@ impl Claims {
         // A single number, or one for each layer.
         let heads = |key: &str| match value(key).and_then(gguf::Value::as_numbers) {
             None => Ok(size(key)),
-            Some(list) if (1..list.len()).all(|i| list.get(i) == list.get(0)) => Ok(list.get(0).and_then(|first| first.as_usize())),
+            Some(list) if (1..list.len()).all(|i| list.get(i) == list.get(0)) => {
+                Ok(list.get(0).and_then(|first| first.as_usize()))
+            }
             Some(_) => Err(Error::format(format!("`{key}` differs from layer to layer, which is not known how to read"))),
         };
         let scaling = match (value("rope.scaling.type").and_then(gguf::Value::as_str), number("rope.scaling.factor")) {
@@ -606,9 +608,7 @@ fn check_rotation(rope: &RopeRule, source: &str) -> Result<()> {
         return Err(Error::format(format!("{source} gives the rotary embedding a θ of {}, but it must be positive", rope.base)));
     }
     match rope.scaling.factors().into_iter().find(|factor| !is_positive(*factor)) {
-        Some(factor) => {
-            Err(Error::format(format!("{source} divides rotary frequencies by {factor}, but it must be positive")))
-        }
+        Some(factor) => Err(Error::format(format!("{source} divides rotary frequencies by {factor}, but it must be positive"))),
         None => Ok(()),
     }
 }

@@ -104,7 +104,8 @@ impl Weights {
 
     /// The types of the weights that were quantised: blocks, 8-bit floats, and integers with scales.
     pub fn quantised(&self) -> BTreeSet<&'static str> {
-        let is_quantised = |(name, tensor): &(&str, &Tensor)| tensor.dtype().is_quantised() || self.scales(name, tensor).is_some();
+        let is_quantised =
+            |(name, tensor): &(&str, &Tensor)| tensor.dtype().is_quantised() || self.scales(name, tensor).is_some();
         self.tensors.iter().filter(is_quantised).map(|(_, tensor)| tensor.dtype().name()).collect()
     }
 
@@ -128,14 +129,17 @@ impl Weights {
             let Some((scales, _)) = self.scales(name, stored) else {
                 if matches!(stored.dtype().class(), Class::Int | Class::Bool) {
                     let message = format!("its elements are {}: a quantised model, whose scales are not known", stored.dtype());
-                    return Err(Error::format(message)
-                        .file(&self.tensors.source)
-                        .tensor(name)
-                        .help("take the model that it was quantised from, or a GGUF file; FP8 and bitsandbytes' 8 bits are read"));
+                    return Err(Error::format(message).file(&self.tensors.source).tensor(name).help(
+                        "take the model that it was quantised from, or a GGUF file; FP8 and bitsandbytes' 8 bits are read",
+                    ));
                 }
                 continue;
             };
-            if self.tensors.find(&format!("{name}_format")).is_some_and(|format| format.to_f32().iter().any(|number| *number != 0.0)) {
+            if self
+                .tensors
+                .find(&format!("{name}_format"))
+                .is_some_and(|format| format.to_f32().iter().any(|number| *number != 0.0))
+            {
                 return Err(Error::format("its 8-bit numbers are stored in tiles of a GPU, which are not read")
                     .file(&self.tensors.source)
                     .tensor(name)

@@ -550,7 +550,11 @@ fn a_tokenizer_without_a_vocabulary_is_said() {
     let folder = changed("tiny-llama", |_| {});
     std::fs::write(folder.path().join("tokenizer.json"), "{}").unwrap();
     let model = load(&folder.path().display().to_string()).unwrap();
-    assert!(model.warnings().contains(&"tokenizer.json has no vocabulary: tokens have no text".to_string()), "{:?}", model.warnings());
+    assert!(
+        model.warnings().contains(&"tokenizer.json has no vocabulary: tokens have no text".to_string()),
+        "{:?}",
+        model.warnings()
+    );
 }
 
 // ---- traps of FORMATS.md 7 ------------------------------------------------------------------------------------------

@@ -146,7 +146,9 @@ fn encoder_and_decoder(source: &Source, cfg: &Json, architecture: &str, said: &S
             Some("topk_threshold") => {
                 inner.rewrites.push("threshold = topk_threshold, for every feature".into());
                 if source.number("topk_threshold")? == Some(0.0) {
-                    inner.warnings.push("its topk_threshold is 0: training has not set it, and every positive activation counts".into());
+                    inner
+                        .warnings
+                        .push("its topk_threshold is 0: training has not set it, and every positive activation counts".into());
                 }
                 source.for_each("topk_threshold", n)?
             }
