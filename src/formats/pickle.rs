@@ -611,7 +611,8 @@ fn makes_value(name: &str) -> bool {
 fn runs_code(name: &str) -> bool {
     let (module, function) = name.split_once('.').unwrap_or((name, ""));
     let is_builtin = ["builtins", "__builtin__"].contains(&module);
-    DANGEROUS.contains(&module) || is_builtin && DANGEROUS_BUILTINS.contains(&function)
+    // A name may lead through another module: `sae_lens.util.subprocess.Popen` is that of `subprocess`.
+    name.split('.').any(|part| DANGEROUS.contains(&part)) || is_builtin && DANGEROUS_BUILTINS.contains(&function)
 }
 
 /// Fails for a tensor of a kind that is not read.
@@ -670,6 +671,7 @@ mod tests {
         assert!(refusal(b"\x80\x02c__builtin__\n__import__\n.").contains("`__builtin__.__import__`"));
         assert!(refusal(b"\x80\x02cos.path\njoin\n.").contains("`os.path.join`"));
         assert!(refusal(b"(ios\nsystem\n.").contains("`os.system`"));
+        assert!(refusal(b"\x80\x04\x8c\x08sae_lens\x8c\x10subprocess.Popen\x93.").contains("`sae_lens.subprocess.Popen`"));
         assert!(refusal(b"\x80\x02\x82\x01.").contains("opcode `\\x82`"));
         for (name, what, help) in [
             ("torch._utils\n_rebuild_sparse_tensor", "a sparse tensor", "save tensor.to_dense() in its place"),
