@@ -530,13 +530,13 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     let rope = RopeRule { base: claims.rope_base.unwrap_or(architecture.rope_theta), scaling };
     let local_rope =
         architecture.local_rope_theta.map(|base| claims.local_rope.unwrap_or(RopeRule { base, scaling: Scaling::None }));
+    if let Some(share) = claims.rotary_share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
+        return Err(fault(format!("{source} lets a share of {share} of each head rotate, but it must be above 0 and at most 1")));
+    }
     let rotary_share = claims.rotary_share.unwrap_or(architecture.rotary_share);
     let rotary_dims = claims.rotary_dims.unwrap_or((rotary_share * heads.d_head as f64) as usize);
     if rotary_dims > heads.d_head || rotary_dims % 2 == 1 {
         return Err(fault(format!("{rotary_dims} rotary dimensions do not fit heads of {}", heads.d_head)));
-    }
-    if let Some(share) = claims.rotary_share.filter(|share| !(*share > 0.0 && *share <= 1.0)) {
-        return Err(fault(format!("{source} lets a share of {share} of each head rotate, but it must be above 0 and at most 1")));
     }
     if rotary_dims > 0 {
         check_rotation(&rope, source).in_file(file)?;
