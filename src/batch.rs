@@ -23,8 +23,9 @@ pub struct Batch {
 impl Batch {
     /// Runs the script and gives the exit status; what went wrong goes to `work`'s notes, with colours if asked for.
     pub fn run(self, work: &Work, colour: bool) -> u8 {
+        let width = self.width;
         let fail = |report: &Report, status| {
-            work.note(&report.render(colour));
+            work.note(&report.render(colour, width));
             status
         };
         let text = match script_text(&self.file) {

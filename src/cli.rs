@@ -75,7 +75,12 @@ pub fn main() -> ExitCode {
             Some(Command::Doc(doc)) => doc.run(&work),
             None => {
                 terminal::interrupt(&work, false);
-                let screen = Screen { colour: terminal::colour(), width: terminal::width, height: terminal::height };
+                let screen = Screen {
+                    colour: terminal::colour(),
+                    dumb: terminal::is_dumb(),
+                    width: terminal::width,
+                    height: terminal::height,
+                };
                 repl::main(&work, &screen)
             }
         },

@@ -418,10 +418,18 @@ impl Dictionary {
         let tensors = tensors.into_iter().map(|(name, tensor)| (name, tensor.clone())).chain(gate);
         let tensors =
             tensors.filter_map(|(name, tensor)| tensor.as_ref().map(|t| format!("{name} {:?} {}", t.shape(), t.dtype())));
-        let activation = match inner.activation.k() {
-            Some(k) => format!("{} (k = {k})", inner.activation.name()),
-            None => inner.activation.name().to_string(),
-        };
+        let mut activation = inner.activation.name().to_string();
+        if let Some(k) = inner.activation.k() {
+            activation.push_str(&format!(", k = {k}"));
+        }
+        if let Some(threshold) = &inner.threshold {
+            let bounds = |(low, high): (f32, f32), v: &f32| (low.min(*v), high.max(*v));
+            let (low, high) = threshold.f32_cow().iter().fold((f32::INFINITY, f32::NEG_INFINITY), bounds);
+            activation.push_str(&format!(", above thresholds from {low:.4} to {high:.4}"));
+        }
+        if inner.rescale {
+            activation.push_str(", of pre-activations times the norms of W_dec's rows");
+        }
         let b_dec = match (&inner.b_dec, inner.subtract_b_dec) {
             (None, _) => "none",
             (Some(_), true) => "subtracted from the input, added to the output",
@@ -512,6 +520,9 @@ impl Dictionary {
             (Site::MlpPost, Route::Neurons) => widths[2],
             _ => widths[0],
         };
+        if let (Site::MlpPost, Some(layer)) = (self.0.site, self.0.layer) {
+            model.check_mlp(layer)?;
+        }
         if let Some(width) = [self.d_in(), self.d_out()].into_iter().find(|width| *width != needed) {
             let sizes: Vec<_> = widths.iter().map(|(name, width)| format!("{name} {width}")).collect();
             let what =

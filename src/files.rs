@@ -11,6 +11,17 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// The folder or the file cannot be written.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_polled(path, bytes, &|| Ok(()))
+}
+
+/// Bytes that are written between two looks at whether to go on.
+const STRIDE: usize = 4 << 20;
+
+/// As [`write_atomic`], as long as `go_on` lets it.
+///
+/// # Errors
+/// As [`write_atomic`], and what `go_on` gives.
+pub fn write_polled(path: &Path, bytes: &[u8], go_on: &dyn Fn() -> Result<()>) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -28,7 +39,10 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut file = builder.tempfile_in(folder).map_err(|e| Error::io(&e, folder))?;
-    file.write_all(bytes).map_err(|e| Error::io(&e, path))?;
+    for part in bytes.chunks(STRIDE) {
+        go_on()?;
+        file.write_all(part).map_err(|e| Error::io(&e, path))?;
+    }
     file.persist(path).map_err(|e| Error::io(&e.error, path))?;
     Ok(())
 }

@@ -279,8 +279,10 @@ impl Model {
             values.extend(embed.row(row * size / ROWS.min(size))?);
         }
         for layer in 0..self.cfg().n_layers {
-            values.extend(self.w_out(layer)?.row(0)?);
-            values.extend(self.w_o_all(layer)?.row(0)?);
+            let tensors = [Slot::Output, Slot::LinearOutput, Slot::Out, Slot::Router];
+            for tensor in tensors.into_iter().filter_map(|slot| self.0.weights.find(slot, layer)) {
+                values.extend(tensor.row(0)?);
+            }
         }
         Ok(fingerprint(values.into_iter().flat_map(f32::to_le_bytes)))
     }
@@ -341,6 +343,12 @@ impl Model {
             linear => format!("{}, of which {linear} have linear attention; heads in {with_heads:?}", config.n_layers),
         };
         let heads = format!("{} query, {} key and value, of {}", config.n_heads, config.n_kv_heads, config.d_head);
+        let with_mlp = self.layers_with_mlp();
+        let d_mlp = match &with_mlp[..] {
+            [] => "none: every layer has a mixture of experts".to_string(),
+            some if some.len() == config.n_layers => format!("{}, {}", config.d_mlp, config.act.name()),
+            some => format!("{}, {}, in layers {some:?}; the others have a mixture of experts", config.d_mlp, config.act.name()),
+        };
         let mut facts = vec![
             ("model", self.name().to_string()),
             ("format", format!("{}, {} tensors ({})", self.0.format, self.0.weights.tensors.len(), dtypes.join(", "))),
@@ -348,7 +356,7 @@ impl Model {
             ("layers", layers),
             ("d_model", config.d_model.to_string()),
             ("heads", heads),
-            ("d_mlp", format!("{}, {}", config.d_mlp, config.act.name())),
+            ("d_mlp", d_mlp),
             ("vocabulary", format!("{}, unembedding {}", config.d_vocab, if config.tied { "tied" } else { "of its own" })),
             ("norm", norm),
             ("positions", positions),
@@ -399,6 +407,29 @@ impl Model {
                 self.layers_with_heads()
             ),
         ))
+    }
+
+    /// Layers with one MLP, all but those with experts in its place.
+    fn layers_with_mlp(&self) -> Vec<usize> {
+        (0..self.cfg().n_layers).filter(|layer| !self.0.weights.is_mixture(*layer)).collect()
+    }
+
+    /// Fails when a layer has not one MLP, whose neurons can be named.
+    ///
+    /// # Errors
+    /// `layer` lies beyond the last, or has a mixture of experts.
+    pub fn check_mlp(&self, layer: usize) -> Result<()> {
+        self.check_layer(layer)?;
+        if !self.0.weights.is_mixture(layer) {
+            return Ok(());
+        }
+        let (name, dense) = (self.name(), self.layers_with_mlp());
+        let layers = if dense.is_empty() { "no layer has one MLP".into() } else { format!("layers with one MLP: {dense:?}") };
+        let message = format!(
+            "layer {layer} of {name} has a mixture of experts, of which each token takes some: it has no neurons of its own"
+        );
+        Err(Error::input(message)
+            .help(format!("{layers}; attention and what stands in the residual stream can be analysed anywhere")))
     }
 
     /// Fails when there is no query head `head`.
@@ -476,7 +507,7 @@ impl Model {
     /// # Errors
     /// The layer is out of range.
     pub fn w_in(&self, layer: usize) -> Result<Tensor> {
-        self.check_layer(layer)?;
+        self.check_mlp(layer)?;
         Ok(self.0.weights.get(Slot::In, layer)?.t())
     }
 
@@ -485,7 +516,7 @@ impl Model {
     /// # Errors
     /// The layer is out of range.
     pub fn w_gate(&self, layer: usize) -> Result<Option<Tensor>> {
-        self.check_layer(layer)?;
+        self.check_mlp(layer)?;
         Ok(self.0.weights.find(Slot::Gate, layer).map(|gate| gate.t()))
     }
 
@@ -494,7 +525,7 @@ impl Model {
     /// # Errors
     /// The layer is out of range.
     pub fn w_out(&self, layer: usize) -> Result<Tensor> {
-        self.check_layer(layer)?;
+        self.check_mlp(layer)?;
         Ok(self.0.weights.get(Slot::Out, layer)?.t())
     }
 
@@ -679,6 +710,10 @@ impl Model {
                 self.name()
             ))
             .help("analyses of weights work: unembed, token_scores, semantics, and attention in the layers that have heads"));
+        }
+        if let Some(layer) = (0..self.cfg().n_layers).find(|layer| self.0.weights.is_mixture(*layer)) {
+            return Err(Error::input(format!("{} cannot be run: layer {layer} has a mixture of experts", self.name()))
+                .help("analyses of weights work: unembed, token_scores, semantics, and attention"));
         }
         let mut place = self.0.forward.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(forward) = &*place {

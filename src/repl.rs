@@ -1,16 +1,17 @@
 //! The prompt, and the same for piped input: cells one after the other in one session.
 //!
-//! `editor`: the line editor, its history, keys, completion and hints. `highlight`: colours. `image`: figures in the
-//! terminal. `commands`: what the terminal does for lines that are not Rhai. `pipe`: `saerepl < script`.
+//! `editor`: the line editor, its history, keys, completion and hints. `highlight`: colours. `plain`: the same
+//! where the terminal cannot move its cursor. `image`: figures in the terminal. `commands`: what the terminal does for lines that are not Rhai. `pipe`: `saerepl < script`.
 
 mod commands;
 mod editor;
 mod highlight;
 mod image;
 mod pipe;
+mod plain;
 
 use crate::session::status::{DONE, FAILED, INTERRUPTED};
-use crate::session::{Outcome, Report, Session, SessionOptions, script_text};
+use crate::session::{Outcome, Report, Session, SessionOptions};
 use crate::work::Work;
 use editor::{Editor, Line};
 use etcetera::BaseStrategy;
@@ -22,6 +23,8 @@ use std::rc::Rc;
 pub struct Screen {
     /// Escape sequences are welcome.
     pub colour: bool,
+    /// The terminal cannot move its cursor.
+    pub dumb: bool,
     /// Columns.
     pub width: fn() -> usize,
     /// Lines; none where nobody pages.
@@ -40,7 +43,7 @@ fn prompt(mut session: Session, screen: &Screen) -> u8 {
     work.print(&format!("saerepl {}   :help for help, ?name for a function, Ctrl-D to leave", env!("CARGO_PKG_VERSION")));
     start_up(&mut session, screen);
     let session = Rc::new(RefCell::new(session));
-    let mut editor = match Editor::new(Rc::clone(&session), screen.colour) {
+    let mut editor = match Editor::new(Rc::clone(&session), screen) {
         Ok(editor) => editor,
         Err(error) => {
             work.note(&format!("error: {error}"));
@@ -88,12 +91,10 @@ fn start_up(session: &mut Session, screen: &Screen) {
     let Some(file) = etcetera::base_strategy::Xdg::new().ok().map(|dirs| dirs.config_dir().join("saerepl/startup.rhai")) else {
         return;
     };
-    if file.is_file() {
-        let run =
-            script_text(&file).map_err(Box::<Report>::from).and_then(|text| session.eval(&text, &file.display().to_string()));
-        if let Err(report) = run {
-            fail(session.work(), &report, screen);
-        }
+    if file.is_file()
+        && let Err(report) = session.start_up(&file)
+    {
+        fail(session.work(), &report, screen);
     }
 }
 
@@ -111,6 +112,6 @@ fn fail(work: &Work, report: &Report, screen: &Screen) -> u8 {
         work.note("interrupted");
         return INTERRUPTED;
     }
-    work.note(&report.render(screen.colour));
+    work.note(&report.render(screen.colour, (screen.width)()));
     FAILED
 }

@@ -14,6 +14,7 @@ pub mod param;
 pub mod scan;
 
 mod analyses;
+mod arrays;
 mod basics;
 mod cards;
 mod circuits;
@@ -184,6 +185,7 @@ pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
     engine.register_type_with_name::<ScriptError>("Error");
     basics::install(engine);
+    arrays::install(engine);
     display::install(engine);
     tensor::install(engine);
     let (mut global, mut spaces) = (Module::new(), BTreeMap::<&str, Module>::new());

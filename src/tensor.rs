@@ -370,6 +370,21 @@ impl Tensor {
         self.values()
     }
 
+    /// Says that a pass is over with these rows of a matrix: where it is a large one (256 MiB) of a mapped file, they need not stay
+    /// in memory. Passes over a vocabulary of gigabytes then take no more memory than others.
+    pub(crate) fn release_rows(&self, rows: Range<usize>) {
+        const LARGE: usize = 1 << 28;
+        let whole = self.ndim() == 2 && self.strides[1] == 1 && self.strides[0] == self.shape[1] as isize;
+        let at = |row: usize| self.dtype.bytes_of(self.offset + row * self.shape[1]);
+        if whole
+            && rows.end <= self.shape[0]
+            && self.dtype.bytes_of(self.numel()).is_some_and(|size| size >= LARGE)
+            && let (Some(start), Some(end)) = (at(rows.start), at(rows.end))
+        {
+            self.bytes.release(start..end);
+        }
+    }
+
     /// Widens the block `rows × cols` of a matrix into `out`, row-major, `rows.len() × cols.len()`: the way in which
     /// everything that multiplies reads its weights. Fast where the last dimension's stride is 1; a transposed matrix
     /// is better widened through [`Tensor::t`] (see [`Tensor::is_transposed`]).

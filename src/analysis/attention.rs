@@ -1,7 +1,7 @@
 //! Directions as queries and keys of an attention head: the bilinear scores of every query feature with every key
 //! feature, before and after the softmax.
 
-use super::common::{Side, check_quantiles, ids, moment_column, provenance, with_labels, with_quantiles};
+use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
 use super::heads::{InputNorm, Scaling, Temperature, lengths};
 use super::product::{col_quantiles, concentration_columns, pair_table, summary};
 use crate::compute::product::{Histogram, Outcome, Product};
@@ -241,6 +241,8 @@ pub fn attention_scores(
         queries.push(query_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.0.as_slice()), &record)?);
         keys.push(key_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.1.as_slice()), &record)?);
         let (q, k) = (&setup.queries, &setup.keys);
+        let (query_ids, key_ids) = (("query features", |i| q.id(i)), ("key features", |j| k.id(j)));
+        note_non_finite("attention_scores", &outcome, query_ids, key_ids, work);
         let table = pair_table(record.clone(), ("query", "key"), &product, &outcome, (|i| q.id(i), |j| k.id(j)), work)?;
         pairs.push(match distance {
             Some(distance) => table.clone().with("distance", vec![distance; table.len()])?,

@@ -1,12 +1,13 @@
 //! What the result tables share: names of quantile columns, moments, labels, provenance.
 
-use crate::compute::product::Moments;
+use crate::compute::product::{Moments, Outcome};
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::Json;
 use crate::provenance::Provenance;
 use crate::table::Table;
+use crate::work::Work;
 
 /// One side of a pairwise result: rows or columns, queries or keys, sources or targets.
 #[derive(Clone, Debug)]
@@ -67,6 +68,33 @@ pub(super) fn ids(dictionary: &Dictionary, positions: &[usize]) -> Vec<usize> {
     positions.iter().map(|p| dictionary.id_of(*p)).collect()
 }
 
+/// Says which members of a product's sides are NaN or infinite: their scores are left out of all statistics. Each side has
+/// what its members are called, and their ids.
+pub(super) fn note_non_finite(
+    call: &str,
+    outcome: &Outcome,
+    rows: (&str, impl Fn(usize) -> usize),
+    cols: (&str, impl Fn(usize) -> usize),
+    work: &Work,
+) {
+    const NAMED: usize = 8;
+    if outcome.non_finite == 0 {
+        return;
+    }
+    let named = |name: &str, broken: &[usize], all: usize, id: &dyn Fn(usize) -> usize| {
+        let mut ids: Vec<String> = broken.iter().take(NAMED).map(|i| id(*i).to_string()).collect();
+        ids.extend((broken.len() > NAMED).then(|| format!("and {} more", broken.len() - NAMED)));
+        (!broken.is_empty()).then(|| format!("{name} {} (of {all})", ids.join(", ")))
+    };
+    let broken = [named(rows.0, &outcome.broken.0, outcome.n, &rows.1), named(cols.0, &outcome.broken.1, outcome.m, &cols.1)];
+    let broken: Vec<String> = broken.into_iter().flatten().collect();
+    let why = match broken.is_empty() {
+        true => "they are too large for 32-bit floats".into(),
+        false => format!("weights are NaN or infinite at {}", broken.join("; ")),
+    };
+    work.note(&format!("{call}: {} scores are NaN or infinite and left out of the statistics: {why}", outcome.non_finite));
+}
+
 /// The record of a call on a model and named dictionaries.
 pub(super) fn provenance(call: &str, model: &Model, dictionaries: &[(&str, &Dictionary)], options: Json) -> Provenance {
     let record = dictionaries.iter().fold(Provenance::new(call).with("model", model.id()), |p, (name, d)| p.with(name, d.id()));
@@ -85,11 +113,57 @@ pub(super) fn times(a: Option<&[f32]>, b: Option<&[f32]>) -> Option<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compute::product::Product;
+    use crate::tensor::Tensor;
+    use crate::work::{Progress, Sink, Steps, Stream};
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn quantile_columns_are_named_as_people_write_them() {
         let names: Vec<_> = [0.5, 0.75, 0.95, 0.999, 0.29, 1.0].map(quantile_name).into();
         assert_eq!(names, ["median", "p75", "p95", "p99.9", "p29", "p100"]);
         assert!(check_quantiles(&[0.5, 0.5]).is_err() && check_quantiles(&[1.5]).is_err());
+    }
+
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<String>>>);
+
+    impl Progress for Heard {
+        fn begin(&self, _: &str, _: u64) -> Box<dyn Steps> {
+            Box::new(self.clone())
+        }
+    }
+    impl Steps for Heard {
+        fn advance(&self, _: u64) {}
+    }
+    impl Sink for Heard {
+        fn write(&self, _: Stream, text: &str) {
+            self.0.lock().unwrap().push(text.into());
+        }
+    }
+
+    #[test]
+    fn broken_weights_are_named_and_counted() {
+        let heard = Heard::default();
+        let work = Work::new(2, 0, Box::new(heard.clone()), Box::new(heard.clone())).unwrap();
+        let a = |broken: &[usize]| {
+            let value = |i: usize| if broken.contains(&(i / 2)) { f32::NAN } else { i as f32 };
+            Tensor::from_f32((0..40).map(value).collect(), &[20, 2]).unwrap()
+        };
+        let b = Tensor::from_f32(vec![1.0, 2.0, f32::INFINITY, 0.5, -1.0, 3.0], &[2, 3]).unwrap();
+        let say = |broken: &[usize], b: &Tensor| {
+            let outcome = Product::new(a(broken), b.clone()).run(&work).unwrap();
+            note_non_finite("call", &outcome, ("features", |i| 100 + i), ("tokens", |j| j), &work);
+            heard.0.lock().unwrap().pop()
+        };
+        let said = say(&[3, 7], &b).unwrap();
+        assert!(said.contains("call: 24 scores are NaN or infinite and left out"), "{said}");
+        assert!(said.ends_with("weights are NaN or infinite at features 103, 107 (of 20); tokens 2 (of 3)"), "{said}");
+        let ten: Vec<usize> = (5..15).collect();
+        let finite = b.narrow(1, 0..2).unwrap();
+        assert!(say(&ten, &finite).unwrap().ends_with("features 105, 106, 107, 108, 109, 110, 111, 112, and 2 more (of 20)"));
+        assert!(say(&[], &finite).is_none());
+        let large = Tensor::from_f32(vec![f32::MAX; 2], &[2, 1]).unwrap();
+        assert!(say(&[], &large).unwrap().ends_with("they are too large for 32-bit floats"));
     }
 }

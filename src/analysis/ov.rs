@@ -1,7 +1,7 @@
 //! What a head writes for each direction it attends to (OV): as directions, against what later features read, and as a
 //! copy of its input.
 
-use super::common::{Side, check_quantiles, ids, moment_column, provenance, with_labels, with_quantiles};
+use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
 use super::heads::{InputNorm, Scaling, as_f64, lengths, output_weight, post_gain, written_norms};
 use super::product::{gather, pair_table, summary};
 use crate::compute::linalg::eig;
@@ -226,6 +226,8 @@ pub fn ov_scores(
         ..Product::new(values, pulled.t())
     };
     let outcome = product.run(work)?;
+    let source_ids = ("source features", |i: usize| source.id_of(source_positions[i]));
+    note_non_finite("ov_scores", &outcome, source_ids, ("target features", |j: usize| target.id_of(target_positions[j])), work);
     let record =
         provenance("ov_scores", model, &[("source_dictionary", source), ("target_dictionary", target)], options.canonical())
             .with("layer", layer)

@@ -1,6 +1,6 @@
 //! The open core: statistics of a product that is never stored, for any two matrices.
 
-use super::common::{Side, check_quantiles, moment_column, with_quantiles};
+use super::common::{Side, check_quantiles, moment_column, note_non_finite, with_quantiles};
 use crate::compute::product::{ColStats, Histogram, Moments, Outcome, Pair, Product, RowStats, Scored};
 use crate::compute::{matmul, mean_row, second_moment};
 use crate::error::{Error, Result};
@@ -131,6 +131,7 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
         product = Columns::new(b, options.col_mask.as_deref(), work)?.standardise(product, work)?;
     }
     let outcome = product.run(work)?;
+    note_non_finite("product_stats", &outcome, ("rows", |row| row), ("columns", |col| col), work);
     let provenance = Provenance::new("product_stats").with("options", options.canonical());
     let all_rows: Vec<usize> = (0..outcome.n).collect();
     let rows = Table::new(provenance.clone()).with("row", all_rows)?;

@@ -1,7 +1,7 @@
 //! Directions against the vocabulary: which tokens a feature promotes (its write direction and W_U), and which tokens it
 //! reads (W_E and its read direction).
 
-use super::common::{ids, moment_column, provenance, times, with_labels};
+use super::common::{ids, moment_column, note_non_finite, provenance, times, with_labels};
 use super::product::{Columns, Scale, gather, scored_ids, scores};
 use crate::compute::product::{Histogram, Moments, Product, Scored};
 use crate::compute::{mean_row, project, row_norms};
@@ -161,6 +161,8 @@ fn scored(view: Arc<TokenView>, dictionary: &Dictionary, positions: Vec<usize>, 
     // The ends of the lists are the extremes of the unmasked tokens.
     let length = if masked.is_some() { k.max(1) } else { k };
     let outcome = Product { top: length, bottom: length, label: phase.name().into(), ..product }.run(work)?;
+    let id = |i: usize| dictionary.id_of(positions[i]);
+    note_non_finite(phase.name(), &outcome, ("features", id), ("tokens", |token| token), work);
     let (mut moments, mut top, mut bottom) = (Vec::new(), Vec::new(), Vec::new());
     for (i, mut row) in outcome.rows.into_iter().enumerate() {
         let end = |list: &[Scored]| list.first().map_or(f64::NAN, |s| f64::from(s.score));

@@ -26,7 +26,7 @@ impl Doc {
                 status::DONE
             }
             Err(error) => {
-                work.note(&Box::<Report>::from(error).render(terminal::colour()));
+                work.note(&Box::<Report>::from(error).render(terminal::colour(), terminal::width()));
                 status::FAILED
             }
         }

@@ -29,7 +29,7 @@ impl Info {
             }
             Err(error) => {
                 let interrupted = error.is_interrupted();
-                work.note(&Box::<Report>::from(error).render(terminal::colour()));
+                work.note(&Box::<Report>::from(error).render(terminal::colour(), terminal::width()));
                 if interrupted { status::INTERRUPTED } else { status::FAILED }
             }
         }

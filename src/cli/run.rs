@@ -44,7 +44,7 @@ impl Run {
                     status::DONE
                 }
                 Err(report) => {
-                    work.note(&report.render(terminal::colour()));
+                    work.note(&report.render(terminal::colour(), terminal::width()));
                     status::FAILED
                 }
             };

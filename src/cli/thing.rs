@@ -2,11 +2,12 @@
 
 use crate::Result;
 use crate::dictionary::{Dictionary, SaeOptions, holds_saes, load_sae_from};
-use crate::formats::{FileKind, huggingface, sniff};
+use crate::formats::{FileKind, huggingface, json, sniff};
 use crate::hub::Place;
 use crate::model::Model;
 use crate::work::Work;
 use serde_json::Value as Json;
+use std::path::Path;
 
 pub(super) enum Thing {
     Model(Model),
@@ -35,8 +36,13 @@ fn is_no_model(place: &Place) -> Result<bool> {
         Place::Folder(files) => files,
         Place::File { folder, file } => {
             let is_weights = |kind| matches!(kind, FileKind::Gguf | FileKind::Safetensors);
-            let named = [".npz", ".pt", ".pth"].iter().any(|ending| file.ends_with(ending));
-            return Ok(named && folder.open(file).is_ok_and(|bytes| !is_weights(sniff(bytes.as_slice()))));
+            if [".npz", ".pt", ".pth"].iter().any(|ending| file.ends_with(ending)) {
+                return Ok(folder.open(file).is_ok_and(|bytes| !is_weights(sniff(bytes.as_slice()))));
+            }
+            let own = file.rsplit_once('/').map_or(String::new(), |(own, _)| format!("{own}/"));
+            let config =
+                folder.open(&format!("{own}config.json")).and_then(|bytes| json::parse(bytes.as_slice(), Path::new(file)));
+            return Ok(config.is_ok_and(|config| !is_of_a_model(&config)));
         }
     };
     let list = files.list()?;
@@ -44,6 +50,9 @@ fn is_no_model(place: &Place) -> Result<bool> {
         return Ok(false);
     }
     let configured = list.iter().any(|file| file == "config.json" || file == "model/config.json");
-    let of_a_model = |config: Json| [&config["model_type"], &config["architectures"]].iter().any(|said| !said.is_null());
-    Ok(!configured || huggingface::config(files.as_ref()).is_ok_and(|config| !of_a_model(config)))
+    Ok(!configured || huggingface::config(files.as_ref()).is_ok_and(|config| !is_of_a_model(&config)))
+}
+
+fn is_of_a_model(config: &Json) -> bool {
+    [&config["model_type"], &config["architectures"]].iter().any(|said| !said.is_null())
 }

@@ -324,6 +324,9 @@ fn multiply<T: Element>(a: &Tensor, gain: Option<&[f32]>, b: &Tensor, out: &mut 
                             accumulate(r.len(), c.len(), chunk.len(), left, right, tile, m);
                         }
                     }
+                    if !a_turned {
+                        a.release_rows(r.clone());
+                    }
                     Ok(())
                 })
             })?;
@@ -408,7 +411,8 @@ unsafe fn accumulate<T: Element>(
 fn widen(matrix: &Tensor, rows: Range<usize>, cols: Range<usize>, gain: Option<&[f32]>, out: &mut Vec<f32>) {
     let width = cols.len();
     out.resize(rows.len() * width, 0.0);
-    matrix.widen_block(rows, cols, out);
+    matrix.widen_block(rows.clone(), cols, out);
+    matrix.release_rows(rows);
     if let Some(gain) = gain {
         for row in out.chunks_exact_mut(width.max(1)) {
             row.iter_mut().zip(gain).for_each(|(v, g)| *v *= g);

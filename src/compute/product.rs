@@ -120,6 +120,8 @@ pub struct Outcome {
     pub pairs: Vec<Pair>,
     /// Number of scores that are NaN or infinite. `rows` and `cols` say where.
     pub non_finite: u64,
+    /// Where there are such scores: the used rows and the columns whose own numbers are NaN or infinite.
+    pub broken: (Vec<usize>, Vec<usize>),
 }
 
 /// Statistics of a row.
@@ -291,10 +293,12 @@ impl Product {
             }
         };
         let pairs = pairs.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+        let non_finite = rows.iter().map(|row| row.non_finite).sum();
         Ok(Outcome {
             n,
             m,
-            non_finite: rows.iter().map(|row| row.non_finite).sum(),
+            non_finite,
+            broken: if non_finite > 0 { sides.broken(work)? } else { Default::default() },
             rows: rows.into_iter().map(row_stats).collect(),
             cols,
             all: All { moments: all, quantiles },
@@ -511,6 +515,21 @@ fn row_stats(row: Done) -> RowStats {
 struct Sides {
     left: Side,
     right: Vec<Side>,
+}
+
+impl Sides {
+    /// Rows and columns whose own numbers are NaN or infinite.
+    fn broken(&self, work: &Work) -> Result<(Vec<usize>, Vec<usize>)> {
+        let broken = |norms: Vec<f64>| norms.into_iter().enumerate().filter(|(_, norm)| !norm.is_finite()).map(|(i, _)| i);
+        let rows = broken(self.left.norms(work)?).collect();
+        let mut cols: Vec<usize> = Vec::new();
+        for side in &self.right {
+            cols.extend(broken(side.norms(work)?));
+        }
+        cols.sort_unstable();
+        cols.dedup();
+        Ok((rows, cols))
+    }
 }
 
 /// At most `most` of `count` positions at even distances.

@@ -65,7 +65,8 @@ impl Activation {
     /// The same with another k, where it has one.
     pub(super) fn with_k(self, k: usize) -> Self {
         match self {
-            Activation::TopK(_) => Activation::TopK(k),
+            // The k largest and then ReLU: what a file of ReLU becomes where its k is known from elsewhere.
+            Activation::TopK(_) | Activation::Relu => Activation::TopK(k),
             Activation::AbsTopK(_) => Activation::AbsTopK(k),
             Activation::GroupMax(_) => Activation::GroupMax(k),
             other => other,

@@ -1,7 +1,7 @@
 //! Which SAEs a folder, a repository or the demo holds: told by names and configurations, without opening weights.
 
 use super::load::beside::{Beside, listed, shown, weights_in};
-use super::load::{FAMILIES, Said};
+use super::load::{FAMILIES, Family, SaeFormat, Said};
 use super::site::HookPoint;
 use crate::error::Result;
 use crate::hub::{self, Place};
@@ -38,12 +38,27 @@ pub fn list_saes(name: &str, work: &Work) -> Result<Table> {
     let mut found = Vec::with_capacity(weights.len());
     for file in weights {
         work.check()?;
-        let beside = Beside::read(files.as_ref(), &list, file)?;
-        let marked = FAMILIES.iter().find_map(|family| (family.said)(&beside).map(|said| (family.name, said)));
-        found.extend(marked.map(|(format, said)| Found::new(shown(file, &all), format, said)));
+        let path = Beside::unread(files.as_ref(), file);
+        let is_here = files.on_disk(file).is_none_or(|file| file.exists());
+        // A configuration that would have to be fetched is not, where the path says as much.
+        let marked = match marked(&path).filter(|(family, said)| !is_here && says_all(family, said)) {
+            Some(marked) => Some(marked),
+            None => marked(&Beside::read(files.as_ref(), &list, file)?),
+        };
+        found.extend(marked.map(|(family, said)| Found::new(shown(file, &all), family.name, said)));
         steps.advance(1);
     }
     table(name, &found)
+}
+
+/// The family that path and configuration mark, and what they say.
+fn marked(beside: &Beside) -> Option<(&'static Family, Said)> {
+    FAMILIES.iter().find_map(|family| (family.said)(beside).map(|said| (family, said)))
+}
+
+/// True where a path of this family that names a place says all that a listing shows: Gemma Scope's have layer and width.
+fn says_all(family: &Family, said: &Said) -> bool {
+    matches!(family.format, SaeFormat::GemmaScope | SaeFormat::GemmaScope2) && said.hook.is_some() && said.d_sae.is_some()
 }
 
 impl Found {

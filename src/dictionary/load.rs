@@ -20,12 +20,12 @@ mod temporal;
 
 pub use mapped::{MapOptions, TensorMap};
 
-use super::{Dictionary, Inner};
+use super::{Activation, Dictionary, Inner};
 use crate::error::{Error, Result, ResultExt};
 use crate::formats::{FileKind, TensorSet, npz, safetensors, sniff, torch};
 use crate::hub::{self, Place};
 use crate::options::Options;
-use crate::tensor::Bytes;
+use crate::tensor::{Bytes, Tensor};
 use crate::work::Work;
 use beside::{Beside, find_weights, listed};
 use serde_json::{Map, Value as Json};
@@ -79,7 +79,7 @@ crate::options! {
 pub(super) struct Family {
     /// What `info` and messages call it.
     pub name: &'static str,
-    format: SaeFormat,
+    pub format: SaeFormat,
     /// What path and configuration say of such a file, its weights unseen. `None` where they do not mark one.
     pub said: fn(&Beside) -> Option<Said>,
     /// True for tensors (with what lies beside them) of this family. Broken ones are of it too: reading them says what is
@@ -159,9 +159,9 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
     };
     let sibling = |name: &str| -> Result<Option<TensorSet>> {
         let path = if folder.is_empty() { name.to_string() } else { format!("{folder}/{name}") };
-        list.contains(&path).then(|| read_tensors(files.open(&path)?, &files.path_of(&path))).transpose()
+        list.contains(&path).then(|| read_tensors(files.open(&path)?, &files.path_of(&path), work)).transpose()
     };
-    let tensors = read_tensors(files.open(&weights)?, &file)?;
+    let tensors = read_tensors(files.open(&weights)?, &file, work)?;
     let mut source = Source {
         // A map names the tensors as the file does.
         tensors: if options.map.is_some() { tensors } else { unwrapped(tensors) },
@@ -182,20 +182,26 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
             (family.read)(&source).in_file(&file)?
         }
     };
-    if let Some(k) = options.k {
-        inner.activation = inner.activation.with_k(k);
+    match options.k {
+        Some(k) => inner.activation = inner.activation.with_k(k),
+        None if options.map.is_none() => stored_k(&mut inner, source.stored_k()?),
+        None => {}
     }
     if let Some(model) = &options.model {
         inner.facts.retain(|(what, _)| what != "model_name");
         inner.facts.push(("model_name".into(), model.clone()));
     }
-    for (what, names) in
-        [("tensors not used", source.unused().join(", ")), ("members not read", source.tensors.unread.join(", "))]
-    {
+    for (what, names) in [("tensors not used", some_of(source.unused())), ("members not read", some_of(&source.tensors.unread))] {
         if !names.is_empty() {
             inner.facts.push((what.into(), names));
         }
     }
+    // An object that is all of the file has no path in it.
+    inner.warnings.extend(source.tensors.unread.iter().find(|name| name.starts_with('`')).map(|class| {
+        let (format, activation) = (&inner.format, inner.activation.name());
+        format!("the file is an object of {class}, whose code is not in it: read as {format}, with the activation {activation}")
+    }));
+    inner.warnings.extend(source.eight_bit());
     inner.warnings.extend(not_finite(&inner));
     inner.warnings.extend(looks_turned(&inner));
     inner.origin = Map::from_iter([
@@ -204,6 +210,28 @@ pub fn load_sae_from(place: &Place, name: &str, path: Option<&str>, options: &Sa
     ]);
     inner.origin.extend(files.revision().map(|commit| ("revision".to_string(), Json::from(commit))));
     Ok(inner.build())
+}
+
+/// What is done with a k that a file stores whose format has none: one of ReLU is read as top-k, which says so.
+fn stored_k(inner: &mut Inner, k: Option<usize>) {
+    let Some(k) = k.filter(|_| inner.activation.k().is_none()) else { return };
+    match inner.activation {
+        Activation::Relu => {
+            inner.activation = Activation::TopK(k);
+            inner.warnings.push(format!(
+                "it stores k = {k} beside weights of a format that has ReLU: read as top-k, the {k} largest of each input and then ReLU"
+            ));
+        }
+        other => inner.warnings.push(format!("it stores k = {k}, which its activation {} does not use", other.name())),
+    }
+}
+
+/// The first of some names, and how many more there are.
+fn some_of(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    let shown: Vec<_> = names.iter().take(12).map(AsRef::as_ref).collect();
+    let more = if names.len() > 12 { format!(" and {} more", names.len() - 12) } else { String::new() };
+    format!("{}{more}", shown.join(", "))
 }
 
 /// What in the vectors is no number. The matrices are not read on opening; `describe` counts their rows.
@@ -219,12 +247,44 @@ fn not_finite(inner: &Inner) -> Option<String> {
     (!counted.is_empty()).then(|| format!("values that are NaN or infinite: {}", counted.join(", ")))
 }
 
-/// In a trained SAE a feature's encoder and decoder point the same way. Where the matrices are square, and they do so more
-/// with one of them turned round, its orientation may be wrong.
+/// What square matrices show of an orientation that may be wrong. The rows of a trained decoder have equal norms: where its
+/// columns do instead, it is turned round. And a feature's encoder and decoder point the same way: where they do so more with
+/// one of them turned round, one is.
 fn looks_turned(inner: &Inner) -> Option<String> {
-    let w_enc = inner.w_enc.as_ref().filter(|w| w.shape()[0] == w.shape()[1] && inner.w_dec.shape() == w.shape())?;
+    let n = inner.w_dec.shape()[0];
+    let is_square = |tensor: &Tensor| tensor.shape() == [n, n];
+    let decoder = is_square(&inner.w_dec).then(|| inner.w_dec.to_f32()).filter(|_| n > 1)?;
+    let one = inner.w_enc.as_ref().filter(|w| is_square(w)).and_then(|w_enc| one_turned(w_enc, &decoder));
+    let uneven = |rows: &[f32]| {
+        let norms: Vec<_> = rows.chunks(n).map(|row| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()).collect();
+        let mean = norms.iter().sum::<f64>() / n as f64;
+        (norms.iter().map(|norm| (norm - mean).powi(2)).sum::<f64>() / n as f64).sqrt() / mean
+    };
+    let (rows, columns) = (uneven(&decoder), uneven(&inner.w_dec.t().to_f32()));
+    // Chance makes the columns of n rows of equal norm differ by 1/√(2n): a tenth of that is no chance.
+    let decoder_is = columns < 0.1 * rows && rows > 0.1 / (2.0 * n as f64).sqrt();
+    let (what, transpose) = match (decoder_is, one) {
+        (false, None) => return None,
+        (false, Some(seen)) if rows < 0.1 * columns => (seen, "[\"W_enc\"]"),
+        (false, Some(seen)) => (seen, "[\"W_enc\"] or [\"W_dec\"]"),
+        (true, one) => {
+            let norms =
+                format!("the norms of W_dec's columns differ by {columns:.1e} of their mean, those of its rows by {rows:.1e}");
+            let both = one.is_none() && inner.w_enc.is_some();
+            let transpose = if both { "[\"W_enc\", \"W_dec\"]" } else { "[\"W_dec\"]" };
+            (one.map_or(norms.clone(), |seen| format!("{seen}; {norms}")), transpose)
+        }
+    };
+    Some(format!(
+        "its square matrices may be turned round: {what}; if so, name its tensors in `map` with transpose: {transpose} (a feature is a \
+         column of W_enc and a row of W_dec)"
+    ))
+}
+
+/// What the directions of features say against the orientation of one of two square matrices.
+fn one_turned(w_enc: &Tensor, decoder: &[f32]) -> Option<String> {
     let n = w_enc.shape()[0];
-    let (rows, turned, decoder) = (w_enc.t().to_f32(), w_enc.to_f32(), inner.w_dec.to_f32());
+    let (rows, turned) = (w_enc.t().to_f32(), w_enc.to_f32());
     let alignment = |a: &[f32]| {
         let cosine = |(a, b): (&[f32], &[f32])| {
             let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
@@ -235,24 +295,20 @@ fn looks_turned(inner: &Inner) -> Option<String> {
     };
     let (as_read, otherwise) = (alignment(&rows), alignment(&turned));
     // Chance gives 1/√n for one feature, 1/n for the mean of n; trained ones have 0.3 and more.
-    (otherwise > as_read.abs() + 0.2).then(|| {
-        format!(
-            "its square matrices may be turned round: the mean cosine of W_enc and W_dec is {as_read:.2}, with one of them transposed \
-             {otherwise:.2}"
-        )
-    })
+    (otherwise > as_read.abs() + 0.2)
+        .then(|| format!("the mean cosine of W_enc and W_dec is {as_read:.2}, with one of them transposed {otherwise:.2}"))
 }
 
 /// The tensors of a file, which is opened as what it is, whatever it is called.
-fn read_tensors(bytes: Bytes, file: &Path) -> Result<TensorSet> {
+fn read_tensors(bytes: Bytes, file: &Path, work: &Work) -> Result<TensorSet> {
     let ending = file.extension().unwrap_or_default().to_string_lossy();
     match (sniff(bytes.as_slice()), ending.as_ref()) {
-        (FileKind::Npz, _) | (FileKind::Zip, "npz") => npz::read(bytes, file),
-        (FileKind::Pickle | FileKind::Zip, _) => torch::read(bytes, file),
+        (FileKind::Npz, _) | (FileKind::Zip, "npz") => npz::read(bytes, file, work),
+        (FileKind::Pickle | FileKind::Zip, _) => torch::read(bytes, file, work),
         (FileKind::Safetensors, _) => safetensors::read(bytes, file),
         // What it should be is said by its ending.
-        (_, "npz") => npz::read(bytes, file),
-        (_, "pt" | "pth") => torch::read(bytes, file),
+        (_, "npz") => npz::read(bytes, file, work),
+        (_, "pt" | "pth") => torch::read(bytes, file, work),
         _ => safetensors::read(bytes, file),
     }
 }
@@ -296,16 +352,18 @@ fn family_of(source: &Source) -> Result<&'static Family> {
 
 /// The tensors of a file with shapes and dtypes, for a message.
 fn listing(tensors: &TensorSet) -> String {
-    let shown: Vec<_> = tensors.iter().take(12).map(|(name, t)| format!("{name} {:?} {}", t.shape(), t.dtype())).collect();
-    let more = if tensors.len() > 12 { format!(" and {} more", tensors.len() - 12) } else { String::new() };
-    format!("its tensors are: {}{more}", shown.join(", "))
+    let shown = some_of(tensors.iter().map(|(name, t)| format!("{name} {:?} {}", t.shape(), t.dtype())));
+    format!("its tensors are: {shown}")
 }
 
 fn unrecognised(source: &Source) -> Error {
-    let mut error =
-        Error::format("this is no SAE format that is known").file(&source.tensors.source).help(listing(&source.tensors));
-    let square =
-        |(_, tensor): (&str, &crate::tensor::Tensor)| matches!(tensor.shape(), [rows, cols] if rows == cols && *rows > 1);
+    let unread = match &source.tensors.unread[..] {
+        [] => String::new(),
+        unread => format!(", as far as it was read: it also holds {}", some_of(unread)),
+    };
+    let error = Error::format(format!("this is no SAE format that is known{unread}"));
+    let mut error = error.file(&source.tensors.source).help(listing(&source.tensors));
+    let square = |(_, tensor): (&str, &Tensor)| matches!(tensor.shape(), [rows, cols] if rows == cols && *rows > 1);
     if source.tensors.iter().any(square) {
         error = error.help("a square matrix shows no orientation: name its format with `format` if it is a known one");
     }

@@ -2,6 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::tensor::Bytes;
+use crate::work::Work;
+use rayon::prelude::*;
 use std::io::{Cursor, Read};
 use std::path::Path;
 use zip::CompressionMethod;
@@ -12,6 +14,8 @@ const END_RECORD: usize = 22 + 65_535;
 /// Members that inflate beyond this size together must not be more than [`BOMB_RATIO`] times smaller in the archive.
 const BOMB_SIZE: u64 = 1 << 28;
 const BOMB_RATIO: u64 = 100;
+/// Bytes whose checksum is taken at once, a few milliseconds of work.
+const CHUNK: usize = 4 << 20;
 
 /// An opened archive: its directory has been read, its members have not.
 pub(super) struct Archive<'a> {
@@ -19,6 +23,7 @@ pub(super) struct Archive<'a> {
     zip: zip::ZipArchive<Cursor<&'a [u8]>>,
     /// Bytes that members have been inflated to.
     inflated: u64,
+    work: &'a Work,
 }
 
 impl<'a> Archive<'a> {
@@ -26,7 +31,7 @@ impl<'a> Archive<'a> {
     ///
     /// # Errors
     /// It is truncated or broken, or holds two members of one name.
-    pub fn open(bytes: &'a Bytes, file: &Path) -> Result<Self> {
+    pub fn open(bytes: &'a Bytes, file: &Path, work: &'a Work) -> Result<Self> {
         let data = bytes.as_slice();
         let tail = &data[data.len().saturating_sub(END_RECORD)..];
         if !tail.windows(4).any(|w| w == b"PK\x05\x06") {
@@ -39,7 +44,7 @@ impl<'a> Archive<'a> {
         if zip.has_duplicate_names() {
             return Err(Error::format("holds two members of one name").file(file));
         }
-        Ok(Archive { bytes, zip, inflated: 0 })
+        Ok(Archive { bytes, zip, inflated: 0, work })
     }
 
     /// Number of members.
@@ -62,7 +67,7 @@ impl<'a> Archive<'a> {
     /// The bytes of a member: a view where it is stored, else inflated.
     ///
     /// # Errors
-    /// It is encrypted, packed in an unusual way, or damaged.
+    /// It is encrypted, packed in an unusual way, or damaged; the user's interruption.
     pub fn read(&mut self, index: usize) -> Result<Bytes> {
         let raw = self.zip.by_index_raw(index).map_err(unreadable(index))?;
         let path = raw.name().map_err(unreadable(index))?.into_owned();
@@ -80,8 +85,7 @@ impl<'a> Archive<'a> {
                     return Err(fault(format!("is stored, but its sizes {packed} and {size} differ")));
                 };
                 let stored = self.bytes.slice(start, len).map_err(|e| e.tensor(&path))?;
-                // Some gigabytes a second: less than the first use of the weights takes to read them.
-                if crc32fast::hash(stored.as_slice()) != checksum {
+                if crc32(stored.as_slice(), self.work)? != checksum {
                     return Err(fault("is damaged: its bytes have not the checksum (CRC-32) that the archive records".into())
                         .help("fetch or copy the file again"));
                 }
@@ -94,10 +98,11 @@ impl<'a> Archive<'a> {
                 }
                 let mut inflated = Vec::new();
                 // One byte more than is there: the reader checks the CRC only when it is asked beyond its end.
-                self.zip
-                    .by_index(index)
-                    .and_then(|member| Ok(member.take(size.saturating_add(1)).read_to_end(&mut inflated)?))
-                    .map_err(|e| fault(format!("cannot be inflated: {e}")))?;
+                let broken = |e: &dyn std::fmt::Display| fault(format!("cannot be inflated: {e}"));
+                let mut member = self.zip.by_index(index).map_err(|e| broken(&e))?.take(size.saturating_add(1));
+                while (&mut member).take(CHUNK as u64).read_to_end(&mut inflated).map_err(|e| broken(&e))? > 0 {
+                    self.work.check()?;
+                }
                 if inflated.len() as u64 != size {
                     return Err(fault(format!("inflates to {} bytes, but the archive says {size}", inflated.len())));
                 }
@@ -106,6 +111,20 @@ impl<'a> Archive<'a> {
             other => Err(fault(format!("is compressed by {other}, which is not supported"))),
         }
     }
+}
+
+/// The checksum of a member, taken in parallel: memory's speed, less than the first use of the weights takes to read them.
+fn crc32(bytes: &[u8], work: &Work) -> Result<u32> {
+    let part = |chunk: &[u8]| {
+        work.check()?;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(chunk);
+        Ok(hasher)
+    };
+    let parts: Vec<_> = work.install(|| bytes.par_chunks(CHUNK).map(part).collect::<Result<_>>())?;
+    let mut whole = crc32fast::Hasher::new();
+    parts.iter().for_each(|part| whole.combine(part));
+    Ok(whole.finalize())
 }
 
 fn unreadable(index: usize) -> impl Fn(ZipError) -> Error {

@@ -403,6 +403,9 @@ impl<'a> Cursor<'a> {
             let message = format!("a tensor's name has {} bytes, more than the {MAX_NAME} of the format", name.len());
             return Err(Error::format(message).byte(at));
         }
+        if name.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(Error::format(format!("a tensor's name is not UTF-8 text: `{name}`")).byte(at));
+        }
         let dims = self.u32(&name)?;
         if dims > MAX_DIMS {
             return Err(Error::format(format!("has {dims} dimensions, more than the {MAX_DIMS} of the format")).tensor(name));

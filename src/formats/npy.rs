@@ -6,7 +6,7 @@
 use super::plain;
 use super::sniff::{FileKind, sniff, wrong_kind};
 use crate::error::{Error, Result};
-use crate::tensor::{Bytes, DType, Tensor, element_count};
+use crate::tensor::{Bytes, Class, DType, Tensor, element_count};
 use std::path::Path;
 
 /// Reads an npy file; the tensor is a view on its bytes unless they are big-endian.
@@ -50,6 +50,17 @@ pub(super) fn member(bytes: &Bytes) -> Result<std::result::Result<Tensor, String
     let (header, payload) = parse(bytes)?;
     let no_number = header.descr.trim_start_matches(['<', '>', '|', '=']).starts_with(['U', 'S', 'a', 'M', 'm', 'c']);
     if no_number { Ok(Err(header.descr.to_string())) } else { header.tensor(payload).map(Ok) }
+}
+
+/// A single number of the type `descr`, as text.
+pub(super) fn scalar(descr: &str, bytes: Vec<u8>) -> Option<String> {
+    let header = Header { descr, fortran: false, shape: Vec::new() };
+    let number = header.tensor(Bytes::from(bytes)).ok()?;
+    Some(match number.dtype().class() {
+        Class::F32 | Class::F64 => number.to_f64().first()?.to_string(),
+        Class::Int => number.to_i64().first()?.to_string(),
+        Class::Bool => number.to_bool().first()?.to_string(),
+    })
 }
 
 /// The header of an array, and the bytes after it.

@@ -6,6 +6,7 @@ use super::sniff::{FileKind, sniff, wrong_kind};
 use super::{TensorSet, npy};
 use crate::error::{Error, Result};
 use crate::tensor::Bytes;
+use crate::work::Work;
 use std::io::{Cursor, Write};
 use std::path::Path;
 use zip::CompressionMethod;
@@ -16,11 +17,11 @@ use zip::write::SimpleFileOptions;
 ///
 /// # Errors
 /// It is not such an archive, is truncated, holds no array of numbers, or one that cannot be read; the message names the member.
-pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
+pub fn read(bytes: Bytes, file: &Path, work: &Work) -> Result<TensorSet> {
     if !matches!(sniff(bytes.as_slice()), FileKind::Npz | FileKind::Zip) {
         return Err(wrong_kind(bytes.as_slice(), file, "a NumPy archive"));
     }
-    let mut archive = Archive::open(&bytes, file)?;
+    let mut archive = Archive::open(&bytes, file, work)?;
     let mut set = TensorSet::new(file);
     for index in 0..archive.len() {
         let path = archive.path(index).map_err(|e| e.file(file))?;
@@ -80,7 +81,7 @@ mod tests {
     }
 
     fn open(bytes: Vec<u8>) -> Result<TensorSet> {
-        read(Bytes::from(bytes), Path::new("params.npz"))
+        read(Bytes::from(bytes), Path::new("params.npz"), &Work::silent(2).unwrap())
     }
 
     fn refusal(bytes: Vec<u8>) -> String {
@@ -107,7 +108,7 @@ mod tests {
         for (method, mapped) in [(CompressionMethod::Stored, true), (CompressionMethod::Deflated, false)] {
             let path = dir.path().join("x.npz");
             std::fs::write(&path, archive(&[("W_dec.npy", &counting()), ("sub/b.npy", &counting())], method)).unwrap();
-            let set = read(Bytes::map(&path).unwrap(), &path).unwrap();
+            let set = read(Bytes::map(&path).unwrap(), &path, &Work::silent(2).unwrap()).unwrap();
             let w = set.get("W_dec").unwrap();
             assert_eq!((w.shape(), w.is_mapped()), (&[20, 30][..], mapped));
             assert_eq!(w.row(19).unwrap()[29], 599.0);
@@ -154,6 +155,22 @@ mod tests {
         flipped[1000] ^= 1;
         let message = refusal(flipped);
         assert!(message.contains("params.npz") && message.contains("`W_dec.npy`: is damaged"), "{message}");
+    }
+
+    /// Its checksum is taken in parts.
+    #[test]
+    fn a_large_member_is_checked_in_full_and_can_be_interrupted() {
+        let large = Tensor::from_f32((0..3_000_000).map(|v| v as f32).collect(), &[1500, 2000]).unwrap();
+        let good = archive(&[("W_dec.npy", &npy::write(&large))], CompressionMethod::Stored);
+        assert_eq!(open(good.clone()).unwrap().get("W_dec").unwrap().row(1499).unwrap()[1999], 2_999_999.0);
+        for at in [200, 4 << 20, 8 << 20, good.len() - 200] {
+            let mut flipped = good.clone();
+            flipped[at] ^= 1;
+            assert!(refusal(flipped).contains("is damaged"), "{at}");
+        }
+        let work = Work::silent(2).unwrap();
+        work.cancel_flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(read(Bytes::from(good), Path::new("params.npz"), &work).unwrap_err().is_interrupted());
     }
 
     /// A writer that cannot seek puts CRC and sizes behind the data; the directory has them.

@@ -1,5 +1,6 @@
 //! Python's pickle as data: a machine that builds plain containers, and keeps every call as a record of what was to be
-//! called with what. Nothing is ever run; a class or function that the caller does not know is refused by its name.
+//! called with what. Nothing is ever run: an object of a class that the caller does not know stays such a record. A pickle
+//! that would run a program or code in Python is refused, whatever else it holds.
 
 use crate::error::{Error, Result};
 use std::borrow::Cow;
@@ -21,17 +22,19 @@ pub(super) enum Value<'a> {
     Int(i64),
     Float(f64),
     Text(Cow<'a, str>),
-    /// Bytes and integers too long for 64 bits, which no tensor needs.
+    Bytes(&'a [u8]),
+    /// Integers too long for 64 bits, which no tensor needs.
     Opaque,
     /// Lists, tuples and sets.
     List(Vec<Ref>),
     Dict(Vec<(Ref, Ref)>),
-    /// A class or function that the caller knows: `module.name`.
+    /// A class or function: `module.name`.
     Global(String),
-    /// A call of one, not made.
+    /// A call of one, not made, and the state that the object was to be given: its fields, or its entries.
     Call {
         function: Ref,
         arguments: Ref,
+        state: Option<Ref>,
     },
     /// What the pickle leaves to a persistent store.
     Persistent(Ref),
@@ -45,24 +48,16 @@ pub(super) struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads a pickle in which only plain containers and the classes and functions that `known` accepts occur.
+    /// Reads a pickle.
     ///
     /// # Errors
-    /// It is truncated or broken, too large, or names anything else.
-    pub fn read(data: &'a [u8], known: fn(&str) -> bool) -> Result<Self> {
+    /// It is truncated or broken, too large, would run code, or holds a tensor of a kind that is not read.
+    pub fn read(data: &'a [u8]) -> Result<Self> {
         if data.len() > MAX_BYTES {
             return Err(Error::limit(format!("its pickle has {} bytes, more than that of any weights", data.len())));
         }
-        let mut machine = Machine {
-            data,
-            at: 0,
-            values: Vec::new(),
-            copied: 0,
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
-            known,
-        };
+        let mut machine =
+            Machine { data, at: 0, values: Vec::new(), copied: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new() };
         loop {
             let at = machine.at;
             // A context would stand before the file's name.
@@ -103,7 +98,6 @@ struct Machine<'a> {
     /// Heights of the stack.
     marks: Vec<usize>,
     memo: HashMap<u32, Ref>,
-    known: fn(&str) -> bool,
 }
 
 impl<'a> Machine<'a> {
@@ -140,9 +134,9 @@ impl<'a> Machine<'a> {
             0x8c | b'U' => self.text(1)?,
             b'X' | b'T' => self.text(4)?,
             0x8d => self.text(8)?,
-            b'C' => self.opaque(1)?,
-            b'B' => self.opaque(4)?,
-            0x8e | 0x96 => self.opaque(8)?,
+            b'C' => self.bytes(1)?,
+            b'B' => self.bytes(4)?,
+            0x8e | 0x96 => self.bytes(8)?,
             b')' | b']' | 0x8f => self.push(Value::List(Vec::new()))?,
             b'}' => self.push(Value::Dict(Vec::new()))?,
             0x85 => self.tuple(1)?,
@@ -209,12 +203,19 @@ impl<'a> Machine<'a> {
                 let (arguments, function) = (self.pop()?, self.pop()?);
                 self.call(function, arguments)?;
             }
-            // The state of a container is what Python hangs onto it (`_metadata` of a state_dict), of a tensor its hooks.
+            // With arguments by name, which no tensor has.
+            0x92 => {
+                let (_, arguments, function) = (self.pop()?, self.pop()?, self.pop()?);
+                self.call(function, arguments)?;
+            }
+            // The state of a container is what Python hangs onto it (`_metadata` of a state_dict).
             b'b' => {
-                self.pop()?;
-                let target = self.top()?;
-                if !matches!(self.value(target), Value::Dict(_) | Value::Call { .. }) {
-                    return Err(Error::format("it sets the state of what has none"));
+                let given = self.pop()?;
+                let target = self.top()? as usize;
+                match &mut self.values[target] {
+                    Value::Dict(_) | Value::List(_) => {}
+                    Value::Call { state, .. } => *state = Some(given),
+                    _ => return Err(Error::format("it sets the state of what has none")),
                 }
             }
             b'Q' => {
@@ -224,7 +225,12 @@ impl<'a> Machine<'a> {
             // An instance by the names of its class.
             b'i' => {
                 let (module, name) = (self.line()?, self.line()?);
-                return Err(refused(&format!("{module}.{name}")));
+                let arguments = self.pop_to_mark()?;
+                self.global(module, name)?;
+                let function = self.pop()?;
+                self.push(Value::List(arguments))?;
+                let arguments = self.pop()?;
+                self.call(function, arguments)?;
             }
             other => {
                 let shown = other.escape_ascii();
@@ -282,10 +288,10 @@ impl<'a> Machine<'a> {
         self.push(Value::Text(text))
     }
 
-    fn opaque(&mut self, width: usize) -> Result<()> {
+    fn bytes(&mut self, width: usize) -> Result<()> {
         let length = self.length(width)?;
-        self.take(length)?;
-        self.push(Value::Opaque)
+        let bytes = self.take(length)?;
+        self.push(Value::Bytes(bytes))
     }
 
     // ---- stack and memo -----------------------------------------------------------------------------------------
@@ -350,6 +356,8 @@ impl<'a> Machine<'a> {
         let top = self.top()? as usize;
         match &mut self.values[top] {
             Value::List(list) => list.extend(items),
+            // The items of an object of a class of lists.
+            Value::Call { .. } => {}
             _ => return Err(Error::format("it appends to what is no list")),
         }
         Ok(())
@@ -359,6 +367,20 @@ impl<'a> Machine<'a> {
         let top = self.top()? as usize;
         match &mut self.values[top] {
             Value::Dict(entries) => entries.extend(items),
+            // The entries of an object of a class of dicts.
+            Value::Call { state: None, .. } => {
+                self.push(Value::Dict(items))?;
+                let entries = self.pop()?;
+                if let Value::Call { state, .. } = &mut self.values[top] {
+                    *state = Some(entries);
+                }
+            }
+            Value::Call { state: Some(state), .. } => {
+                let state = *state as usize;
+                if let Value::Dict(entries) = &mut self.values[state] {
+                    entries.extend(items);
+                }
+            }
             _ => return Err(Error::format("it sets entries of what is no dict")),
         }
         Ok(())
@@ -373,19 +395,19 @@ impl<'a> Machine<'a> {
 
     fn global(&mut self, module: &str, name: &str) -> Result<()> {
         let name = format!("{module}.{name}");
-        if !is_container(&name) && !(self.known)(&name) {
-            return Err(refused(&name));
-        }
+        refuse(&name)?;
         self.push(Value::Global(name))
     }
 
     fn call(&mut self, function: Ref, arguments: Ref) -> Result<()> {
-        let (Value::Global(name), Value::List(given)) = (self.value(function), self.value(arguments)) else {
-            return Err(Error::format("it calls what is no function"));
+        let (name, given) = match (self.value(function), self.value(arguments)) {
+            (Value::Global(name), Value::List(given)) if is_container(name) => (name, given),
+            // What a call gives may be called in turn.
+            (Value::Global(_) | Value::Call { .. }, Value::List(_)) => {
+                return self.push(Value::Call { function, arguments, state: None });
+            }
+            _ => return Err(Error::format("it calls what is no function")),
         };
-        if !is_container(name) {
-            return self.push(Value::Call { function, arguments });
-        }
         let is_dict = name.to_lowercase().ends_with("dict");
         // A defaultdict is given what makes its defaults.
         let items = match given[..] {
@@ -415,7 +437,23 @@ fn pairs(items: &[Ref]) -> Result<Vec<(Ref, Ref)>> {
     Ok(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())
 }
 
-fn refused(name: &str) -> Error {
+/// Modules whose functions run programs or code, or reach files and other machines. No object of a checkpoint is of them.
+const DANGEROUS: [&str; 13] =
+    ["os", "posix", "nt", "subprocess", "sys", "shutil", "socket", "pty", "runpy", "importlib", "ctypes", "webbrowser", "urllib"];
+/// Functions of Python itself that do.
+const DANGEROUS_BUILTINS: [&str; 8] = ["eval", "exec", "execfile", "compile", "open", "__import__", "breakpoint", "input"];
+
+/// Fails for what no pickle of weights names.
+///
+/// # Errors
+/// It would run code, or is a tensor of a kind that is not read.
+fn refuse(name: &str) -> Result<()> {
+    let (module, function) = name.split_once('.').unwrap_or((name, ""));
+    let is_builtin = ["builtins", "__builtin__"].contains(&module);
+    if DANGEROUS.contains(&module) || is_builtin && DANGEROUS_BUILTINS.contains(&function) {
+        return Err(Error::format(format!("it names `{name}`, which no weights need: in Python it would run code"))
+            .help("nothing of it was run here; do not load this file in Python, and take the weights from another place"));
+    }
     let of_torch = |part: &str| name.starts_with("torch.") && name.to_lowercase().contains(part);
     let other_tensor = [
         ("sparse", "a sparse tensor", ".to_dense()"),
@@ -424,14 +462,11 @@ fn refused(name: &str) -> Error {
         ("quint", "a quantised tensor", ".dequantize()"),
         ("complex", "a tensor of complex numbers", ".real"),
     ];
-    if let Some((_, what, dense)) = other_tensor.into_iter().find(|(part, ..)| of_torch(part)) {
-        return Error::format(format!("it holds {what} (`{name}`), which is not read"))
-            .help(format!("save tensor{dense} in its place"));
+    match other_tensor.into_iter().find(|(part, ..)| of_torch(part)) {
+        Some((_, what, dense)) => Err(Error::format(format!("it holds {what} (`{name}`), which is not read"))
+            .help(format!("save tensor{dense} in its place"))),
+        None => Ok(()),
     }
-    Error::format(format!("it holds a `{name}`, which is no tensor, number, text or plain container")).help(
-        "a pickle can run code, so nothing else is read; if you trust the file, save its tensors alone in Python: \
-               torch.save({name: tensor for name, tensor in state_dict.items()}, \"weights.pt\")",
-    )
 }
 
 #[cfg(test)]
@@ -439,7 +474,7 @@ mod tests {
     use super::*;
 
     fn read(data: &[u8]) -> Result<Pickle<'_>> {
-        Pickle::read(data, |name| name == "torch.known")
+        Pickle::read(data)
     }
 
     fn refusal(data: &[u8]) -> String {
@@ -467,7 +502,8 @@ mod tests {
         assert!(refusal(b"\x80\x02cos\nsystem\nX\x02\x00\x00\x00ls\x85R.").contains("`os.system`"));
         assert!(refusal(b"\x80\x02cbuiltins\neval\nX\x01\x00\x00\x001\x85R.").contains("`builtins.eval`"));
         assert!(refusal(b"\x80\x04\x8c\x02os\x8c\x06system\x93.").contains("`os.system`"));
-        assert!(refusal(b"\x80\x02c__builtin__\ngetattr\n.").contains("`__builtin__.getattr`"));
+        assert!(refusal(b"\x80\x02c__builtin__\n__import__\n.").contains("`__builtin__.__import__`"));
+        assert!(refusal(b"\x80\x02cos.path\njoin\n.").contains("`os.path.join`"));
         assert!(refusal(b"(ios\nsystem\n.").contains("`os.system`"));
         assert!(refusal(b"\x80\x02\x82\x01.").contains("opcode `\\x82`"));
         for (name, what, help) in [
@@ -480,9 +516,24 @@ mod tests {
             assert!(error.to_string().starts_with("w.pt: it holds ") && error.message().contains(what), "{error}");
             assert!(error.message().ends_with("(byte 0 of its pickle)") && error.helps() == [help], "{error:?}");
         }
-        // What is known is kept as a record.
-        let pickle = read(b"\x80\x02ctorch\nknown\nK\x01\x85R.").unwrap();
-        assert!(matches!(pickle.get(pickle.root()), Value::Call { .. }));
+    }
+
+    #[test]
+    fn objects_of_any_class_are_kept_as_records() {
+        // A call, an instance with its fields, one of a class of dicts, one that a call of a call makes, one by its class's names.
+        for (data, fields) in [
+            (&b"\x80\x02cnumpy\ndtype\nK\x01\x85R."[..], None),
+            (b"\x80\x02cmine\nConfig\n)\x81}(X\x01\0\0\0kK\x03ub.", Some(1)),
+            (b"\x80\x02cmine\nDict\n)\x81X\x01\0\0\0aK\x01s(X\x01\0\0\0bK\x02u.", Some(2)),
+            (b"\x80\x02cmine\nmaker\n)R)R.", None),
+            (b"\x80\x04\x8c\x04mine\x8c\x01C\x93)}\x92.", None),
+            (b"(imine\nC\n.", None),
+        ] {
+            let pickle = read(data).unwrap();
+            let Value::Call { state, .. } = pickle.get(pickle.root()) else { panic!("{}", data.escape_ascii()) };
+            let count = state.map(|state| if let Value::Dict(entries) = pickle.get(state) { entries.len() } else { 0 });
+            assert_eq!(count, fields, "{}", data.escape_ascii());
+        }
     }
 
     #[test]

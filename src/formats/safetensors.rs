@@ -79,11 +79,16 @@ struct Header {
 
 fn read_header(bytes: &Bytes, file: &Path) -> Result<Header> {
     let data = bytes.as_slice();
+    let length = data.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
+    // Of a file that is none the first bytes are no such number, so it must be one that such a file can have.
+    if data.get(8) == Some(&b'{') && (MAX_HEADER + 1..1 << 40).contains(&length) {
+        let message = format!("its header claims {length} bytes, more than the {MAX_HEADER} that the format allows");
+        return Err(Error::format(message).file(file));
+    }
     if !matches!(sniff(data), FileKind::Safetensors) {
         // A header that does not begin with `{` right after its length is no header either.
         return Err(wrong_kind(data, file, "a safetensors file"));
     }
-    let length = data.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
     // At most MAX_HEADER, as `sniff` has checked.
     let end = 8 + length as usize;
     let Some(text) = data.get(8..end) else {

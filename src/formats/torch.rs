@@ -3,10 +3,12 @@
 
 use super::TensorSet;
 use super::archive::Archive;
+use super::npy;
 use super::pickle::{Pickle, Ref, Value};
 use super::sniff::{FileKind, sniff, wrong_kind};
 use crate::error::{Error, Result};
 use crate::tensor::{Bytes, DType, Tensor, element_count};
+use crate::work::Work;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -17,13 +19,14 @@ const MAX_ENTRIES: usize = 16_000_000;
 /// Elements of a tensor whose strides show the same bytes again and again.
 const MAX_EXPANDED: usize = 1 << 24;
 
-/// Reads a checkpoint. A tensor is named by the keys that lead to it (`state_dict.encoder.weight`); numbers and texts that
-/// stand beside the tensors become metadata.
+/// Reads a checkpoint. A tensor is named by the keys that lead to it (`state_dict.encoder.weight`); numbers (NumPy's too) and
+/// texts that stand beside the tensors become metadata, also where they are fields of an object. Other objects are not made,
+/// and named in `unread`.
 ///
 /// # Errors
-/// It is no such file, is of the form before PyTorch 1.6 or a TorchScript program, holds what is neither tensor, number,
-/// text nor plain container, or a tensor reaches beyond its storage.
-pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
+/// It is no such file, is of the form before PyTorch 1.6 or a TorchScript program, would run code, holds no tensor, or one that
+/// reaches beyond its storage.
+pub fn read(bytes: Bytes, file: &Path, work: &Work) -> Result<TensorSet> {
     let data = bytes.as_slice();
     match sniff(data) {
         FileKind::Pickle if data.starts_with(b"PK") => {}
@@ -38,25 +41,22 @@ pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
         }
         _ => return Err(wrong_kind(data, file, "a PyTorch checkpoint")),
     }
-    Checkpoint::open(&bytes, file).and_then(|checkpoint| checkpoint.tensors(file)).map_err(|e| e.file(file))
+    let set = Checkpoint::open(&bytes, file, work).and_then(|checkpoint| checkpoint.tensors(file)).map_err(|e| e.file(file))?;
+    if !set.is_empty() {
+        return Ok(set);
+    }
+    let objects = set.unread.first().map_or(String::new(), |first| format!("; it holds {first}"));
+    Err(Error::format(format!("holds no tensor that can be read{objects}"))
+        .file(file)
+        .help("objects of Python are not made here: save the tensors alone, torch.save(module.state_dict(), \"weights.pt\")"))
 }
 
-/// What a pickle of PyTorch may name beside plain containers.
-fn known(name: &str) -> bool {
-    let bare = name.strip_prefix("torch.").unwrap_or_default();
+/// True for the functions that make tensors.
+fn is_tensor(function: &str) -> bool {
     matches!(
-        name,
-        "torch._utils._rebuild_tensor"
-            | "torch._utils._rebuild_tensor_v2"
-            | "torch._utils._rebuild_tensor_v3"
-            | "torch._utils._rebuild_parameter"
-            | "torch._utils._rebuild_parameter_with_state"
-            | "torch.storage.UntypedStorage"
-            | "torch.device"
-            | "_codecs.encode"
-    ) || bare == "UntypedStorage"
-        || element_type(bare).is_some()
-        || bare.strip_suffix("Storage").is_some_and(|kind| storage_type(kind).is_some())
+        function.strip_prefix("torch._utils.").unwrap_or_default(),
+        "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3" | "_rebuild_parameter" | "_rebuild_parameter_with_state"
+    )
 }
 
 /// The type of `torch.float32` and its like.
@@ -109,8 +109,8 @@ struct Checkpoint<'a> {
 }
 
 impl<'a> Checkpoint<'a> {
-    fn open(bytes: &'a Bytes, file: &Path) -> Result<Self> {
-        let mut archive = Archive::open(bytes, file)?;
+    fn open(bytes: &'a Bytes, file: &Path, work: &'a Work) -> Result<Self> {
+        let mut archive = Archive::open(bytes, file, work)?;
         let mut members = HashMap::new();
         for index in 0..archive.len() {
             members.insert(archive.path(index)?, index);
@@ -139,7 +139,7 @@ impl<'a> Checkpoint<'a> {
                 .help("load and save it again on a little-endian machine"));
         }
         let data = self.member("data.pkl")?.ok_or_else(|| Error::format("has no data.pkl"))?;
-        let pickle = Pickle::read(data.as_slice(), known)?;
+        let pickle = Pickle::read(data.as_slice())?;
         let mut walk = Walk { pickle: &pickle, checkpoint: self, set: TensorSet::new(file), entries: 0 };
         walk.collect(pickle.root(), String::new(), 0)?;
         Ok(walk.set)
@@ -175,7 +175,12 @@ impl<'p> Walk<'p, '_> {
         if depth > DEPTH {
             return Err(Error::limit(format!("its containers lie more than {DEPTH} deep inside each other")).tensor(path));
         }
-        let below = |key: &str| if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
+        let below = |key: &str| match key {
+            // Where a module that was saved whole keeps what its state_dict has without these names.
+            "_parameters" | "_buffers" | "_modules" => path.clone(),
+            _ if path.is_empty() => key.to_string(),
+            _ => format!("{path}.{key}"),
+        };
         let text = match self.pickle.get(of) {
             Value::Dict(entries) => {
                 self.count(entries.len())?;
@@ -192,31 +197,58 @@ impl<'p> Walk<'p, '_> {
             Value::List(items) => {
                 self.count(items.len())?;
                 for (i, item) in items.iter().enumerate() {
-                    // Numbers in a list are a history or a shape, nothing that is asked for by name.
-                    if matches!(self.pickle.get(*item), Value::Dict(_) | Value::List(_) | Value::Call { .. }) {
+                    // Numbers and objects in a list are a history or a shape, nothing that is asked for by name.
+                    let is_asked_for = match self.pickle.get(*item) {
+                        Value::Dict(_) | Value::List(_) => true,
+                        Value::Call { function, .. } => self.global(*function).is_some_and(is_tensor),
+                        _ => false,
+                    };
+                    if is_asked_for {
                         self.collect(*item, below(&i.to_string()), depth + 1)?;
                     }
                 }
                 return Ok(());
             }
-            Value::Call { .. } => {
-                let name = if path.is_empty() { "tensor".to_string() } else { path };
-                if let Some(tensor) = self.tensor(of, 0).map_err(|e| e.tensor(&name))?
-                    && !self.set.insert(&name, tensor)
-                {
-                    return Err(Error::format("is there twice").tensor(name));
+            Value::Call { function, arguments, state } => {
+                let name = if path.is_empty() { "tensor".to_string() } else { path.clone() };
+                let function = self.global(*function).unwrap_or("a call");
+                if is_tensor(function) {
+                    let tensor = self.tensor(of, 0).map_err(|e| e.tensor(&name))?;
+                    return match self.set.insert(&name, tensor) {
+                        true => Ok(()),
+                        false => Err(Error::format("is there twice").tensor(name)),
+                    };
                 }
-                return Ok(());
+                match self.numpy_scalar(function, *arguments) {
+                    Some(number) => number,
+                    None => {
+                        self.unread(function, *arguments, &path);
+                        // The fields of an object, which may be plain.
+                        let fields = state.filter(|state| matches!(self.pickle.get(*state), Value::Dict(_)));
+                        return fields.map_or(Ok(()), |fields| self.collect(fields, path, depth + 1));
+                    }
+                }
             }
             Value::Bool(value) => value.to_string(),
             Value::Int(value) => value.to_string(),
             Value::Float(value) => value.to_string(),
             Value::Text(value) => value.to_string(),
             Value::Global(name) => name.clone(),
-            Value::None | Value::Opaque | Value::Persistent(_) => return Ok(()),
+            Value::None | Value::Bytes(_) | Value::Opaque | Value::Persistent(_) => return Ok(()),
         };
         self.set.metadata.insert(path, text);
         Ok(())
+    }
+
+    /// Names an object that is not made. (Modules of PyTorch are no loss: their tensors are read.)
+    fn unread(&mut self, function: &str, arguments: Ref, path: &str) {
+        let first = self.list(arguments).and_then(|arguments| self.global(*arguments.first()?));
+        // NumPy's arrays, and instances by protocol 2.
+        let of_class = first.filter(|_| function.ends_with("._reconstruct") || function.ends_with("._reconstructor"));
+        let class = of_class.unwrap_or(function);
+        if !class.starts_with("torch.") {
+            self.set.unread.push(if path.is_empty() { format!("`{class}`") } else { format!("{path} (`{class}`)") });
+        }
     }
 
     fn count(&mut self, entries: usize) -> Result<()> {
@@ -244,10 +276,38 @@ impl<'p> Walk<'p, '_> {
         if let Value::Global(name) = self.pickle.get(of) { Some(name) } else { None }
     }
 
-    /// The tensor that a call would make; none, when it would make something else.
-    fn tensor(&mut self, of: Ref, depth: usize) -> Result<Option<Tensor>> {
+    /// The number that `numpy.core.multiarray.scalar(dtype, bytes)` gives, as text.
+    fn numpy_scalar(&self, function: &str, arguments: Ref) -> Option<String> {
+        if !matches!(function, "numpy.core.multiarray.scalar" | "numpy._core.multiarray.scalar") {
+            return None;
+        }
+        let [dtype, bytes] = self.list(arguments)? else { return None };
+        // `dtype("f8", False, True)`, whose state has the byte order in its second place: `<`, `>`, or `|` for a single byte.
+        let Value::Call { arguments, state: Some(state), .. } = self.pickle.get(*dtype) else { return None };
+        let (Value::Text(kind), Value::Text(order)) =
+            (self.pickle.get(*self.list(*arguments)?.first()?), self.pickle.get(*self.list(*state)?.get(1)?))
+        else {
+            return None;
+        };
+        npy::scalar(&format!("{order}{kind}"), self.bytes(*bytes)?)
+    }
+
+    /// Bytes, which the protocol of PyTorch writes as the call `_codecs.encode(text, "latin1")`.
+    fn bytes(&self, of: Ref) -> Option<Vec<u8>> {
+        match self.pickle.get(of) {
+            Value::Bytes(bytes) => Some(bytes.to_vec()),
+            Value::Call { function, arguments, .. } if self.global(*function) == Some("_codecs.encode") => {
+                let Value::Text(text) = self.pickle.get(*self.list(*arguments)?.first()?) else { return None };
+                text.chars().map(|c| u8::try_from(c).ok()).collect()
+            }
+            _ => None,
+        }
+    }
+
+    /// The tensor that a call would make.
+    fn tensor(&mut self, of: Ref, depth: usize) -> Result<Tensor> {
         let broken = || Error::format("its record in the pickle is not one that PyTorch writes");
-        let Value::Call { function, arguments } = self.pickle.get(of) else { return Err(broken()) };
+        let Value::Call { function, arguments, .. } = self.pickle.get(of) else { return Err(broken()) };
         let (Some(function), Some(arguments)) = (self.global(*function), self.list(*arguments)) else { return Err(broken()) };
         match (function.rsplit('.').next().unwrap_or_default(), arguments) {
             ("_rebuild_parameter" | "_rebuild_parameter_with_state", [data, ..]) if depth < DEPTH => {
@@ -266,9 +326,8 @@ impl<'p> Walk<'p, '_> {
                 if element_count(&shape)? > elements.max(MAX_EXPANDED) {
                     return Err(Error::limit(format!("its shape {shape:?} repeats the {elements} elements of its storage")));
                 }
-                Tensor::strided(bytes, dtype, &shape, &strides, offset).map(Some)
+                Tensor::strided(bytes, dtype, &shape, &strides, offset)
             }
-            ("device" | "encode", _) => Ok(None),
             _ => Err(broken()),
         }
     }

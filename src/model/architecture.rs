@@ -27,6 +27,8 @@ pub(super) enum Slot {
     RopeDivisors,
     /// The output of linear attention, which a layer has in place of heads.
     LinearOutput,
+    /// What chooses among the experts that a layer has in place of one MLP.
+    Router,
     /// Queries, keys and values in one matrix, where a container stores them so.
     Fused,
     /// Learned positions.
@@ -47,11 +49,28 @@ pub(super) enum Slot {
 impl Slot {
     /// True for what models of one architecture may have or lack: the biases of linear maps.
     pub fn is_optional(self) -> bool {
-        use Slot::{GateBias, InBias, KeyBias, LinearOutput, OutBias, OutputBias, QueryBias, RopeDivisors, Unembed, ValueBias};
+        use Slot::{
+            GateBias, InBias, KeyBias, LinearOutput, OutBias, OutputBias, QueryBias, RopeDivisors, Router, Unembed, ValueBias,
+        };
         matches!(
             self,
-            QueryBias | KeyBias | ValueBias | OutputBias | InBias | GateBias | OutBias | RopeDivisors | Unembed | LinearOutput
+            QueryBias
+                | KeyBias
+                | ValueBias
+                | OutputBias
+                | InBias
+                | GateBias
+                | OutBias
+                | RopeDivisors
+                | Unembed
+                | LinearOutput
+                | Router
         )
+    }
+
+    /// True for what only a layer with one MLP has.
+    pub fn is_of_mlp(self) -> bool {
+        matches!(self, Slot::In | Slot::Gate | Slot::Out)
     }
 
     /// True for what only a layer with heads has.
@@ -176,6 +195,7 @@ const HEAD_NORMS: Names =
     &[(Slot::QueryNorm, "layers.{}.self_attn.q_norm.weight"), (Slot::KeyNorm, "layers.{}.self_attn.k_norm.weight")];
 
 const LINEAR: Names = &[(Slot::LinearOutput, "layers.{}.linear_attn.out_proj.weight")];
+const ROUTER: Names = &[(Slot::Router, "layers.{}.mlp.gate.weight")];
 
 const GGUF: Names = &[
     (Slot::Embed, "token_embd.weight"),
@@ -195,6 +215,7 @@ const GGUF: Names = &[
 const GGUF_GEMMA_NORMS: Names =
     &[(Slot::Ln1Post, "blk.{}.post_attention_norm.weight"), (Slot::Ln2Post, "blk.{}.post_ffw_norm.weight")];
 const GGUF_HEAD_NORMS: Names = &[(Slot::QueryNorm, "blk.{}.attn_q_norm.weight"), (Slot::KeyNorm, "blk.{}.attn_k_norm.weight")];
+const GGUF_ROUTER: Names = &[(Slot::Router, "blk.{}.ffn_gate_inp.weight")];
 const GGUF_BIASES: Names = &[
     (Slot::QueryBias, "blk.{}.attn_q.bias"),
     (Slot::KeyBias, "blk.{}.attn_k.bias"),
@@ -268,6 +289,9 @@ const LLAMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES], ..PL
 const QWEN3: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES], ..PLAIN };
 const QWEN35: Layout =
     Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES, LINEAR], norm_offset: true, heads: Heads::Gated, ..PLAIN };
+const QWEN2_MOE: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES, ROUTER], ..PLAIN };
+const QWEN3_MOE: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES, ROUTER], ..PLAIN };
+const QWEN35_MOE: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, HEAD_NORMS, BIASES, LINEAR, ROUTER], ..QWEN35 };
 const GEMMA: Layout = Layout { names: &[TRANSFORMERS, LLAMA_NORMS, BIASES], norm_offset: true, ..PLAIN };
 const GEMMA2: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, BIASES], norm_offset: true, ..PLAIN };
 const GEMMA3: Layout = Layout { names: &[TRANSFORMERS, GEMMA_NORMS, HEAD_NORMS, BIASES], norm_offset: true, ..PLAIN };
@@ -277,6 +301,8 @@ const NEOX: Layout = Layout { names: &[NEOX_NAMES], heads: Heads::Interleaved, .
 const LLAMA_GGUF: Layout = Layout { names: &[GGUF, GGUF_BIASES], interleaved_rotary: true, ..PLAIN };
 const QWEN2_GGUF: Layout = Layout { names: &[GGUF, GGUF_BIASES], ..PLAIN };
 const QWEN3_GGUF: Layout = Layout { names: &[GGUF, GGUF_HEAD_NORMS, GGUF_BIASES], ..PLAIN };
+const QWEN2_MOE_GGUF: Layout = Layout { names: &[GGUF, GGUF_BIASES, GGUF_ROUTER], ..PLAIN };
+const QWEN3_MOE_GGUF: Layout = Layout { names: &[GGUF, GGUF_HEAD_NORMS, GGUF_BIASES, GGUF_ROUTER], ..PLAIN };
 // It adds the 1 to every norm of Gemma, those of q and k too (FORMATS.md 4.4).
 const GEMMA_GGUF: Layout = Layout { names: &[GGUF], ..PLAIN };
 const GEMMA2_GGUF: Layout = Layout { names: &[GGUF, GGUF_GEMMA_NORMS], ..PLAIN };
@@ -322,29 +348,54 @@ const GEMMA_LIKE: Architecture = Architecture {
 };
 const LAYER_NORMED: Architecture = Architecture { norm: Norm::Layer, eps: 1e-5, ..LLAMA_LIKE };
 
+const QWEN2_LIKE: Architecture =
+    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: Some(&QWEN2_GGUF), sliding: Sliding::From, ..LLAMA_LIKE };
+const QWEN3_LIKE: Architecture = Architecture {
+    name: "qwen3",
+    model_types: &["qwen3"],
+    huggingface: &QWEN3,
+    gguf: Some(&QWEN3_GGUF),
+    sliding: Sliding::From,
+    d_head: Some(128),
+    ..LLAMA_LIKE
+};
+// Three of four layers have linear attention.
+const QWEN35_LIKE: Architecture = Architecture {
+    name: "qwen3_5",
+    model_types: &["qwen3_5_text", "qwen3_5"],
+    huggingface: &QWEN35,
+    gguf: None,
+    norm_offset: true,
+    rotary_share: 0.25,
+    d_head: Some(256),
+    ..LLAMA_LIKE
+};
+
 /// Every architecture that can be read.
 const ARCHITECTURES: &[Architecture] = &[
     LLAMA_LIKE,
-    Architecture { name: "qwen2", model_types: &["qwen2"], gguf: Some(&QWEN2_GGUF), sliding: Sliding::From, ..LLAMA_LIKE },
+    QWEN2_LIKE,
     Architecture {
-        name: "qwen3",
-        model_types: &["qwen3"],
-        huggingface: &QWEN3,
-        gguf: Some(&QWEN3_GGUF),
-        sliding: Sliding::From,
-        d_head: Some(128),
-        ..LLAMA_LIKE
+        name: "qwen2moe",
+        model_types: &["qwen2_moe"],
+        huggingface: &QWEN2_MOE,
+        gguf: Some(&QWEN2_MOE_GGUF),
+        ..QWEN2_LIKE
     },
-    // Three of four layers have linear attention.
+    QWEN3_LIKE,
     Architecture {
-        name: "qwen3_5",
-        model_types: &["qwen3_5_text", "qwen3_5"],
-        huggingface: &QWEN35,
-        gguf: None,
-        norm_offset: true,
-        rotary_share: 0.25,
-        d_head: Some(256),
-        ..LLAMA_LIKE
+        name: "qwen3moe",
+        model_types: &["qwen3_moe"],
+        huggingface: &QWEN3_MOE,
+        gguf: Some(&QWEN3_MOE_GGUF),
+        ..QWEN3_LIKE
+    },
+    QWEN35_LIKE,
+    Architecture {
+        name: "qwen3_5_moe",
+        model_types: &["qwen3_5_moe_text", "qwen3_5_moe"],
+        huggingface: &QWEN35_MOE,
+        ..QWEN35_LIKE
     },
     GEMMA_LIKE,
     Architecture {

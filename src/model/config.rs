@@ -63,7 +63,7 @@ crate::choice! {
 /// Dimensions and conventions of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Architecture: `llama`, `qwen2`, `qwen3`, `qwen3_5`, `gemma`, `gemma2`, `gemma3`, `gpt2`, `gptneox`.
+    /// Architecture: `llama`, `qwen2`, `qwen2moe`, `qwen3`, `qwen3moe`, `qwen3_5`, `qwen3_5_moe`, `gemma`, `gemma2`, `gemma3`, `gpt2`, `gptneox`.
     pub arch: &'static str,
     /// Number of layers.
     pub n_layers: usize,
@@ -75,7 +75,7 @@ pub struct Config {
     pub n_kv_heads: usize,
     /// Width of a head.
     pub d_head: usize,
-    /// Neurons a layer.
+    /// Neurons of a layer's MLP; 0 where all layers have experts in its place.
     pub d_mlp: usize,
     /// Rows of the embedding.
     pub d_vocab: usize,
@@ -426,7 +426,9 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
         _ => (matrix(Slot::Query, with_heads)?.0 / gates, matrix(Slot::Key, with_heads)?.0),
     };
     let heads = Heads::of(&claims, architecture, weights, with_heads, q_rows, k_rows)?;
-    let (d_mlp, _) = matrix(Slot::In, 0)?;
+    let dense = (0..n_layers).find(|layer| !weights.is_mixture(*layer));
+    // None where all layers have experts.
+    let d_mlp = dense.map(|layer| matrix(Slot::In, layer)).transpose()?.map_or(0, |(d_mlp, _)| d_mlp);
 
     let (d_q, d_kv) = (heads.n_heads * heads.d_head, heads.n_kv_heads * heads.d_head);
     let why = format!(
@@ -462,7 +464,9 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     ];
     for layer in 0..n_layers {
         for (slot, shape) in expected {
-            let lacking = slot.is_optional() || (slot.is_of_heads() && weights.is_linear(layer));
+            let lacking = slot.is_optional()
+                || (slot.is_of_heads() && weights.is_linear(layer))
+                || (slot.is_of_mlp() && weights.is_mixture(layer));
             let needed = weights.layout.name_of(slot, layer).is_some() && !lacking;
             if needed || weights.find(slot, layer).is_some() {
                 weights.check_shape(slot, layer, shape, &why)?;
@@ -506,7 +510,7 @@ pub(super) fn settle(architecture: &'static Architecture, claims: Claims, weight
     };
     for (what, claimed, stored) in [
         ("d_model", claims.d_model, d_model),
-        ("neurons a layer", claims.d_mlp, d_mlp),
+        ("neurons a layer", claims.d_mlp.filter(|_| dense.is_some()), d_mlp),
         ("tokens", claims.d_vocab, d_vocab),
         ("layers", claims.n_layers, stored),
     ] {

@@ -11,7 +11,7 @@ const PREFIXES: &[&str] =
     &["model.language_model.", "language_model.model.", "model.", "transformer.", "gpt_neox.", "text_model.", ""];
 
 /// Parts of names that belong to other modalities, hold what the config says already (rotary frequencies and causal masks), or belong
-/// to what no analysis reads: linear attention, the extra layer that predicts further tokens, scales of 8-bit weights (read with them)
+/// to what no analysis reads: linear attention, experts, the extra layer that predicts further tokens, scales of 8-bit weights (read with them)
 /// and of activations.
 const FOREIGN: &[&str] = &[
     "vision_tower",
@@ -24,6 +24,11 @@ const FOREIGN: &[&str] = &[
     ".attention.bias",
     ".attention.masked_bias",
     ".linear_attn.",
+    ".mlp.experts.",
+    ".mlp.shared_expert",
+    "_exps.",
+    "_shexp.",
+    ".ffn_gate_inp_shexp",
     "mtp.",
     ".weight_scale",
     ".input_scale",
@@ -133,6 +138,11 @@ impl Weights {
     /// True where a layer has linear attention in place of heads.
     pub fn is_linear(&self, layer: usize) -> bool {
         self.find(Slot::LinearOutput, layer).is_some()
+    }
+
+    /// True where a layer has experts in place of one MLP.
+    pub fn is_mixture(&self, layer: usize) -> bool {
+        self.find(Slot::Router, layer).is_some()
     }
 
     /// The rows of one head of q, k or v (or the numbers of its bias), `[d_head, d_model]` (`[d_head]`): a view, in the

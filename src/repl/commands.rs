@@ -23,26 +23,28 @@ pub(super) fn run(session: &mut Session, line: &str, screen: &Screen, history: i
     };
     match answer {
         Answer::Done => {}
-        Answer::Note(text) => work.print(&text),
+        Answer::Note(text) => work.print(&wrapped(&text, session.width())),
         Answer::Page(text) => page(&work, &text, screen),
         Answer::Value(note, outcome) => {
             if !note.is_empty() {
-                work.print(&note);
+                work.print(&wrapped(&note, session.width()));
             }
             if let Some(status) = show(session, outcome) {
                 return Next::Leave(status);
             }
         }
         Answer::History(text) => page(&work, &history(&text), screen),
-        Answer::Clear => {
-            if screen.colour {
-                work.print("\x1b[2J\x1b[H");
-            }
-        }
+        Answer::Clear if screen.colour => work.print("\x1b[2J\x1b[H"),
+        Answer::Clear => work.note("note: this output takes no escape sequences, which clearing needs"),
         Answer::Quit => return Next::Leave(crate::session::status::DONE),
         Answer::Shell(command) => shell(&work, &command),
     }
     Next::Go
+}
+
+/// A text whose lines fit the screen; a word longer than a line stays whole.
+fn wrapped(text: &str, width: usize) -> String {
+    textwrap::wrap(text, textwrap::Options::new(width).break_words(false)).join("\n")
 }
 
 /// Prints a text, through `$PAGER` where it is longer than the screen.

@@ -1,7 +1,8 @@
 //! The line editor: cells over several lines, history with prefix search, a history file in the state directory,
 //! completion, hints and colours.
 
-use super::highlight;
+use super::plain::Plain;
+use super::{Screen, highlight};
 use crate::render::text::cut;
 use crate::session::{Candidate, Session};
 use etcetera::BaseStrategy;
@@ -32,13 +33,17 @@ pub(super) enum Line {
 }
 
 pub(super) struct Editor {
+    session: Rc<RefCell<Session>>,
     lines: rustyline::Editor<Cells, FileHistory>,
+    /// Reads instead where the terminal cannot move its cursor.
+    plain: Option<Plain>,
     history: Option<PathBuf>,
 }
 
 impl Editor {
     /// An editor that asks `session` where a cell ends. Without a state directory the history ends with the session.
-    pub(super) fn new(session: Rc<RefCell<Session>>, colour: bool) -> rustyline::Result<Self> {
+    pub(super) fn new(session: Rc<RefCell<Session>>, screen: &Screen) -> rustyline::Result<Self> {
+        let colour = screen.colour;
         let config = Config::builder()
             .color_mode(if colour { ColorMode::Enabled } else { ColorMode::Disabled })
             .max_history_size(10_000)?
@@ -48,7 +53,12 @@ impl Editor {
             .completion_show_all_if_ambiguous(true)
             .build();
         let mut lines = rustyline::Editor::with_config(config)?;
-        lines.set_helper(Some(Cells { session, colour, history: HistoryHinter::new(), editing: Cell::new(true) }));
+        lines.set_helper(Some(Cells {
+            session: Rc::clone(&session),
+            colour,
+            history: HistoryHinter::new(),
+            editing: Cell::new(true),
+        }));
         for (key, towards) in [(KeyCode::Up, Towards::Older), (KeyCode::Down, Towards::Newer)] {
             lines.bind_sequence(KeyEvent(key, Modifiers::NONE), EventHandler::Conditional(Box::new(towards)));
         }
@@ -57,7 +67,7 @@ impl Editor {
             // There is none at the first start.
             let _ = lines.load_history(file);
         }
-        Ok(Editor { lines, history })
+        Ok(Editor { session, lines, plain: screen.dumb.then(Plain::new), history })
     }
 
     /// Entries of the history that hold a text, the oldest first, those of several lines indented after the first.
@@ -69,7 +79,14 @@ impl Editor {
     }
 
     pub(super) fn read(&mut self, prompt: &str) -> rustyline::Result<Line> {
-        match self.lines.readline(prompt) {
+        let read = match &mut self.plain {
+            Some(plain) => match plain.read(prompt, &self.session.borrow())? {
+                Line::Text(line) => self.lines.add_history_entry(&line).map(|_| line),
+                other => return Ok(other),
+            },
+            None => self.lines.readline(prompt),
+        };
+        match read {
             Ok(line) => {
                 if let Some(file) = &self.history {
                     // A session goes on where its history cannot be written.

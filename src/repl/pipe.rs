@@ -1,10 +1,12 @@
 //! Piped input: the cells that one would have typed, each shown as at the prompt, up to the first error.
+//!
+//! The exit status is that of the session: 0 when all cells and commands succeeded, 1 at the first that failed, 130 when
+//! it was interrupted, n after `exit(n)`. What a command of the system (`!cmd`) ends with is said and changes nothing.
 
 use super::{Screen, commands, fail, show};
 use crate::session::Session;
 use crate::session::status::{DONE, FAILED};
 use std::io::Read;
-use std::ops::Range;
 
 /// What reports call the input.
 const NAME: &str = "<stdin>";
@@ -16,53 +18,25 @@ pub(super) fn run(mut session: Session, screen: &Screen) -> u8 {
         work.note(&format!("error: standard input: {error}"));
         return FAILED;
     }
-    let mut next = 0;
-    while let Some(cell) = cell(&text, next, &session) {
-        next = cell.end;
-        if session.is_command(&text[cell.clone()]) {
-            match commands::run(&mut session, &text[cell], screen, |_| String::new()) {
-                commands::Next::Go => continue,
+    let (mut rest, mut line) = (text.as_str(), 1);
+    while let Some(end) = session.first_cell(rest) {
+        let (cell, after) = rest.split_at(end);
+        if session.is_command(cell) {
+            match commands::run(&mut session, cell, screen, |_| String::new()) {
+                commands::Next::Go => {}
                 commands::Next::Leave(status) | commands::Next::Failed(status) => return status,
             }
-        }
-        match session.cell_part(&text, cell, NAME) {
-            Ok(outcome) => {
-                if let Some(status) = show(&session, outcome) {
-                    return status;
+        } else {
+            match session.cell_of(NAME, line, cell) {
+                Ok(outcome) => {
+                    if let Some(status) = show(&session, outcome) {
+                        return status;
+                    }
                 }
+                Err(report) => return fail(&work, &report, screen),
             }
-            Err(report) => return fail(&work, &report, screen),
         }
+        (rest, line) = (after, line + cell.matches('\n').count());
     }
     DONE
-}
-
-/// The lines of the next cell: up to where the text is complete and the line after it does not carry it on.
-fn cell(text: &str, start: usize, session: &Session) -> Option<Range<usize>> {
-    let rest = &text[start..];
-    if rest.trim().is_empty() {
-        return None;
-    }
-    let mut end = 0;
-    for line in rest.split_inclusive('\n') {
-        end += line.len();
-        let cell = &rest[..end];
-        if cell.trim().is_empty() {
-            continue;
-        }
-        if session.is_command(cell) {
-            break;
-        }
-        let after = rest[end..].trim_start();
-        let goes_on =
-            ["else", "catch", "while", "until"].iter().any(|word| cell.trim_end().ends_with('}') && is_word(after, word));
-        if !goes_on && !after.starts_with('.') && !after.starts_with("?.") && !session.is_incomplete(cell) {
-            break;
-        }
-    }
-    Some(start..start + end)
-}
-
-fn is_word(text: &str, word: &str) -> bool {
-    text.strip_prefix(word).is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }

@@ -100,7 +100,7 @@ pub(super) fn entries() -> Vec<Entry> {
             get kind(call, error: ScriptError) -> String { Ok(error.error.kind().name().to_string()) }
         },
         entry! {
-            /// The line of the call that failed, from 1.
+            /// The line of the call that failed, from 1: of its file, or of its cell.
             ///
             /// ```rhai
             /// try { seed(-1); } catch (e) { assert(e.line == 1); }

@@ -7,6 +7,7 @@ use crate::figure::Figure;
 use crate::options::{OptionMap, Value};
 use crate::table::Table;
 use crate::tensor::Tensor;
+use crate::work::Work;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
 use std::any::TypeId;
 use std::sync::Arc;
@@ -290,13 +291,15 @@ pub fn option_map(value: &Dynamic) -> Option<OptionMap> {
 }
 
 /// A script value as JSON: numbers that JSON cannot hold become null, tensors nested arrays.
-pub fn to_json(value: &Dynamic) -> Result<serde_json::Value> {
+pub fn to_json(value: &Dynamic, work: &Work) -> Result<serde_json::Value> {
     use serde_json::{Value as Json, json};
+    work.check()?;
     if let Some(items) = value.read_lock::<Array>() {
-        return items.iter().map(to_json).collect::<Result<_>>().map(Json::Array);
+        return items.iter().map(|item| to_json(item, work)).collect::<Result<_>>().map(Json::Array);
     }
     if let Some(map) = value.read_lock::<Map>() {
-        return map.iter().map(|(key, value)| Ok((key.to_string(), to_json(value)?))).collect::<Result<_>>().map(Json::Object);
+        let entries = map.iter().map(|(key, value)| Ok((key.to_string(), to_json(value, work)?)));
+        return entries.collect::<Result<_>>().map(Json::Object);
     }
     Ok(match option_value(value) {
         Value::Unit => Json::Null,
@@ -304,7 +307,7 @@ pub fn to_json(value: &Dynamic) -> Result<serde_json::Value> {
         Value::Int(v) => json!(v),
         Value::Float(v) => json!(v),
         Value::Text(v) => json!(v),
-        Value::Tensor(tensor) => nested(&tensor.to_f64(), tensor.shape()),
+        Value::Tensor(tensor) => nested(&tensor.to_f64(), tensor.shape(), work)?,
         Value::Range(a, b) => json!({"from": a, "to": b}),
         Value::List(_) | Value::Map(_) | Value::Native { .. } | Value::Other(_) => {
             return Err(Error::input(format!("{} cannot be written as JSON", describe(value))));
@@ -312,13 +315,14 @@ pub fn to_json(value: &Dynamic) -> Result<serde_json::Value> {
     })
 }
 
-fn nested(values: &[f64], shape: &[usize]) -> serde_json::Value {
+fn nested(values: &[f64], shape: &[usize], work: &Work) -> Result<serde_json::Value> {
+    work.check()?;
     match shape.split_first() {
-        None => serde_json::json!(values.first()),
+        None => Ok(serde_json::json!(values.first())),
         Some((n, rest)) => (0..*n)
             .map(|i| {
                 let step = rest.iter().product::<usize>();
-                nested(&values[i * step..(i + 1) * step], rest)
+                nested(&values[i * step..(i + 1) * step], rest, work)
             })
             .collect(),
     }

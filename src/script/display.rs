@@ -2,8 +2,10 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
+use crate::render::text::cut;
 use crate::script::Host;
 use crate::script::convert::type_name;
+use crate::table::Table;
 use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use unicode_width::UnicodeWidthStr;
 
@@ -16,6 +18,44 @@ const DEPTH: usize = 8;
 /// line if they fit and else one element a line, long ones cut in the middle with their size said.
 pub fn display(engine: &Engine, value: &Dynamic, width: usize) -> String {
     shown(engine, value, width.max(20), DEPTH)
+}
+
+/// A value on one line of at most `width` columns: what does not fit is left out, and its number said.
+pub fn line(engine: &Engine, value: &Dynamic, width: usize) -> String {
+    // What lies inside leaves room for what stands beside it.
+    let inside = |value: &Dynamic| line(engine, value, (width / 2).max(12));
+    if let Some(items) = value.read_lock::<Array>() {
+        return cut_list("[", "]", items.len(), width, items.iter().map(inside));
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        let entries = map.iter().map(|(key, value)| format!("{}: {}", written(key), inside(value)));
+        return cut_list("#{", "}", map.len(), width, entries);
+    }
+    if let Some(table) = value.read_lock::<Table>() {
+        let names: Vec<&str> = table.names().collect();
+        return cut(&format!("{} rows: {}", table.len(), names.join(", ")), width);
+    }
+    let shown = display(engine, value, width);
+    cut(shown.lines().next().unwrap_or_default(), width)
+}
+
+/// As many items as fit on a line, and the number of all if some do not.
+fn cut_list(open: &str, close: &str, len: usize, width: usize, items: impl Iterator<Item = String>) -> String {
+    let more = format!("… {len} in all{close}");
+    // The line, and how long it is before each item.
+    let (mut text, mut ends) = (open.to_string(), Vec::new());
+    for item in items {
+        ends.push(text.len());
+        text += if ends.len() > 1 { ", " } else { "" };
+        text += &item;
+        if text.width() + close.width() > width {
+            let fits = |end: &&usize| text[..**end].width() + ", ".len() + more.width() <= width;
+            let end = ends.iter().rev().find(fits).copied().unwrap_or(open.len());
+            let comma = if end > open.len() { ", " } else { "" };
+            return cut(&format!("{}{comma}{more}", &text[..end]), width);
+        }
+    }
+    text + close
 }
 
 /// A value as `show` and the sessions show a result: a figure drawn, above a line that says what it is; anything else as
@@ -68,7 +108,7 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
         let entries: Vec<_> = map.iter().collect();
         let item = |i: usize, room: usize| {
             let Some((key, value)) = entries.get(i) else { return String::new() };
-            let name = if is_name(key) { key.to_string() } else { format!("{key:?}") };
+            let name = written(key);
             format!("{name}: {}", shown(engine, value, room.saturating_sub(name.width() + 2), depth - 1))
         };
         return list("#{", "}", map.len(), width, item);
@@ -93,6 +133,11 @@ fn native(engine: &Engine, value: &Dynamic) -> String {
     let call = NativeCallContext::new_with_all_fields(engine, "to_string", None, &global, Position::NONE);
     let text = call.call_native_fn::<ImmutableString>("to_string", (value.flatten_clone(),));
     text.map_or_else(|_| type_name(value), |text| text.to_string())
+}
+
+/// A key as a script writes it.
+fn written(key: &str) -> String {
+    if is_name(key) { key.to_string() } else { format!("{key:?}") }
 }
 
 fn is_name(key: &str) -> bool {
@@ -145,6 +190,25 @@ mod tests {
         assert_eq!(show("[1, 2.0, \"a\\n\", 'c', true, (), |x| x]", 80), "[1, 2.0, \"a\\n\", 'c', true, (), closure]");
         assert_eq!(show("#{b: [1], \"a b\": #{}}", 80), "#{\"a b\": #{}, b: [1]}");
         assert_eq!(show("[\"aaaaaaaaaa\", \"bbbbbbbbbb\"]", 20), "[\n  \"aaaaaaaaaa\",\n  \"bbbbbbbbbb\",\n]");
+    }
+
+    #[test]
+    fn a_line_holds_what_fits() {
+        let engine = Engine::new();
+        let of = |script: &str, width| line(&engine, &engine.eval::<Dynamic>(script).unwrap(), width);
+        assert_eq!(of("[1, 2, 3]", 9), "[1, 2, 3]");
+        assert_eq!(of("let a = []; for i in 0..1000 { a.push(i); } a", 30), "[0, 1, 2, 3, 4, … 1000 in all]");
+        assert_eq!(
+            of("[#{id: 798, score: 1.069}, #{id: 3, score: 2.5}]", 48),
+            "[#{id: 798, score: 1.069}, #{id: 3, score: 2.5}]"
+        );
+        assert_eq!(of("#{b: \"two\\nlines\", a: [1, [2]]}", 40), "#{a: [1, [2]], b: \"two\\nlines\"}");
+        assert_eq!(of("\"日本語日本語\"", 8), "\"日本語…");
+        for width in 12..60 {
+            assert!(
+                of("[[1, 2, 3], [4, 5, 6, 7, 8, 9], #{a: \"日本語日本語日本語\", b: [1, 2, 3]}, 5.5]", width).width() <= width
+            );
+        }
     }
 
     #[test]

@@ -14,7 +14,9 @@ use crate::script::declare::{Call, Entry};
 use crate::script::pages;
 use crate::table::Table;
 use crate::tensor::{Bytes, Tensor};
+use crate::work::Work;
 use rhai::{Array, Dynamic, Map};
+use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 crate::options! {
@@ -77,7 +79,7 @@ fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Res
         return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")));
     }
     match extension.as_str() {
-        "json" => files::write_atomic(path, &json(call, path, value)?),
+        "json" => files::write_polled(path, &json(call, path, value)?, &|| call.work().check()),
         "md" | "txt" if value.is_string() => files::write_atomic(path, value.to_string().as_bytes()),
         other => Err(unfit(
             value,
@@ -118,9 +120,30 @@ fn json(call: &Call, path: &Path, value: &Dynamic) -> Result<Vec<u8>> {
     if nulls > 0 {
         call.work().note(&format!("{}: {nulls} NaN or infinite numbers became null", path.display()));
     }
-    let mut text = serde_json::to_vec_pretty(&super::convert::to_json(value)?).map_err(|e| Error::internal(e.to_string()))?;
-    text.push(b'\n');
-    Ok(text)
+    let mut text = Polled { bytes: Vec::new(), work: call.work() };
+    let written = serde_json::to_writer_pretty(&mut text, &super::convert::to_json(value, call.work())?);
+    call.work().check()?;
+    written.map_err(|e| Error::internal(e.to_string()))?;
+    text.bytes.push(b'\n');
+    Ok(text.bytes)
+}
+
+/// Bytes whose writing ends when the user asks to stop.
+struct Polled<'w> {
+    bytes: Vec<u8>,
+    work: &'w Work,
+}
+
+impl Write for Polled<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Not of the kind `Interrupted`, which asks for another try.
+        self.work.check().map_err(|error| std::io::Error::other(error.to_string()))?;
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(super) fn entries() -> Vec<Entry> {
@@ -158,7 +181,9 @@ pub(super) fn entries() -> Vec<Entry> {
             /// save(#{ a: ones([2]), b: zeros([3]) }, "pair.npz");
             /// assert(load_npz(out_dir() + "/pair.npz").b.shape == [3]);
             /// ```
-            fn load_npz(call, path: String) -> Map { Ok(map_of(&npz::read(Bytes::map(Path::new(&path))?, Path::new(&path))?)) }
+            fn load_npz(call, path: String) -> Map {
+                Ok(map_of(&npz::read(Bytes::map(Path::new(&path))?, Path::new(&path), call.work())?))
+            }
         },
         entry! {
             /// Reads a `.safetensors` file: a map of tensors, which share the mapped file.

@@ -12,13 +12,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rhai::{Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use serde_json::{Value as Json, json};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// How the models and dictionaries of a session were made: a call and its arguments, by what identifies the value.
+/// How the models and dictionaries of a session were made: a call and its arguments, or why that is not known, by what
+/// identifies the value.
 #[derive(Clone, Default)]
-pub struct Recipes(Arc<Mutex<BTreeMap<Identity, Json>>>);
+pub struct Recipes(Arc<Mutex<BTreeMap<Identity, Result<Json>>>>);
 
 /// A place in memory, and what lies there: the place alone may be taken again by a later value.
 type Identity = (usize, String);
@@ -27,20 +30,18 @@ impl Recipes {
     /// Notes the call that gave `value`, if it is a model or a dictionary that such a call makes again.
     pub(super) fn note(&self, function: &str, arguments: &[&mut Dynamic], value: &Dynamic) {
         let Some(id) = identity(value) else { return };
-        let arguments: Option<Vec<Json>> = arguments.iter().map(|argument| self.plain(argument)).collect();
-        let mut recipes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match arguments {
-            Some(arguments) => recipes.insert(id, json!({"call": function, "arguments": arguments})),
-            // What was made of a tensor that has changed since must not be taken for this one.
-            None => recipes.remove(&id),
-        };
+        let plain = |argument: &&mut Dynamic| Keeper { recipes: self, store: None }.write(argument);
+        let arguments: Result<Vec<Json>> = arguments.iter().map(plain).collect();
+        // What was made of a tensor that has changed since must not be taken for this one.
+        let recipe = arguments.map(|arguments| json!({"call": function, "arguments": arguments}));
+        let recipe = recipe.map_err(|error| {
+            let whole = Error::input(format!("it was made by `{function}`, and {}", error.message()));
+            error.helps().iter().fold(whole, |whole, help| whole.help(help))
+        });
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, recipe);
     }
 
-    fn plain(&self, value: &Dynamic) -> Option<Json> {
-        Keeper { recipes: self, data: None }.write(value).ok()
-    }
-
-    fn of(&self, value: &Dynamic) -> Option<Json> {
+    fn of(&self, value: &Dynamic) -> Option<Result<Json>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&identity(value)?).cloned()
     }
 }
@@ -55,12 +56,29 @@ fn identity(value: &Dynamic) -> Option<Identity> {
 /// stays as long as the session does.
 const INLINE: usize = 4 << 20;
 
-/// Writes values as JSON, tensors beside it.
+/// What stands beside the JSON of a session's values.
+pub struct Store {
+    /// The tensors.
+    pub tensors: TensorSet,
+    /// Values that variables and closures share.
+    pub shared: Vec<Json>,
+    /// Where a shared value lies in memory, and its place in `shared`; none while it is being written.
+    seen: BTreeMap<usize, Option<usize>>,
+}
+
+impl Store {
+    /// An empty one, for `file`.
+    pub fn new(file: &Path) -> Self {
+        Store { tensors: TensorSet::new(file), shared: Vec::new(), seen: BTreeMap::new() }
+    }
+}
+
+/// Writes values as JSON, tensors and shared values beside it.
 pub struct Keeper<'a> {
     /// How models and dictionaries were made.
     pub recipes: &'a Recipes,
-    /// Where tensors go; none where only small ones can be kept.
-    pub data: Option<&'a mut TensorSet>,
+    /// Where tensors and shared values go; none where only small tensors can be kept.
+    pub store: Option<&'a mut Store>,
 }
 
 impl Keeper<'_> {
@@ -69,6 +87,9 @@ impl Keeper<'_> {
     /// # Errors
     /// It cannot be kept; the message says what it is.
     pub fn write(&mut self, value: &Dynamic) -> Result<Json> {
+        if value.is_shared() {
+            return self.shared(value);
+        }
         if let Some(items) = value.read_lock::<rhai::Array>() {
             return items.iter().map(|item| self.write(item)).collect::<Result<_>>().map(Json::Array);
         }
@@ -100,21 +121,47 @@ impl Keeper<'_> {
         }
     }
 
+    /// A value that a variable and closures share, once.
+    fn shared(&mut self, value: &Dynamic) -> Result<Json> {
+        let inner = value.read_lock::<Dynamic>().ok_or_else(|| Error::internal("a shared value that cannot be read"))?;
+        let address = std::ptr::from_ref::<Dynamic>(&inner).addr();
+        let Some(store) = self.store.as_deref_mut() else { return self.write(&inner) };
+        match store.seen.insert(address, None) {
+            Some(Some(place)) => {
+                store.seen.insert(address, Some(place));
+                return Ok(json!({"shared": place}));
+            }
+            Some(None) => return Err(Error::input("it holds itself")),
+            None => {}
+        }
+        let written = self.write(&inner);
+        let Some(store) = self.store.as_deref_mut() else { return written };
+        store.seen.remove(&address);
+        let place = store.shared.len();
+        store.shared.push(written?);
+        store.seen.insert(address, Some(place));
+        Ok(json!({"shared": place}))
+    }
+
     fn native(&mut self, value: &Dynamic) -> Result<Json> {
         if let Some(recipe) = self.recipes.of(value) {
-            return Ok(json!({"made": recipe}));
+            return Ok(json!({"made": recipe?}));
         }
         if let Some(table) = value.read_lock::<Table>() {
             return Ok(json!({"table": STANDARD.encode(table.to_parquet()?)}));
         }
-        match (value.read_lock::<Tensor>(), self.data.as_deref_mut()) {
-            (Some(tensor), Some(data)) => {
-                let name = data.len().to_string();
-                data.insert(name.as_str(), tensor.clone());
+        match (value.read_lock::<Tensor>(), self.store.as_deref_mut()) {
+            (Some(tensor), Some(store)) => {
+                let name = store.tensors.len().to_string();
+                store.tensors.insert(name.as_str(), tensor.clone());
                 return Ok(json!({"tensor": name}));
             }
             (Some(tensor), None) if tensor.numel() <= INLINE / size_of::<f64>() => {
                 return Ok(json!({"npy": STANDARD.encode(npy::write(&tensor))}));
+            }
+            (Some(tensor), None) => {
+                let message = format!("a Tensor {:?} is too large to be kept with it", tensor.shape());
+                return Err(Error::input(message).help("keep the tensor in a variable and make the value again from it"));
             }
             _ => {}
         }
@@ -130,6 +177,10 @@ pub struct Reader<'a> {
     pub data: &'a TensorSet,
     /// The closures that the session's cells wrote, by the names that they were saved under.
     pub closures: &'a BTreeMap<String, FnPtr>,
+    /// Values that variables and closures share.
+    pub shared: &'a [Json],
+    /// Those that were read; none while one is being read.
+    pub read: RefCell<BTreeMap<usize, Option<Dynamic>>>,
 }
 
 impl Reader<'_> {
@@ -182,8 +233,26 @@ impl Reader<'_> {
                 function.into()
             }
             "made" => self.made(inner)?,
+            "shared" => self.shared(inner)?,
             _ => return Err(broken(whole)),
         })
+    }
+
+    /// The value at a place of `shared`: whoever asks for it gets the same one.
+    fn shared(&self, place: &Json) -> Result<Dynamic> {
+        let place = place.as_u64().and_then(|place| usize::try_from(place).ok()).ok_or_else(|| broken(place))?;
+        let json = self.shared.get(place).ok_or_else(|| broken(&json!({"shared": place})))?;
+        // Taken out of the map first: reading may come back here.
+        let known = self.read.borrow().get(&place).cloned();
+        match known {
+            Some(value) => value.ok_or_else(|| broken(json)),
+            None => {
+                self.read.borrow_mut().insert(place, None);
+                let value = self.read(json)?.into_shared();
+                self.read.borrow_mut().insert(place, Some(value.clone()));
+                Ok(value)
+            }
+        }
     }
 
     /// Calls what made a value again.

@@ -10,6 +10,7 @@ use crate::script::declare::Entry;
 use crate::script::scan::{Kind, byte_of, outline};
 use crate::script::{Host, Used};
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, FnCallExpr, Position, Stmt};
+use std::ops::Range;
 
 pub(super) fn entries() -> Vec<Entry> {
     vec![
@@ -50,7 +51,7 @@ fn read(host: &Host, name: String, default: Dynamic, description: String) -> Res
         })?,
         None => default,
     };
-    let shown = to_json(&value).unwrap_or_else(|_| describe(&value).into());
+    let shown = to_json(&value, &host.work).unwrap_or_else(|_| describe(&value).into());
     host.note_parameter(Used { name, value: shown, description });
     Ok(value)
 }
@@ -164,6 +165,28 @@ fn second_argument(text: &str, position: Position) -> Option<String> {
         }
     }
     None
+}
+
+/// The calls of `param` in a text, each with what `value` says that it gave; calls that gave nothing are left out.
+pub fn calls(text: &str, ast: &AST, value: impl Fn(&str) -> Option<String>) -> Vec<(Range<usize>, String)> {
+    let mut found = Vec::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        if let Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position))) = path.last()
+            && call.name == "param"
+            && let [Expr::StringConstant(name, _), ..] = &call.args[..]
+            && let (Some(value), Some(start)) = (value(name), byte_of(text, *position))
+        {
+            let mut depth = 0;
+            let closes = |(kind, _): &(Kind, Range<usize>)| {
+                depth += i32::from(*kind == Kind::Open) - i32::from(*kind == Kind::Close);
+                *kind == Kind::Close && depth == 0
+            };
+            let close = outline(&text[start..]).pieces.into_iter().find(closes);
+            found.extend(close.map(|(_, close)| (start..start + close.end, value)));
+        }
+        true
+    });
+    found
 }
 
 /// Refuses a key that the script does not declare.

@@ -11,6 +11,7 @@ use crate::script::declare::{Call, Entry};
 use crate::script::files::place;
 use crate::table::Table;
 use crate::tensor::Tensor;
+use crate::work::Work;
 use rhai::{Array, Dynamic, FnPtr, Map};
 use serde_json::{Value as Json, json};
 use std::path::Path;
@@ -44,7 +45,7 @@ fn kept(call: &Call, name: &str, key: &Dynamic, make: &FnPtr) -> Result<Map> {
         "program": concat!("saerepl ", env!("CARGO_PKG_VERSION")),
         "code": call.host.code(),
         "seed": call.work().seed(),
-        "key": plain(key)?,
+        "key": plain(key, call.work())?,
     });
     if let Some(tables) = read(call, &folder, &key) {
         call.work().note(&format!("{name}: kept from an earlier run"));
@@ -83,12 +84,16 @@ fn read(call: &Call, folder: &Path, key: &Json) -> Option<Map> {
 }
 
 /// A key as JSON: models, dictionaries and tensors by fingerprints.
-fn plain(value: &Dynamic) -> Result<Json> {
+fn plain(value: &Dynamic, work: &Work) -> Result<Json> {
     if let Some(items) = value.read_lock::<Array>() {
-        return items.iter().map(plain).collect::<Result<_>>().map(Json::Array);
+        return items.iter().map(|item| plain(item, work)).collect::<Result<_>>().map(Json::Array);
     }
     if let Some(map) = value.read_lock::<Map>() {
-        return map.iter().map(|(key, value)| Ok((key.to_string(), plain(value)?))).collect::<Result<_>>().map(Json::Object);
+        return map
+            .iter()
+            .map(|(key, value)| Ok((key.to_string(), plain(value, work)?)))
+            .collect::<Result<_>>()
+            .map(Json::Object);
     }
     if let Some(model) = value.read_lock::<Model>() {
         return Ok(json!({"model": model.id(), "weights": model.fingerprint()?}));
@@ -100,5 +105,5 @@ fn plain(value: &Dynamic) -> Result<Json> {
         let hash = fingerprint(tensor.to_f64().into_iter().flat_map(f64::to_le_bytes));
         return Ok(json!({"shape": tensor.shape(), "values": hash}));
     }
-    to_json(value)
+    to_json(value, work)
 }

@@ -33,6 +33,8 @@ pub struct Outline {
     pub pieces: Vec<Piece>,
     /// A bracket, block comment or string that may go on over lines is still open at the end.
     pub open: bool,
+    /// A `"` string is not closed on its line: nothing that follows can mend it.
+    pub broken: bool,
 }
 
 impl Outline {
@@ -52,116 +54,147 @@ enum Within {
 
 /// Reads the outline of a text.
 pub fn outline(text: &str) -> Outline {
-    let bytes = text.as_bytes();
-    let at = |i: usize| bytes.get(i).copied().unwrap_or(0);
-    let (mut pieces, mut within, mut template_start) = (Vec::<Piece>::new(), Vec::new(), 0);
-    let (mut depth, mut i, mut unfinished) = (0usize, 0, false);
-    while i < bytes.len() {
-        if let Some(Within::Template) = within.last() {
-            match at(i) {
-                b'`' => {
-                    within.pop();
-                    if within.is_empty() {
-                        pieces.push((Kind::Text, template_start..i + 1));
-                    }
-                }
-                b'$' if at(i + 1) == b'{' => {
-                    within.push(Within::Hole(0));
-                    i += 1;
-                }
-                _ => {}
-            }
-            i += 1;
-            continue;
+    let mut outliner = Outliner::default();
+    outliner.read(text);
+    outliner.outline
+}
+
+/// Reads an outline bit by bit: a text that grows line by line is read once.
+#[derive(Default)]
+pub struct Outliner {
+    /// What was found so far.
+    pub outline: Outline,
+    within: Vec<Within>,
+    /// Brackets open outside strings.
+    depth: usize,
+    /// Where the outermost string that is open began.
+    template_start: usize,
+    /// Bytes that were read.
+    next: usize,
+    /// The last piece is not finished.
+    unfinished: bool,
+}
+
+impl Outliner {
+    /// Reads on in a text that begins as before.
+    pub fn read(&mut self, text: &str) {
+        if std::mem::take(&mut self.unfinished)
+            && let Some((_, range)) = self.outline.pieces.pop()
+        {
+            self.next = range.start;
         }
-        let start = i;
-        let kind = match at(i) {
-            b' ' | b'\t' | b'\r' | b'\n' => {
+        let bytes = text.as_bytes();
+        let at = |i: usize| bytes.get(i).copied().unwrap_or(0);
+        let mut i = self.next;
+        while i < bytes.len() {
+            if let Some(Within::Template) = self.within.last() {
+                match at(i) {
+                    b'`' => {
+                        self.within.pop();
+                        if self.within.is_empty() {
+                            self.outline.pieces.push((Kind::Text, self.template_start..i + 1));
+                        }
+                    }
+                    b'$' if at(i + 1) == b'{' => {
+                        self.within.push(Within::Hole(0));
+                        i += 1;
+                    }
+                    _ => {}
+                }
                 i += 1;
                 continue;
             }
-            b'/' if at(i + 1) == b'/' => {
-                i = text[i..].find('\n').map_or(bytes.len(), |n| i + n);
-                Kind::Comment
-            }
-            b'/' if at(i + 1) == b'*' => {
-                let (end, closed) = block_comment(bytes, i);
-                (i, unfinished) = (end, !closed);
-                Kind::Comment
-            }
-            b'"' => {
-                let (end, goes_on) = quoted(bytes, i);
-                (i, unfinished) = (end, goes_on);
-                Kind::Text
-            }
-            b'#' if raw_quote(bytes, i).is_some() => {
-                let hashes = raw_quote(bytes, i).unwrap_or(1);
-                let close = format!("\"{}", "#".repeat(hashes));
-                let body = i + hashes + 1;
-                let end = text[body..].find(&close).map(|n| body + n + close.len());
-                unfinished = end.is_none();
-                i = end.unwrap_or(bytes.len());
-                Kind::Text
-            }
-            b'\'' => match character(text, i) {
-                Some(end) => {
-                    i = end;
+            let start = i;
+            let kind = match at(i) {
+                b' ' | b'\t' | b'\r' | b'\n' => {
+                    i += 1;
+                    continue;
+                }
+                b'/' if at(i + 1) == b'/' => {
+                    i = text[i..].find('\n').map_or(bytes.len(), |n| i + n);
+                    Kind::Comment
+                }
+                b'/' if at(i + 1) == b'*' => {
+                    let (end, closed) = block_comment(bytes, i);
+                    (i, self.unfinished) = (end, !closed);
+                    Kind::Comment
+                }
+                b'"' => {
+                    let (end, closed, goes_on) = quoted(bytes, i);
+                    (i, self.unfinished) = (end, goes_on);
+                    self.outline.broken |= !closed && !goes_on;
                     Kind::Text
                 }
-                None => {
+                b'#' if raw_quote(bytes, i).is_some() => {
+                    let hashes = raw_quote(bytes, i).unwrap_or(1);
+                    let close = format!("\"{}", "#".repeat(hashes));
+                    let body = i + hashes + 1;
+                    let end = text[body..].find(&close).map(|n| body + n + close.len());
+                    self.unfinished = end.is_none();
+                    i = end.unwrap_or(bytes.len());
+                    Kind::Text
+                }
+                b'\'' => match character(text, i) {
+                    Some(end) => {
+                        i = end;
+                        Kind::Text
+                    }
+                    None => {
+                        i += 1;
+                        Kind::Other
+                    }
+                },
+                b'`' => {
+                    if self.within.is_empty() {
+                        self.template_start = i;
+                    }
+                    self.within.push(Within::Template);
                     i += 1;
+                    continue;
+                }
+                b'(' | b'[' | b'{' => {
+                    i += 1;
+                    match self.within.last_mut() {
+                        Some(Within::Hole(open)) => *open += 1,
+                        _ => self.depth += 1,
+                    }
+                    Kind::Open
+                }
+                b')' | b']' | b'}' => {
+                    i += 1;
+                    match self.within.last_mut() {
+                        Some(Within::Hole(0)) => {
+                            self.within.pop();
+                        }
+                        Some(Within::Hole(open)) => *open -= 1,
+                        _ => self.depth = self.depth.saturating_sub(1),
+                    }
+                    Kind::Close
+                }
+                b',' => {
+                    i += 1;
+                    Kind::Comma
+                }
+                b';' => {
+                    i += 1;
+                    Kind::Semicolon
+                }
+                _ => {
+                    i += 1;
+                    let ends = |b: u8| b.is_ascii_whitespace() || b"/\"#'`()[]{},;".contains(&b);
+                    while i < bytes.len() && !ends(at(i)) {
+                        i += 1;
+                    }
                     Kind::Other
                 }
-            },
-            b'`' => {
-                if within.is_empty() {
-                    template_start = i;
-                }
-                within.push(Within::Template);
-                i += 1;
-                continue;
+            };
+            if self.within.is_empty() {
+                self.outline.pieces.push((kind, start..i));
             }
-            b'(' | b'[' | b'{' => {
-                i += 1;
-                match within.last_mut() {
-                    Some(Within::Hole(open)) => *open += 1,
-                    _ => depth += 1,
-                }
-                Kind::Open
-            }
-            b')' | b']' | b'}' => {
-                i += 1;
-                match within.last_mut() {
-                    Some(Within::Hole(0)) => {
-                        within.pop();
-                    }
-                    Some(Within::Hole(open)) => *open -= 1,
-                    _ => depth = depth.saturating_sub(1),
-                }
-                Kind::Close
-            }
-            b',' => {
-                i += 1;
-                Kind::Comma
-            }
-            b';' => {
-                i += 1;
-                Kind::Semicolon
-            }
-            _ => {
-                i += 1;
-                let ends = |b: u8| b.is_ascii_whitespace() || b"/\"#'`()[]{},;".contains(&b);
-                while i < bytes.len() && !ends(at(i)) {
-                    i += 1;
-                }
-                Kind::Other
-            }
-        };
-        if within.is_empty() {
-            pieces.push((kind, start..i));
         }
+        self.next = i;
+        self.outline.open = self.depth > 0 || self.unfinished || !self.within.is_empty();
     }
-    Outline { pieces, open: depth > 0 || unfinished || !within.is_empty() }
 }
 
 /// End of a block comment, which may hold others, and whether it is closed.
@@ -182,19 +215,58 @@ fn block_comment(bytes: &[u8], start: usize) -> (usize, bool) {
     (bytes.len(), false)
 }
 
-/// End of a `"…"` string, and whether it goes on over the end of the text (a `\` ends its last line).
-fn quoted(bytes: &[u8], start: usize) -> (usize, bool) {
+/// End of a `"…"` string, whether it is closed, and whether it goes on over the end of the text (a `\` ends its last line).
+fn quoted(bytes: &[u8], start: usize) -> (usize, bool, bool) {
     let mut i = start + 1;
     while i < bytes.len() {
         match bytes[i] {
-            b'"' => return (i + 1, false),
-            b'\n' => return (i, false),
-            b'\\' if i + 2 >= bytes.len() => return (bytes.len(), bytes.get(i + 1).is_none_or(|b| *b == b'\n')),
+            b'"' => return (i + 1, true, false),
+            b'\n' => return (i, false, false),
+            b'\\' if i + 2 >= bytes.len() => return (bytes.len(), false, bytes.get(i + 1).is_none_or(|b| *b == b'\n')),
             b'\\' => i += 2,
             _ => i += 1,
         }
     }
-    (bytes.len(), false)
+    (bytes.len(), false, false)
+}
+
+/// A function's definition in a text.
+pub struct Function<'t> {
+    /// Its name.
+    pub name: &'t str,
+    /// Number of its parameters.
+    pub parameters: usize,
+    /// From the comments right above it to the bracket that closes it.
+    pub range: Range<usize>,
+}
+
+/// The functions that a text defines, in its order.
+pub fn functions(text: &str) -> Vec<Function<'_>> {
+    let pieces = outline(text).pieces;
+    let is = |i: usize, word: &str| pieces.get(i).is_some_and(|(_, range)| text[range.clone()] == *word);
+    let mut found = Vec::new();
+    for i in (0..pieces.len()).filter(|i| is(*i, "fn") && is(*i + 2, "(")) {
+        let first = if i > 0 && is(i - 1, "private") { i - 1 } else { i };
+        let above = pieces[..first].iter().rev().take_while(|(kind, _)| *kind == Kind::Comment).last();
+        let start = above.unwrap_or(&pieces[first]).1.start;
+        let (mut depth, mut parameters, mut end) = (0usize, usize::from(!is(i + 3, ")")), text.len());
+        let mut listed = false;
+        for (kind, range) in &pieces[i + 2..] {
+            match kind {
+                Kind::Open => depth += 1,
+                Kind::Close => depth = depth.saturating_sub(1),
+                Kind::Comma if depth == 1 && !listed => parameters += 1,
+                _ => {}
+            }
+            listed |= depth == 0;
+            if depth == 0 && text[range.clone()] == *"}" {
+                end = range.end;
+                break;
+            }
+        }
+        found.push(Function { name: &text[pieces[i + 1].1.clone()], parameters, range: start..end });
+    }
+    found
 }
 
 /// The number of `#` before the quote of a raw string, if one begins here.
@@ -249,6 +321,31 @@ mod tests {
         {
             assert!(!outline(text).open, "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_that_grows_has_the_outline_of_the_whole() {
+        let text = "f(1, /* a\n b */ \"x \\\n y\", `t ${ #{a: 1}\n } u\nv`) // end\n#\"raw\n\"# ; '\\n'\n";
+        let (mut outliner, mut read) = (Outliner::default(), String::new());
+        for line in text.split_inclusive('\n') {
+            read += line;
+            outliner.read(&read);
+            let whole = outline(&read);
+            assert_eq!((&outliner.outline.pieces, outliner.outline.open), (&whole.pieces, whole.open), "{read}");
+        }
+        assert!(!outliner.outline.open && outliner.outline.pieces.len() > 9);
+    }
+
+    #[test]
+    fn functions_are_found_with_their_comments() {
+        let text = "let x = 1;\n/// A.\nprivate fn a(x, y) { #{k: (x, y)} }\nfn b() { |p, q| 1 } fn c(z) {}";
+        let found: Vec<_> = functions(text).iter().map(|f| (f.name, f.parameters, text[f.range.clone()].to_string())).collect();
+        let right = [
+            ("a", 2, "/// A.\nprivate fn a(x, y) { #{k: (x, y)} }".to_string()),
+            ("b", 0, "fn b() { |p, q| 1 }".to_string()),
+            ("c", 1, "fn c(z) {}".to_string()),
+        ];
+        assert_eq!(found, right);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::options::Value;
 use crate::script::convert::{FromScript, IntoScript, describe, option_value};
 use crate::script::declare::Entry;
 use crate::tensor::{Class, Index, Number, Operand, Tensor};
+use crate::work::Work;
 use rhai::{Array, Dynamic, Engine, EvalAltResult, Map, Module};
 use std::any::TypeId;
 
@@ -76,16 +77,28 @@ fn map<const N: usize>(tensors: [(&str, Tensor); N]) -> Map {
     tensors.into_iter().map(|(name, t)| (name.into(), t.into_script())).collect()
 }
 
+/// Elements of an array that are made between two looks at the cancel flag.
+const STRIDE: usize = 1 << 14;
+
 /// Nested arrays of a tensor's elements.
-fn nested(t: &Tensor) -> Result<Dynamic> {
+fn nested(t: &Tensor, work: &Work) -> Result<Dynamic> {
+    work.check()?;
     match t.ndim() {
         0 => Ok(number(t)),
-        1 => Ok(match t.class() {
-            Class::Bool => t.to_bool().into_script(),
-            Class::Int => t.to_i64().into_script(),
-            Class::F32 | Class::F64 => t.to_f64().into_script(),
-        }),
-        _ => (0..t.shape()[0]).map(|i| nested(&t.select(0, i)?)).collect::<Result<Array>>().map(Dynamic::from_array),
+        1 => {
+            let mut items = Array::with_capacity(t.numel());
+            for start in (0..t.numel()).step_by(STRIDE) {
+                work.check()?;
+                let part = t.slice(0, start as i64, Some(t.numel().min(start + STRIDE) as i64))?;
+                match t.class() {
+                    Class::Bool => items.extend(part.to_bool().into_iter().map(Dynamic::from)),
+                    Class::Int => items.extend(part.to_i64().into_iter().map(Dynamic::from)),
+                    Class::F32 | Class::F64 => items.extend(part.to_f64().into_iter().map(Dynamic::from)),
+                }
+            }
+            Ok(items.into())
+        }
+        _ => (0..t.shape()[0]).map(|i| nested(&t.select(0, i)?, work)).collect::<Result<Array>>().map(Dynamic::from_array),
     }
 }
 
@@ -175,12 +188,12 @@ impl FromScript for Points {
 }
 
 /// A tensor of numbers in nested arrays: bool where all are, i64 where all are integers, else f32.
-fn from_nested(value: &Dynamic, class: Option<Class>) -> Result<Tensor> {
+fn from_nested(value: &Dynamic, class: Option<Class>, work: &Work) -> Result<Tensor> {
     if let Some(t) = Tensor::from_script(value) {
         return Ok(t);
     }
     let (mut shape, mut leaves) = (Vec::new(), Vec::new());
-    gather(value, 0, &mut shape, &mut leaves)?;
+    gather(value, 0, &mut shape, &mut leaves, work)?;
     let of = |leaf: &Number| match leaf {
         Number::Bool(_) => Class::Bool,
         Number::Int(_) => Class::Int,
@@ -201,7 +214,8 @@ fn from_nested(value: &Dynamic, class: Option<Class>) -> Result<Tensor> {
     }
 }
 
-fn gather(value: &Dynamic, depth: usize, shape: &mut Vec<usize>, leaves: &mut Vec<Number>) -> Result<()> {
+fn gather(value: &Dynamic, depth: usize, shape: &mut Vec<usize>, leaves: &mut Vec<Number>, work: &Work) -> Result<()> {
+    work.check()?;
     let ragged = || Error::shape("tensor: the arrays are ragged: all arrays of one depth must have the same length");
     if let Some(items) = value.read_lock::<Array>() {
         if shape.len() == depth {
@@ -213,7 +227,7 @@ fn gather(value: &Dynamic, depth: usize, shape: &mut Vec<usize>, leaves: &mut Ve
         if shape[depth] != items.len() {
             return Err(ragged());
         }
-        return items.iter().try_for_each(|item| gather(item, depth + 1, shape, leaves));
+        return items.iter().try_for_each(|item| gather(item, depth + 1, shape, leaves, work));
     }
     if shape.len() != depth {
         return Err(ragged());

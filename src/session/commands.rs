@@ -1,10 +1,10 @@
 //! Lines that are not Rhai: `?name`, `:vars`, `:timeit`, `!cmd`. Each way in shows the answers in its own manner.
 
 use super::{Outcome, Report, Session, default_out_dir, explain, script_text, store, timing};
-use crate::error::{Error, nearest};
-use crate::render::text::cut;
+use crate::error::{Error, Kind, nearest};
 use crate::script::convert::type_name;
-use crate::script::{help, param};
+use crate::script::{display, help, param};
+use rhai::Dynamic;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -68,7 +68,7 @@ pub const COMMANDS: &[Command] = &[
         run: |_, text| Ok(Answer::History(text.into())),
     },
     Command { name: ":clear", arguments: "", what: "clear the screen", run: |_, _| Ok(Answer::Clear) },
-    Command { name: ":reset", arguments: "", what: "forget all variables and functions", run: |session, _| Ok(session.reset()) },
+    Command { name: ":reset", arguments: "", what: "forget all variables and functions", run: |session, _| session.reset() },
     Command {
         name: ":cd",
         arguments: "[DIR]",
@@ -164,44 +164,44 @@ fn word(text: &str) -> &str {
 
 fn overview(width: usize) -> String {
     let mut text = help::wrapped(
-        "Type Rhai; a cell goes on while brackets, strings or comments are open. Up recalls what begins like the line, Tab completes. \
+        "Type Rhai; a cell goes on while brackets, comments or ` strings are open, and after a \" string's line that ends with \\. Up recalls what begins like the line, Tab completes. \
          A `;` at the end mutes the value, Ctrl-C stops a cell and keeps the variables.",
         width,
         "",
     );
     text.push('\n');
-    let commands = COMMANDS.iter().map(|c| (format!("{} {}", c.name, c.arguments), c.what));
-    for (form, what) in commands.chain(FORMS.iter().map(|(form, what)| ((*form).to_string(), *what))) {
-        text += &format!(
-            "\n  {form:23} {}",
-            help::wrapped(what, width.saturating_sub(26).max(20), "").replace('\n', &format!("\n{}", " ".repeat(26)))
-        );
+    let row = |(form, what): (&str, &str)| {
+        let what = help::wrapped(what, width.saturating_sub(26).max(20), "").replace('\n', &format!("\n{}", " ".repeat(26)));
+        format!("\n  {form:23} {what}")
+    };
+    for command in COMMANDS {
+        text += &row((&format!("{} {}", command.name, command.arguments), command.what));
     }
+    text.extend(FORMS.iter().copied().map(row));
     text += "\n\nNot as in Python:\n";
-    for (what, here) in PYTHON {
-        text += &format!("\n  {what:23} {here}");
-    }
+    text.extend(PYTHON.iter().copied().map(row));
     format!("{text}\n\nFunctions, methods (T.name) and properties:\n{}", help::index(width))
 }
 
 fn vars(session: &Session) -> Answer {
-    let mut rows: Vec<(String, String, String)> = Vec::new();
+    let mut rows: Vec<(String, String, &Dynamic)> = Vec::new();
     for name in session.variables().filter(|name| *name != "Out") {
         let Some(value) = session.scope.get(name) else { continue };
-        let shown = session.display(value);
-        let line = shown.lines().next().unwrap_or_default();
-        rows.push((name.into(), type_name(value), line.into()));
+        rows.push((name.into(), type_name(value), value));
     }
     if rows.is_empty() {
         return Answer::Note("no variables".into());
     }
-    rows.sort();
-    let column = |of: fn(&(String, String, String)) -> &String| rows.iter().map(|row| of(row).width()).max().unwrap_or(0);
-    let (names, kinds) = (column(|row| &row.0), column(|row| &row.1));
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    let widest = |widths: &mut dyn Iterator<Item = usize>| widths.max().unwrap_or(0);
+    let names = widest(&mut rows.iter().map(|(name, ..)| name.width()));
+    let kinds = widest(&mut rows.iter().map(|(_, kind, _)| kind.width()));
     let room = session.width().saturating_sub(names + kinds + 4).max(10);
     let padded = |text: &str, width: usize| format!("{text}{}", " ".repeat(width - text.width()));
-    let line = |(name, kind, value): &(String, String, String)| {
-        format!("{}  {}  {}", padded(name, names), padded(kind, kinds), cut(value, room)).trim_end().to_string()
+    let line = |(name, kind, value): &(String, String, &Dynamic)| {
+        format!("{}  {}  {}", padded(name, names), padded(kind, kinds), display::line(&session.engine, value, room))
+            .trim_end()
+            .to_string()
     };
     Answer::Page(rows.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
@@ -232,6 +232,12 @@ fn run_file(session: &mut Session, arguments: &str) -> Result<Answer, Box<Report
     });
     let result = session.eval(&text, file);
     session.change_host(|host| *host = before);
+    let command = format!(":run {arguments}");
+    match &result {
+        Ok(Outcome { exit: None, .. }) => session.log_file(&command, file, &text),
+        Ok(_) => session.log.lost.push(format!("what `{command}` did before its `exit`")),
+        Err(_) => session.log.lost.push(format!("what `{command}` did before it failed")),
+    }
     result.map(|outcome| Answer::Value(String::new(), Outcome { exit: None, ..outcome }))
 }
 
@@ -244,8 +250,16 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
     if file.extension().is_none() {
         file.set_extension("rhai");
     }
-    crate::files::write_atomic(&file, session.script().as_bytes())?;
-    Ok(Answer::Note(format!("{} inputs saved as {}", session.log.len(), file.display())))
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        return Err(Error::new(Kind::Io, "there is no such folder").file(folder).help("`:save` makes no folders").into());
+    }
+    crate::files::write_atomic(&file, session.log.script().as_bytes())?;
+    let mut said = format!("{} inputs saved as {}", session.log.len(), file.display());
+    for lost in &session.log.lost {
+        said += &format!("\nnot in it: {lost}");
+    }
+    Ok(Answer::Note(said))
 }
 
 fn change_folder(folder: &str) -> Result<Answer, Box<Report>> {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result, nearest};
 use crate::model::Model;
 use crate::render::text;
 use crate::script::convert::type_name;
-use crate::script::scan::{self, outline};
+use crate::script::scan;
 use crate::script::{entries, help as pages};
 use rhai::{Dynamic, ScriptFuncDef};
 use std::sync::Arc;
@@ -107,38 +107,15 @@ pub(super) fn source(session: &Session, name: &str) -> Result<String> {
     let name = name.trim_end_matches("()");
     let texts: Vec<String> = functions(session, name)
         .iter()
-        .filter_map(|(source, _)| definition(&session.sources.get(source)?.text, name).map(|text| format!("// {source}\n{text}")))
+        .filter_map(|(source, _)| {
+            let text = session.sources.get(source)?.text;
+            let function = scan::functions(&text).into_iter().find(|function| function.name == name)?;
+            Some(format!("// {source}\n{}", &text[function.range]))
+        })
         .collect();
     if !texts.is_empty() {
         return Ok(texts.join("\n\n"));
     }
     // What has no source in Rhai is explained.
     help(session, name).map(|page| format!("// `{name}` is not written in Rhai\n\n{page}"))
-}
-
-/// The text from `fn name` to the bracket that closes it, with the comments that stand right above.
-fn definition(text: &str, name: &str) -> Option<String> {
-    let outline = outline(text);
-    let begins = |range: &std::ops::Range<usize>| text[range.clone()] == *"fn";
-    let at = outline
-        .pieces
-        .windows(2)
-        .position(|pair| pair[0].0 == scan::Kind::Other && begins(&pair[0].1) && text[pair[1].1.clone()] == *name)?;
-    let (mut depth, mut end) = (0usize, text.len());
-    for (kind, range) in &outline.pieces[at..] {
-        match kind {
-            scan::Kind::Open => depth += 1,
-            scan::Kind::Close => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 && text[range.clone()] == *"}" {
-                    end = range.end;
-                    break;
-                }
-            }
-            _ => {}
-        }
-    }
-    let above = outline.pieces[..at].iter().rev().take_while(|(kind, _)| *kind == scan::Kind::Comment).last();
-    let start = above.map_or(outline.pieces[at].1.start, |(_, range)| range.start);
-    Some(text[start..end].to_string())
 }

@@ -21,23 +21,50 @@ pub(super) struct Sources(Arc<Mutex<BTreeMap<String, Source>>>);
 pub(super) struct Source {
     pub(super) text: Arc<str>,
     pub(super) edits: Arc<Edits>,
+    /// The file of which the text is a part, and the part's first line in it, from 1.
+    pub(super) part_of: Option<(Arc<str>, usize)>,
 }
 
 impl Sources {
-    /// Notes a text. Cells of one piped text are compiled one after the other: their edits come together.
-    pub(super) fn insert(&self, name: &str, text: &str, edits: Edits) {
-        let mut sources = lock(&self.0);
-        match sources.get_mut(name) {
-            Some(source) if *source.text == *text => Arc::make_mut(&mut source.edits).merge(edits),
-            _ => {
-                sources.insert(name.to_string(), Source { text: text.into(), edits: edits.into() });
-            }
+    /// Notes a text, perhaps as the part of a file from a line on.
+    pub(super) fn insert(&self, name: &str, text: &str, part_of: Option<(&str, usize)>) {
+        let part_of = part_of.map(|(file, line)| (file.into(), line));
+        lock(&self.0).insert(name.to_string(), Source { text: text.into(), edits: Arc::default(), part_of });
+    }
+
+    /// Notes a text unless it is known.
+    pub(super) fn note(&self, name: &str, text: &str) {
+        if self.get(name).is_none_or(|known| *known.text != *text) {
+            self.insert(name, text, None);
+        }
+    }
+
+    /// Notes what was edited in a text.
+    pub(super) fn edited(&self, name: &str, edits: Edits) {
+        if let Some(source) = lock(&self.0).get_mut(name) {
+            source.edits = edits.into();
+        }
+    }
+
+    /// A line of a text as users find it: in the file of which the text is a part.
+    pub(super) fn place(&self, name: &str, line: usize) -> (String, usize) {
+        match lock(&self.0).get(name).and_then(|source| source.part_of.clone()) {
+            Some((file, first)) => (file.to_string(), first + line - 1),
+            None => (name.to_string(), line),
         }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Source> {
         lock(&self.0).get(name).cloned()
     }
+}
+
+/// The path of an import in a file of `folder` as it holds in any folder; the library's stay what they are.
+pub(super) fn absolute(folder: &Path, path: &str) -> Option<String> {
+    if path.starts_with("std/") {
+        return Some(path.into());
+    }
+    std::path::absolute(folder.join(path)).ok().map(|path| path.display().to_string())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -100,7 +127,7 @@ impl Modules {
     }
 
     fn load(&self, engine: &Engine, found: &Found, path: &str, position: Position) -> Result<Arc<Module>, Box<EvalAltResult>> {
-        self.sources.insert(&found.name, &found.text, Edits::default());
+        self.sources.insert(&found.name, &found.text, None);
         self.host.note_code(&found.name, &found.text);
         let inside = |error| Box::new(EvalAltResult::ErrorInModule(found.name.clone(), error, position));
         if !lock(&self.loading).insert(found.name.clone()) {
@@ -123,7 +150,7 @@ impl Modules {
             return Ok(ast);
         }
         let edited = edits.apply(text);
-        self.sources.insert(&found.name, &found.text, edits);
+        self.sources.edited(&found.name, edits);
         names::compile(engine, &Scope::new(), &edited)
     }
 }

@@ -196,13 +196,6 @@ impl Edits {
         self.0.is_empty()
     }
 
-    /// Takes in the edits of another part of the same text.
-    pub(super) fn merge(&mut self, other: Edits) {
-        self.0.extend(other.0);
-        self.0.sort_by_key(|edit| (edit.line, edit.column));
-        self.0.dedup();
-    }
-
     /// The edited text.
     pub(super) fn apply(&self, text: &str) -> String {
         let (mut edited, mut edits) = (String::with_capacity(text.len() + 16 * self.0.len()), self.0.iter().peekable());

@@ -54,18 +54,23 @@ impl Report {
         self.kind == Kind::Interrupted
     }
 
-    /// The report for a terminal, with colours if asked for.
-    pub fn render(&self, colour: bool) -> String {
+    /// The report for a terminal of so many columns, with colours if asked for.
+    pub fn render(&self, colour: bool, width: usize) -> String {
+        // As wide as what stands before them: `error: `, `note: `, `help: `.
+        let message = wrapped(&self.message, width, 7);
+        let notes: Vec<Option<String>> =
+            self.frames.iter().map(|f| f.note.as_ref().map(|note| wrapped(note, width, 6))).collect();
+        let helps: Vec<String> = self.help.iter().map(|help| wrapped(help, width, 6)).collect();
         let left_out = self.frames.len().saturating_sub(2 * FRAMES + 1);
         let mut groups = Vec::new();
         for (i, frame) in self.frames.iter().enumerate() {
-            let group = match &frame.note {
+            let group = match &notes[i] {
                 _ if left_out > 0 && i == FRAMES + 1 => {
                     groups.push(Group::with_title(Level::NOTE.secondary_title(format!("{left_out} calls are left out here"))));
                     continue;
                 }
                 _ if left_out > 0 && (FRAMES + 1..FRAMES + 1 + left_out).contains(&i) => continue,
-                None => Group::with_title(Level::ERROR.primary_title(self.message.as_str())),
+                None => Group::with_title(Level::ERROR.primary_title(message.as_str())),
                 Some(note) => Group::with_title(Level::NOTE.secondary_title(note.as_str())),
             };
             let kind = if frame.note.is_none() { AnnotationKind::Primary } else { AnnotationKind::Context };
@@ -75,12 +80,12 @@ impl Report {
                 .annotation(kind.span(span(&frame.text, frame.column)));
             groups.push(group.element(snippet));
         }
-        let help = self.help.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str())));
+        let help = helps.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str())));
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let renderer = renderer.decor_style(DecorStyle::Ascii);
+        let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(width);
         if groups.is_empty() {
             // Rendered together, a bar without a line of source would stand between them.
-            let error = Group::with_title(Level::ERROR.primary_title(self.message.as_str()));
+            let error = Group::with_title(Level::ERROR.primary_title(message.as_str()));
             let parts: Vec<String> = std::iter::once(error).chain(help).map(|part| renderer.render(&[part])).collect();
             return parts.join("\n");
         }
@@ -89,14 +94,21 @@ impl Report {
     }
 }
 
-/// Plain text, as [`Report::render`] without colours.
+/// Plain text, as [`Report::render`] without colours and line breaks.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
+        f.write_str(&self.render(false, usize::MAX))
     }
 }
 
 impl std::error::Error for Report {}
+
+/// A text in lines that leave room for what stands before them. A word that is longer than a line stays whole: it may be a
+/// path or a name to copy.
+fn wrapped(text: &str, width: usize, before: usize) -> String {
+    let room = width.saturating_sub(before).max(20);
+    textwrap::wrap(text, textwrap::Options::new(room).break_words(false)).join("\n")
+}
 
 /// Bytes of the token at a column (from 1, in characters): a name, a number, an operator, or one character.
 fn span(line: &str, column: usize) -> std::ops::Range<usize> {
@@ -192,7 +204,8 @@ fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<Strin
     let (line, column) = if line > lines.len() { (lines.len().max(1), usize::MAX) } else { (line, column) };
     let text = lines.get(line - 1).copied().unwrap_or_default().to_string();
     let column = column.clamp(1, text.chars().count() + 1);
-    Some(Frame { source: source.to_string(), line, column, text, note })
+    let (source, line) = known.sources.place(source, line);
+    Some(Frame { source, line, column, text, note })
 }
 
 /// Kind, message and help of an error whose position was taken off.
@@ -209,6 +222,10 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
         EvalAltResult::ErrorStackOverflow(_) => too_deep(),
         EvalAltResult::ErrorParsing(ParseErrorType::BadInput(LexError::Runtime(text)), _) if text == TOO_DEEP => {
             (Kind::Limit, text, Vec::new())
+        }
+        EvalAltResult::ErrorParsing(what @ ParseErrorType::BadInput(LexError::UnterminatedString), _) => {
+            let help = "a text over several lines stands between ` and `, or has \\ at the end of each line";
+            input(first_lower(&what.to_string()), vec![help.into()])
         }
         EvalAltResult::ErrorParsing(what, _) => {
             let help = fault.and_then(|fault| suggest::syntax(&what, fault));

@@ -23,7 +23,7 @@ pub(super) fn timeit(session: &mut Session, text: &str) -> Result<Answer, Box<Re
     let outcome = session.cell(text)?;
     let name = format!("In[{}]", session.cells);
     let (times, loops) = stack::on_large(|| {
-        let (ast, cell) = session.parse(text, 0..text.len(), &name)?;
+        let (ast, cell) = session.parse(text, &name)?;
         let variables = session.scope.len();
         let mut run = |loops: usize| {
             let begun = Instant::now();

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use memmap2::Mmap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,6 +91,22 @@ impl Bytes {
     /// True when the bytes lie in a mapped file rather than in this process's own memory.
     pub fn is_mapped(&self) -> bool {
         matches!(self.source, Source::Mapped(_))
+    }
+
+    /// Takes the pages of `range` out of this process's memory where the bytes lie in a mapped file: they are read again, in most
+    /// cases from the system's cache, when they are touched.
+    pub(super) fn release(&self, range: Range<usize>) {
+        #[cfg(unix)]
+        if let Source::Mapped(map) = &self.source
+            && range.end <= self.len
+        {
+            // SAFETY: the mapping is a shared one of a file and read-only: dropped pages come back with the same bytes.
+            // Without success the pages stay, which is no fault.
+            let _ =
+                unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, self.start + range.start, range.len()) };
+        }
+        #[cfg(not(unix))]
+        let _ = range;
     }
 
     pub(super) fn source(&self) -> &Source {

@@ -56,7 +56,7 @@ fn npz_archives_of_numpy_in_every_order() {
         [("gemma-scope-2b-pt-res/layer_1/width_21/average_l0_5", true), ("gs-fortran", true), ("gs-deflated", false)]
     {
         let path = fixture(folder).join("params.npz");
-        let set = npz::read(Bytes::map(&path).unwrap(), &path).unwrap();
+        let set = npz::read(Bytes::map(&path).unwrap(), &path, &support::work()).unwrap();
         assert_eq!(set.names().collect::<Vec<_>>(), ["W_dec", "W_enc", "b_dec", "b_enc", "threshold"]);
         for (name, tensor) in set.iter() {
             assert_close(&tensor.to_f64(), &numbers(&logical[name]), 1e-8, &format!("{folder} {name}"));
@@ -65,7 +65,7 @@ fn npz_archives_of_numpy_in_every_order() {
         assert_eq!(set.get("W_enc").unwrap().is_contiguous(), folder != "gs-fortran");
     }
     let path = fixture("gs-f16/params.npz");
-    let half = npz::read(Bytes::map(&path).unwrap(), &path).unwrap();
+    let half = npz::read(Bytes::map(&path).unwrap(), &path, &support::work()).unwrap();
     assert_close(&half.get("W_enc").unwrap().to_f64(), &numbers(&reference()["sae"]["logical_f16_W_enc"]), 1e-8, "f16");
 }
 
@@ -226,5 +226,5 @@ fn trap_35_arrays_beyond_32_bits() {
         &path,
         &[(0, &first), (second_at - 4, &3.5f32.to_le_bytes()), (second_at, &second), (directory_at, &directory), (end_at, &end)],
     );
-    check(npz::read(Bytes::map(&path).unwrap(), &path).unwrap());
+    check(npz::read(Bytes::map(&path).unwrap(), &path, &support::work()).unwrap());
 }

@@ -543,7 +543,7 @@ fn random_tokens_leave_the_session_whole() {
                 }
             }
             Err(report) => {
-                report.render(true);
+                report.render(true, 80);
                 // A panic in native code comes back as such a report.
                 assert!(report.kind != Kind::Internal, "{text:?}: {report}");
                 interrupted += u64::from(report.is_interrupted());

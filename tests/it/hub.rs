@@ -518,6 +518,39 @@ fn pull_fetches_saes_by_path_and_says_what_a_collection_holds() {
     assert!(tree(&fresh.hub.cache).1.iter().all(|(name, _)| name.ends_with("cfg.json")));
 }
 
+/// Of Gemma Scope 2 the paths say what a listing shows: none of its hundreds of configurations is fetched, but that of a crosscoder,
+/// whose path names no place.
+#[test]
+fn a_listing_of_paths_that_say_all_fetches_nothing() {
+    let server = Server::start();
+    let config =
+        |hook: &str| small(format!("{{\"hf_hook_point_in\": \"model.layers.{hook}\", \"architecture\": \"jump_relu\"}}"));
+    let files: Vec<(String, _)> = (0..40)
+        .flat_map(|layer| {
+            let folder = format!("resid_post/layer_{layer}_width_16k_l0_small");
+            [
+                (format!("{folder}/config.json"), config(&format!("{layer}.output"))),
+                (format!("{folder}/params.safetensors"), large(b"not fetched".to_vec(), Fault::None)),
+            ]
+        })
+        .chain([
+            ("crosscoder/layer_5_9_width_65k_l0_big/config.json".to_string(), config("5.output")),
+            ("crosscoder/layer_5_9_width_65k_l0_big/params.safetensors".to_string(), large(b"not fetched".to_vec(), Fault::None)),
+        ])
+        .collect();
+    let files: Vec<_> = files.iter().map(|(name, file)| (name.as_str(), file.clone())).collect();
+    server.put("google/gemma-scope-2-1b-pt", Access::Open, &files);
+    let home = Home::of(&server);
+    let script = "let t = list_saes(\"google/gemma-scope-2-1b-pt\"); print(t.len); let w = t[\"d_sae\"].to_array(); print(w[0]); print(w[40]); \
+                  print(t[\"hook\"][40]);";
+    fs::write(home.folder.path().join("s.rhai"), script).unwrap();
+    let (out, error, status) = home.run(&server, &["run", "s.rhai"]);
+    assert_eq!(status, 0, "{error}");
+    assert!(out.starts_with("41\n65536\n16384\nblocks."), "{out}");
+    let fetched = tree(&home.hub.cache).1.into_iter().filter(|(name, _)| name.ends_with("config.json")).count();
+    assert_eq!(fetched, 1, "{:?}", tree(&home.hub.cache).1);
+}
+
 #[test]
 fn a_file_of_checkpoints_comes_with_the_configuration_above_it() {
     let server = Server::start();

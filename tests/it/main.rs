@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod analyses;
+mod bad_files;
 mod cards;
 mod circuits;
 mod demo;
@@ -17,6 +18,8 @@ mod fuzz;
 mod house;
 mod hub;
 mod hub_server;
+mod interrupt;
+mod made_files;
 mod models;
 mod program;
 mod prompt;

@@ -344,6 +344,71 @@ fn trap_42_linear_attention_and_gated_queries() {
     assert_eq!(layers, "5, of which 4 have linear attention; heads in [3]");
 }
 
+/// Qwen's mixtures of experts: attention and the residual stream as anywhere, no neurons where experts are (tests/reference/qwen_moe.py).
+#[test]
+fn mixtures_of_experts() {
+    let work = work();
+    for (kind, expected) in reference("qwen_moe.json").as_object().unwrap() {
+        let model = load(&fixture(&format!("tiny-{kind}"))).unwrap();
+        assert!(matches!(model.warnings(), [only] if only.contains("tokenizer.json")), "{kind}: {:?}", model.warnings());
+        assert_eq!((model.cfg().n_layers, model.cfg().d_mlp, model.cfg().qk_norm), (3, 26, kind == "qwen3_moe"), "{kind}");
+        let x = numbers(&expected["x"]).iter().map(|v| *v as f32).collect();
+        let x = Tensor::from_f32(x, &[6, 24]).unwrap();
+        let d_head = model.cfg().d_head;
+        for head in 0..4 {
+            let columns = |of: usize, part: &str| -> Vec<f64> {
+                let rows = numbers(&expected[part]);
+                let width = rows.len() / 6;
+                rows.chunks(width).flat_map(|row| row[of * d_head..(of + 1) * d_head].to_vec()).collect()
+            };
+            let applied = |w: Tensor, b: Option<Tensor>| -> Vec<f64> {
+                let out = saerepl::compute::matmul(&x, &w, &work).unwrap().to_f64();
+                let bias = b.map_or(vec![0.0; d_head], |b| b.to_f64());
+                out.iter().enumerate().map(|(at, v)| v + bias[at % d_head]).collect()
+            };
+            assert_close(&applied(model.w_q(1, head).unwrap(), model.b_q(1, head).unwrap()), &columns(head, "q"), 1e-5, kind);
+            assert_close(&applied(model.w_k(1, head).unwrap(), model.b_k(1, head).unwrap()), &columns(head / 2, "k"), 1e-5, kind);
+            assert_close(&applied(model.w_v(1, head).unwrap(), model.b_v(1, head).unwrap()), &columns(head / 2, "v"), 1e-5, kind);
+            assert_tensor(&model.w_o(1, head).unwrap(), &expected["W_O"][head], 1e-7, kind);
+        }
+        assert_tensor(&model.gain("blocks.1.ln2").unwrap(), &expected["ln2"], 1e-7, kind);
+        assert_tensor(&model.w_in(0).unwrap(), &expected["W_in"], 1e-7, kind);
+        let rows = numbers(&expected["directions"]).iter().map(|v| *v as f32).collect();
+        let probes = directions(&Tensor::from_f32(rows, &[3, 24]).unwrap(), &DirectionsOptions::default()).unwrap();
+        let scores = unembed(&probes, &model, &TokenOptions::default(), &work).unwrap();
+        for feature in 0..3 {
+            assert_tensor(&scores.scores(feature, &work).unwrap(), &expected["logits"][feature], 1e-5, kind);
+        }
+        assert!(attention_matrix(&probes, &probes, &model, 1, 0, &AttentionOptions::default(), &work).is_ok());
+        assert_eq!(mlp_neurons(&model, 0).unwrap().n(), 26);
+        for refused in [mlp_neurons(&model, 1).err(), model.w_out(2).err()] {
+            let refused = refused.unwrap();
+            assert!(refused.to_string().contains("has a mixture of experts, of which each token takes some"), "{refused}");
+            assert!(refused.helps()[0].contains("layers with one MLP: [0]"), "{refused:?}");
+        }
+        let error = model.forward(&work).unwrap_err();
+        assert!(error.to_string().contains("cannot be run: layer 1 has a mixture of experts"), "{error}");
+        let d_mlp = model.describe().into_iter().find(|(what, _)| what == "d_mlp").unwrap().1;
+        assert_eq!(d_mlp, "26, silu, in layers [0]; the others have a mixture of experts");
+        assert!(!model.fingerprint().unwrap().is_empty());
+    }
+    // With experts everywhere there are no neurons at all.
+    let folder = changed("tiny-qwen3_moe", |config| config["mlp_only_layers"] = serde_json::json!([]));
+    let file = folder.path().join("model.safetensors");
+    let mut tensors = TensorSet::new("");
+    let stored = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap();
+    for (name, tensor) in stored.iter().filter(|(name, _)| !name.contains("layers.0.mlp")) {
+        tensors.insert(name, tensor.clone());
+        if name.contains("layers.1.mlp") {
+            tensors.insert(name.replace("layers.1", "layers.0"), tensor.clone());
+        }
+    }
+    std::fs::write(&file, safetensors::write(&tensors).unwrap()).unwrap();
+    let model = load(&folder.path().display().to_string()).unwrap();
+    assert_eq!((model.cfg().d_mlp, model.warnings().len()), (0, 1), "{:?}", model.warnings());
+    assert!(mlp_neurons(&model, 0).unwrap_err().helps()[0].contains("no layer has one MLP"));
+}
+
 /// Matrices of FP8 checkpoints times their scales (tests/reference/fp8.py).
 #[test]
 fn eight_bit_weights_with_scales() {
@@ -639,7 +704,7 @@ fn contradictions_name_both_sides() {
         unknown.helps(),
         [
             "the nearest known one is `llama`",
-            "known architectures are: llama, mistral, qwen2, qwen3, qwen3_5_text, qwen3_5, gemma, gemma2, gemma3_text, gemma3, gpt2, gpt_neox"
+            "known architectures are: llama, mistral, qwen2, qwen2_moe, qwen3, qwen3_moe, qwen3_5_text, qwen3_5, qwen3_5_moe_text, qwen3_5_moe, gemma, gemma2, gemma3_text, gemma3, gpt2, gpt_neox"
         ]
     );
     let none = refused(&|c| {

@@ -329,6 +329,45 @@ fn deep_scripts_end_with_an_error_and_not_with_the_process() {
 }
 
 #[test]
+fn the_status_of_piped_input_is_that_of_its_cells() {
+    for (input, status) in [
+        ("", 0),
+        ("1\n", 0),
+        ("!exit 3\nprint(\"goes on\")\n", 0),
+        ("!exit 3\nnowhere\n", 1),
+        ("nowhere\n!true\n", 1),
+        (":hlp\n", 1),
+        ("try { nowhere } catch {}\n", 0),
+        ("exit(4)\nnowhere\n", 4),
+        (":quit\nnowhere\n", 0),
+        ("let x = [1,\n", 1),
+        ("\"open\n", 1),
+    ] {
+        let (out, error, got) = pipe(input);
+        assert_eq!(got, status, "{input}: {out}{error}");
+        assert_eq!(input.starts_with("!exit"), error.contains("note: exit status: 3"), "{input}: {error}");
+        assert_eq!(input.contains("goes on"), out == "goes on\n", "{input}: {out}");
+    }
+}
+
+#[test]
+fn piped_input_takes_time_in_proportion_to_its_lines() {
+    let took = |lines: usize| {
+        let input: String = (0..lines).map(|i| format!("let x{} = {i};\n", i % 50)).collect();
+        let begun = std::time::Instant::now();
+        let (out, error, status) = pipe(&(input + "x49\n"));
+        assert_eq!((out, error, status), (format!("{}\n", lines - 1), String::new(), 0));
+        begun.elapsed().as_secs_f64()
+    };
+    let (few, many) = (took(2000), took(20_000));
+    // Ten times the lines; were it quadratic, a hundred times the time.
+    assert!(many < 30.0 * few, "{few:.2} s, {many:.2} s");
+    // One cell of as many lines.
+    let list: String = (0..20_000).map(|i| format!("  {i},\n")).collect();
+    assert_eq!(pipe(&format!("let l = [\n{list}];\nl.len()\n")).0, "20000\n");
+}
+
+#[test]
 fn nothing_but_text_goes_into_a_pipe_and_a_closed_one_is_quiet() {
     let folder = folder("for i in 0..100000 { print(i); }");
     let mut child = std::process::Command::new(PROGRAM)
@@ -464,7 +503,8 @@ fn a_session_comes_back_in_another_process() {
         shown,
         [
             "[6, 8, 9, 12]",
-            "20",
+            // The closure that `g` calls shares `n` as it did where it was written: 5 * 10 + 10.
+            "60",
             "[[[false, true]], [\"x\", \"y\"]]",
             "true",
             "[[\"a\", \"b\"], [\"c\", \"d\"]]",

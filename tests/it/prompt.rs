@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+use unicode_width::UnicodeWidthStr;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_saerepl");
 const TAB: &str = "\t";
@@ -38,16 +39,41 @@ fn expect(session: &mut PtySession, what: &str, text: &str) {
     session.exp_string(&bytes).unwrap_or_else(|error| panic!("{what}: {text:?}\n{error}"));
 }
 
-/// Enters a line, sees the texts, and waits for the next prompt.
-fn enter(session: &mut PtySession, what: &str, line: &str, seen: &[&str]) {
+/// Enters a line and gives what is shown until the next prompt.
+fn answer(session: &mut PtySession, what: &str, line: &str) -> String {
     session.send_line(line).unwrap();
-    for text in [ENTERED].iter().chain(seen).chain(&[READS]) {
-        expect(session, what, text);
-    }
+    expect(session, what, ENTERED);
+    let shown = session.exp_string(READS).unwrap_or_else(|error| panic!("{what}: no prompt\n{error}"));
+    // The library takes each byte for a character.
+    String::from_utf8(shown.chars().map(|c| c as u8).collect()).unwrap()
 }
 
-/// One step: what it shows, what is typed before Enter, and texts seen afterwards, in order.
+/// Enters a line and sees the texts, in order; nothing at all where none is named.
+fn enter(session: &mut PtySession, what: &str, line: &str, seen: &[&str]) {
+    let shown = answer(session, what, line);
+    // Long lines are broken where they would not fit: there a break is as good as a space.
+    let (mut raw, words) = (shown.as_str(), shown.split_whitespace().collect::<Vec<_>>().join(" "));
+    let mut words = words.as_str();
+    for text in seen {
+        match (raw.find(text), words.find(text)) {
+            (Some(at), _) => raw = &raw[at + text.trim_end().len()..],
+            (None, Some(at)) => words = &words[at + text.len()..],
+            (None, None) => panic!("{what}: no {text:?} in\n{shown}"),
+        }
+    }
+    assert!(!seen.is_empty() || shown.trim().is_empty(), "{what}: this should show nothing:\n{shown}");
+}
+
+/// One step: what it shows, what is typed before Enter, and texts seen afterwards, in order; none: nothing is shown.
 type Step = (&'static str, &'static str, &'static [&'static str]);
+
+/// Columns that a line takes; escape sequences take none.
+fn columns_of(line: &str) -> usize {
+    let mut parts = line.split('\x1b');
+    let plain = parts.next().unwrap_or_default().width();
+    plain
+        + parts.map(|part| part.split_once(|c: char| c.is_ascii_alphabetic()).map_or(0, |(_, rest)| rest.width())).sum::<usize>()
+}
 
 const WALK: &[Step] = &[
     // Values.
@@ -95,6 +121,7 @@ const WALK: &[Step] = &[
     ),
     ("ours too", "try { seed(-1) } catch (e) { print(e.message) }", &["must be integer from 0"]),
     ("an open string is wrong at once", "\"open", &["open string is not terminated"]),
+    ("also inside brackets", "print(\"open)", &["open string is not terminated"]),
     ("a condition on a tensor", "if zeros([2]) > 0 { 1 }", &["t.any() or t.all()"]),
     ("a variable is no function", "x(1)", &["this is called as a function, but it is integer"]),
     // Display.
@@ -114,7 +141,11 @@ const WALK: &[Step] = &[
     ("nothing else was", "!ls out", &["\r\ncurve.svg\r\n"]),
     // Commands.
     (":help lists commands and functions", ":help", &[":session save|load FILE", "Tensor.topk"]),
-    (":vars shows names, types, values", ":vars", &["f ", "function", "closure", "x ", "integer", "7"]),
+    (
+        ":vars shows names, types, values",
+        ":vars",
+        &["f ", "function", "closure", "l ", "array", "[0, 1, 2, 3", "… 1000 in all]", "x ", "integer", "7"],
+    ),
     (":time shows the time and the value", ":time 6 * 7", &["s\r\n42\r\n"]),
     (":timeit shows statistics", ":timeit x + 1", &[" ± ", "mean ± standard deviation of 7 runs", "8\r\n"]),
     ("?name shows a page", "?unembed", &["unembed(dict: Dictionary, model: Model", "options:", "fold_norm = true"]),
@@ -126,14 +157,17 @@ const WALK: &[Step] = &[
     ("an unknown command too", ":sesion", &["did you mean `:session`?"]),
     ("!cmd runs a command", "!echo from $((40 + 2))", &["from 42"]),
     (":cd changes the folder", ":cd sub", &["/sub"]),
-    ("and back", ":cd ..", &[]),
-    (":save writes the inputs", ":save walk", &["saved as walk.rhai"]),
+    ("and back", ":cd ..", &["/.tmp"]),
     (":run keeps a script's variables", ":run s.rhai n=4", &["the script has 4"]),
     ("for the session", "from_script * 2", &["\r\n8\r\n"]),
+    (":save writes the inputs", ":save walk", &["saved as walk.rhai"]),
+    ("but makes no folders", ":save nowhere/walk", &["nowhere", "there is no such folder"]),
+    (":clear needs escape sequences", ":clear", &["takes no escape sequences"]),
     (":run refuses what is not declared", ":run s.rhai k=4", &["declares no parameter `k`"]),
     (":session save keeps data and names what is lost", ":session save walk.session", &["saved as walk.session"]),
-    (":reset forgets", ":reset", &["forgotten"]),
+    (":reset forgets", ":reset", &["forgotten", "startup.rhai ran again"]),
     ("everything", "x", &["unknown variable `x`"]),
+    ("but the start-up file", "started()", &["\"at the start\""]),
     (":session load brings it back", ":session load walk.session", &["loaded"]),
     ("variables", "x", &["\r\n7\r\n"]),
     ("functions that see them", "g(3)", &["\r\n21\r\n"]),
@@ -156,6 +190,32 @@ fn walk(columns: usize) {
     let mut session = start(home.path(), columns, false);
     for (what, typed, seen) in WALK {
         enter(&mut session, &format!("{columns} columns, {what}: {typed}"), typed, seen);
+    }
+    // Whatever is shown fits the terminal.
+    for typed in [
+        ":help",
+        ":vars",
+        "?unembed",
+        "?Tensor",
+        "?model",
+        "unembed(1)",
+        "attention_scores()",
+        "model.run(\"the cat\").logits",
+        "unembed(neurons, model, #{fold_nrom: true})",
+        "unembed(neurons, model).table()",
+        "list_saes(\"demo\")",
+        "model.W_U.topkk(1)",
+        "load_model(\"no/such/folder/which/has/a/long/name/so/that/the/message/is/long\")",
+        "l.map(|v| [v, \"日本語日本語\"])",
+        "fn long(v) { let much = v + v + v + v + v + v + v + v + v + v + v + v + v + v + v + v + v + v + nowhere; much } long(1)",
+    ] {
+        let what = format!("{columns} columns: {typed}");
+        let shown = answer(&mut session, &what, typed);
+        assert!(shown.trim().width() > 20, "{what}: {shown}");
+        // The example on a page stays as it can be copied.
+        for line in shown.lines().filter(|line| !(typed.starts_with('?') && line.starts_with("      "))) {
+            assert!(columns_of(line) <= columns, "{what}: {} columns: {line}\n{shown}", columns_of(line));
+        }
     }
     drop(session);
     // What :save wrote runs.
@@ -323,10 +383,9 @@ fn the_prompt_comes_back_at_once_after_an_interrupt() {
             screen.until(what, READS);
             waits.push(pressed.elapsed().as_secs_f64() * 1e3);
         }
-        waits.sort_by(f64::total_cmp);
         eprintln!("{what}: the prompt came back after {waits:.0?} ms");
         // The aim is 50 ms; machines that run many tests at once are given time.
-        assert!(waits[1] < 250.0, "{what}: {waits:?} ms");
+        assert!(waits.iter().all(|wait| *wait < 250.0), "{what}: {waits:?} ms");
     }
     keys.write_all(b"kept * 6\r").unwrap();
     screen.until("variables stay", "42");
@@ -363,4 +422,28 @@ fn a_dumb_terminal_gets_no_escape_sequences() {
     session.send_line("40 + 2; nowhere").unwrap();
     let seen = session.exp_string("In[2]: ").unwrap();
     assert!(seen.contains("unknown variable `nowhere`") && !seen.contains('\x1b'), "{seen:?}");
+    let mut until = |typed: &str, what: &str| {
+        session.send(typed).unwrap();
+        session.flush().unwrap();
+        let seen = session.exp_string(what).unwrap_or_else(|error| panic!("{typed:?}, {what:?}: {error}"));
+        assert!(!seen.contains('\x1b'), "{typed:?}: {seen:?}");
+    };
+    // A cell that goes on can be left.
+    until("let open = [1,\n", "...: ");
+    until("\x03", "In[2]: ");
+    until("{ `text\n", "...: ");
+    until("\x04", "In[2]: ");
+    until("let list = [1,\n", "...: ");
+    until("2]; list.len()\n", "2\r\n");
+    until("", "In[3]: ");
+    until("print(\"begins\"); loop {}\n", "begins");
+    std::thread::sleep(Duration::from_millis(200));
+    until("\x03", "interrupted");
+    until("", "In[4]: ");
+    until("\x03", "In[4]: ");
+    until(":history list\n", "let list = [1,");
+    until("", "In[4]: ");
+    session.send("\x04").unwrap();
+    session.flush().unwrap();
+    session.exp_eof().unwrap();
 }

@@ -86,6 +86,13 @@ impl Side {
         Ok(norms)
     }
 
+    /// These used vectors are packed and will not be read again soon.
+    pub(super) fn release(&self, vectors: Range<usize>) {
+        if self.index.is_none() && !self.turned {
+            self.stored.release_rows(vectors);
+        }
+    }
+
     /// Packs used vectors in groups of `G`: `[group][term][vector]`, filled with zeros to whole groups.
     /// `out` holds those groups and is overwritten; `strip` is scratch.
     pub(super) fn pack<const G: usize>(&self, vectors: Range<usize>, strip: &mut Vec<f32>, out: &mut [f32]) {

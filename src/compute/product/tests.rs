@@ -154,6 +154,10 @@ fn direct(a: &Tensor, b: &Tensor) -> Vec<f64> {
 fn quantile(values: impl Iterator<Item = f32>, q: f64) -> f64 {
     let mut sorted: Vec<f32> = values.collect();
     sorted.sort_by(f32::total_cmp);
+    interpolated(&sorted, q)
+}
+
+fn interpolated(sorted: &[f32], q: f64) -> f64 {
     let at = q * (sorted.len() - 1) as f64;
     let (a, b) = (f64::from(sorted[at as usize]), f64::from(sorted[(at as usize + 1).min(sorted.len() - 1)]));
     let share = at.fract();
@@ -222,6 +226,25 @@ fn order_statistics_are_exact_across_tiles_and_both_ways_round() {
     // Columns scored by few rows, and the other way round.
     let product = Product { row_quantiles: vec![0.3], ..everything(Product::new(random(&[2, 9], 5), random(&[9, 70], 6))) };
     check_order(&product, &product.run(&work(2)).unwrap());
+}
+
+#[test]
+fn quantiles_of_ten_million_scores_are_those_of_the_sorted_scores() {
+    let product = Product {
+        row_quantiles: vec![0.5, 0.75, 0.9999],
+        all_quantiles: vec![0.0, 1e-6, 0.25, 0.5, 0.75, 0.999, 1.0],
+        ..Product::new(random(&[3203, 3], 24), random(&[3, 3209], 25))
+    };
+    let out = product.run(&work(2)).unwrap();
+    let mut scores = product.matrix(&work(2)).unwrap().to_f32();
+    assert!(scores.len() > 10_000_000);
+    for (row, line) in out.rows.iter().zip(scores.chunks(3209)).step_by(100) {
+        let expected: Vec<f64> = product.row_quantiles.iter().map(|q| quantile(line.iter().copied(), *q)).collect();
+        assert_eq!(row.quantiles, expected);
+    }
+    scores.sort_unstable_by(f32::total_cmp);
+    let expected: Vec<u64> = product.all_quantiles.iter().map(|q| interpolated(&scores, *q).to_bits()).collect();
+    assert_eq!(out.all.quantiles.iter().map(|q| q.to_bits()).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -322,6 +345,7 @@ fn scores_that_are_not_finite_are_counted_and_stay_where_they_are() {
     let product = everything(Product::new(a, b));
     let out = product.run(&work(2)).unwrap();
     assert_eq!(out.non_finite, 2 * 900 + 38);
+    assert_eq!(out.broken, (vec![3, 7], vec![100]));
     assert_eq!(
         out.rows.iter().map(|r| r.non_finite).collect::<Vec<_>>(),
         (0..40).map(|i| if i == 3 || i == 7 { 900 } else { 1 }).collect::<Vec<_>>()

@@ -40,17 +40,22 @@ pub(in crate::dictionary) struct Beside {
 }
 
 impl Beside {
+    /// The path alone.
+    pub fn unread(files: &dyn Files, weights: &str) -> Self {
+        let path = full_path(&files.path_of(weights));
+        let parts = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        Beside { parts, config_name: String::new(), config: Json::Null }
+    }
+
     /// Reads the configuration beside `weights`, if there is one.
     ///
     /// # Errors
     /// It is there and cannot be read.
     pub fn read(files: &dyn Files, list: &[String], weights: &str) -> Result<Self> {
-        let path = full_path(&files.path_of(weights));
-        let parts = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
         let (folder, file) = weights.rsplit_once('/').unwrap_or(("", weights));
         let own = format!("{}_cfg.json", file.rsplit_once('.').map_or(file, |(stem, _)| stem));
         let above = above_checkpoints(folder);
-        let mut beside = Beside { parts, config_name: String::new(), config: Json::Null };
+        let mut beside = Beside::unread(files, weights);
         let names = [own.as_str(), "cfg.json", "hyperparams.json", "config.json", "config.yaml"];
         for name in names {
             let there =
@@ -195,6 +200,13 @@ pub(in crate::dictionary) fn shown<'a>(weights: &'a str, all: &[&String]) -> &'a
 /// The average L0 that is nearest to what SAELens calls canonical.
 const CANONICAL_L0: u64 = 100;
 
+/// The path of a folder of the place by its own name, where it is named by a link: a listing has each folder once.
+fn behind_links(files: &dyn Files, path: &str) -> Option<String> {
+    let [root, there] = ["", path].map(|path| std::fs::canonicalize(files.on_disk(path)?).ok());
+    let inside = there?.strip_prefix(root?).ok()?.iter().map(|part| part.to_string_lossy().into_owned()).collect::<Vec<_>>();
+    Some(inside.join("/")).filter(|inside| !inside.is_empty())
+}
+
 /// The weights that a path means: the file itself, or the only SAE in or below the folder. In a bundle the path may begin at
 /// its folder of SAEs. Of SAEs that differ by their average L0 alone, it is the one that is nearest to the path's, or to 100.
 pub(super) fn find_weights(files: &dyn Files, list: &[String], given: Option<&str>, work: &Work) -> Result<String> {
@@ -204,6 +216,8 @@ pub(super) fn find_weights(files: &dyn Files, list: &[String], given: Option<&st
     let is_there = |path: &&str| list.iter().any(|file| is_below(file, path));
     let in_bundle = path.filter(|path| !is_there(path)).map(|path| format!("{SAES}/{path}"));
     let path = in_bundle.as_deref().filter(is_there).or(path);
+    let linked = path.filter(|path| !is_there(path)).and_then(|path| behind_links(files, path));
+    let path = linked.as_deref().or(path);
     let nearest_l0 = path.filter(|path| !is_there(path)).and_then(|path| hub::nearest_l0(list, path, work));
     let path = nearest_l0.as_deref().or(path);
     if let Some(path) = path

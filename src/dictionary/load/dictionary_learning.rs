@@ -63,14 +63,15 @@ fn place_of(name: &str) -> Option<(Site, usize)> {
 fn class_by_keys(source: &Source) -> Option<&'static str> {
     let linear = source.has(&["encoder.weight", "decoder.weight"]);
     let parameters = source.has(&["W_enc", "W_dec", "b_enc", "b_dec", "threshold"]);
+    let has_k = source.options.k.is_some() || source.stored_k().is_ok_and(|k| k.is_some());
     let is_checkpoint = source.beside.file().ends_with(".pt");
     if linear && source.has(&["r_mag", "gate_bias", "mag_bias"]) {
         Some("GatedAutoEncoder")
     } else if linear && source.has(&["encoder.bias", "bias"]) {
         Some("AutoEncoder")
-    } else if linear && source.has(&["encoder.bias", "b_dec", "k"]) {
+    } else if linear && source.has(&["encoder.bias", "b_dec"]) && has_k {
         Some("AutoEncoderTopK")
-    } else if parameters && source.has(&["k", "group_sizes"]) {
+    } else if parameters && source.has(&["group_sizes"]) && has_k {
         Some("MatryoshkaBatchTopKSAE")
     } else if parameters && is_checkpoint {
         Some("JumpReluAutoEncoder")
@@ -83,10 +84,7 @@ fn read(source: &Source) -> Result<Inner> {
     let config = config(&source.beside);
     let class = config["dict_class"].as_str().or_else(|| class_by_keys(source));
     let said = said(&source.beside).unwrap_or_default();
-    let stored_k = match source.number("k")? {
-        Some(k) => Some(k as usize),
-        None => size(&config["k"]),
-    };
+    let stored_k = source.stored_k()?.or_else(|| size(&config["k"]));
     let of = |layout: &Layout, activation: Activation, subtract_b_dec: bool| -> Result<Inner> {
         let mut inner = source.sae(source.weights(layout)?, &said)?;
         (inner.activation, inner.subtract_b_dec) = (activation, subtract_b_dec);

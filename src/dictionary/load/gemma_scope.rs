@@ -1,7 +1,7 @@
 //! Gemma Scope: archives for Gemma 2 (FORMATS 2.1), safetensors for Gemma 3 with transcoders, cross-layer transcoders and
 //! crosscoders (2.2). JumpReLU everywhere, without b_dec at the input.
 
-use super::beside::{Beside, number_after};
+use super::beside::{Beside, number_after, size};
 use super::source::{Layout, Source, Stored, Weights, known};
 use super::{Family, SaeFormat, Said};
 use crate::dictionary::{Activation, HookPoint, Inner, Site};
@@ -59,6 +59,7 @@ fn said_one(beside: &Beside) -> Option<Said> {
     for (what, prefix) in [("width", "width_"), ("average_l0", "average_l0_")] {
         said.facts.extend(beside.after(prefix).map(|value| (what.to_string(), value.to_string())));
     }
+    said.d_sae = beside.after("width_").and_then(width);
     Some(said)
 }
 
@@ -105,7 +106,17 @@ fn said_two(beside: &Beside) -> Option<Said> {
     // The one model whose base has no suffix.
     said.model = model.or(repository).map(|name| name.replace("270m-pt", "270m"));
     said.facts.extend(config["l0"].as_f64().map(|l0| ("l0".to_string(), l0.to_string())));
+    let label = |part: &str| width(part.split("width_").nth(1)?.split('_').next()?);
+    said.d_sae = size(&config["width"]).or_else(|| beside.parts().find_map(label));
     Some(said)
+}
+
+/// The number of features that a label of a width means, a power of two: `16k` is 16 384, `1m` 1 048 576 (trap 26).
+fn width(label: &str) -> Option<usize> {
+    let (digits, unit) = label.split_at_checked(label.len().checked_sub(1)?)?;
+    let unit = [("k", 1_000), ("m", 1_000_000)].iter().find(|(name, _)| *name == unit)?.1;
+    let shown: usize = digits.parse().ok()?;
+    (0..40).map(|power| 1 << power).find(|width| width / unit == shown && shown > 0)
 }
 
 fn read_two(source: &Source) -> Result<Inner> {
@@ -225,4 +236,27 @@ impl Ends {
 fn layers_of(beside: &Beside, count: usize) -> Vec<usize> {
     let named = beside.after("layer_").map(|rest| rest.split('_').map_while(|word| word.parse().ok()).collect::<Vec<usize>>());
     named.filter(|layers| layers.len() == count && count > 1).unwrap_or_else(|| (0..count).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_of_widths() {
+        let labels = [
+            ("4k", 4096),
+            ("16k", 16384),
+            ("32k", 32768),
+            ("65k", 65536),
+            ("131k", 131_072),
+            ("262k", 262_144),
+            ("524k", 524_288),
+            ("1m", 1_048_576),
+        ];
+        labels.iter().for_each(|(label, features)| assert_eq!(width(label), Some(*features), "{label}"));
+        for label in ["", "k", "10", "0k", "17k", "256k", "16q", "99999999999999999999k", "1µ"] {
+            assert_eq!(width(label), None, "{label}");
+        }
+    }
 }

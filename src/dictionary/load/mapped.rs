@@ -84,7 +84,13 @@ pub(super) fn read(map: &MapOptions, source: &Source) -> Result<Inner> {
             // One threshold for all features.
             1 => Ok(Some(Tensor::vector(vec![tensor.to_f32()[0]; len]))),
             size => {
-                Err(Error::shape(format!("has {size} values, but {len} are needed")).file(&tensors.source).tensor(name.as_str()))
+                let error = Error::shape(format!("has {size} values, but {len} are needed"));
+                let error = error.file(&tensors.source).tensor(name.as_str());
+                let other_way = [(n, d_out), (d_out, n)].contains(&(len, size)) && map.transpose.is_empty();
+                Err(match other_way {
+                    true => error.help("both matrices are stored the other way round: transpose: [\"W_enc\", \"W_dec\"]"),
+                    false => error,
+                })
             }
         }
     };
@@ -110,5 +116,11 @@ pub(super) fn read(map: &MapOptions, source: &Source) -> Result<Inner> {
     inner.signed = matches!(activation, Activation::AbsTopK(_));
     inner.activation = activation;
     inner.subtract_b_dec = map.subtract_b_dec;
+    if n < d_out && map.b_enc.is_none() && map.b_dec.is_none() && map.threshold.is_none() {
+        inner.warnings.push(format!(
+            "it has {n} features of width {d_out}, and no bias says which is which: where it has {d_out} features of width {n}, add to `map` \
+             transpose: [\"W_enc\", \"W_dec\"]"
+        ));
+    }
     Ok(inner)
 }

@@ -23,7 +23,10 @@ fn said(beside: &Beside) -> Option<Said> {
     let layer = number_after(beside.file(), "layer").filter(|_| beside.file().ends_with(".sae.pt"))?;
     // SAE-Res-Qwen3-1.7B-Base-W32K-L0_50 → Qwen3-1.7B-Base
     let model = beside.parts().find_map(|part| part.split_once("SAE-Res-")?.1.rsplit_once("-W"));
-    Some(Said { hook: Some(Site::ResidPost.hook(Some(layer))), model: model.map(|(model, _)| model.into()), ..Said::default() })
+    // Here a K is 1024.
+    let d_sae = beside.number("-W").filter(|_| model.is_some()).and_then(|thousands| thousands.checked_mul(1024));
+    let hook = Some(Site::ResidPost.hook(Some(layer)));
+    Some(Said { hook, model: model.map(|(model, _)| model.into()), d_sae, ..Said::default() })
 }
 
 fn read(source: &Source) -> Result<Inner> {

@@ -27,6 +27,8 @@ pub(super) struct Layout {
 
 /// The four tensors as they are used.
 pub(super) struct Weights {
+    /// Which matrix of the file is which, where names or orientation differ.
+    stored: Vec<String>,
     pub w_enc: Tensor,
     pub w_dec: Tensor,
     pub b_enc: Tensor,
@@ -81,9 +83,18 @@ impl Source<'_> {
     /// A tensor of weights.
     ///
     /// # Errors
-    /// It is missing, or holds integers: weights that were quantised, without what they must be multiplied by.
+    /// It is missing, or was quantised: it holds integers, or 8-bit floats that scales belong to.
     pub fn get(&self, name: &str) -> Result<&Tensor> {
         let tensor = self.tensors.get(name)?;
+        let scales = ["_scale", "_scale_inv", ".scale", "_scales"].map(|ending| format!("{name}{ending}"));
+        if let Some(scales) = scales.iter().find(|scales| tensor.dtype().is_quantised() && self.has(&[scales])) {
+            let message =
+                format!("its elements are {}, with scales in `{scales}`: how they belong together is not known", tensor.dtype());
+            return Err(Error::format(message)
+                .file(&self.tensors.source)
+                .tensor(name)
+                .help("multiply by the scales in Python, and save it in float32, bfloat16 or float16"));
+        }
         if matches!(tensor.dtype().class(), Class::Int | Class::Bool) {
             let message = format!("its elements are {}: a quantised SAE, whose scales are not known", tensor.dtype());
             return Err(Error::format(message)
@@ -93,6 +104,34 @@ impl Source<'_> {
         }
         self.used.borrow_mut().insert(name.to_string());
         Ok(tensor)
+    }
+
+    /// What is said of weights that are 8-bit floats, for which no scale was found.
+    pub fn eight_bit(&self) -> Option<String> {
+        let used = self.used.borrow();
+        let coarse = |name: &&String| self.tensors.find(name).filter(|tensor| tensor.dtype().is_quantised());
+        let names: Vec<_> = used.iter().filter_map(|name| Some(format!("{name} ({})", coarse(&name)?.dtype()))).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "8-bit floats without a scale beside them: {}. Their values are taken as they stand, so a feature's size is wrong \
+                 where a scale is missing, and its direction is as coarse as they are",
+                names.join(", ")
+            )
+        })
+    }
+
+    /// The k that the file itself stores beside its weights: as a tensor, as a number, or in the configuration of a checkpoint.
+    ///
+    /// # Errors
+    /// It is a tensor of several numbers.
+    pub fn stored_k(&self) -> Result<Option<usize>> {
+        if let Some(k) = self.number("k")? {
+            return Ok(Some(k as usize).filter(|k| *k > 0));
+        }
+        let facts = &self.tensors.metadata;
+        let is_k = |key: &str| matches!(key.rsplit('.').next(), Some("k" | "top_k"));
+        let stored = facts.get("k").or_else(|| facts.iter().find(|(key, _)| is_k(key)).map(|(_, value)| value));
+        Ok(stored.and_then(|value| value.parse::<f64>().ok()).map(|k| k as usize).filter(|k| *k > 0))
     }
 
     /// The names of the tensors that were not read.
@@ -150,12 +189,41 @@ impl Source<'_> {
         if stored.numel() == 0 {
             return Err(Error::shape("is empty").file(&self.tensors.source).tensor(layout.w_enc.name()));
         }
+        let used = [layout.w_enc.shape([rows, cols]), layout.w_dec.shape(self.matrix(layout.w_dec.name())?.into())];
+        if n != d_out && used[0][0] == n && used[0][1] != n && used[1] == [d_out, n] {
+            return Err(self.both_turned(layout, n, d_out));
+        }
+        let stored = [("W_enc", layout.w_enc), ("W_dec", layout.w_dec)].into_iter().filter_map(|(used, of)| match of {
+            Stored::AsUsed(name) if name == used => None,
+            Stored::AsUsed(name) => Some(format!("{used} is {name}")),
+            Stored::Transposed(name) => Some(format!("{used} is {name} transposed")),
+        });
         Ok(Weights {
+            stored: stored.collect(),
             w_enc: turned(layout.w_enc, [d_in, n])?,
             w_dec: turned(layout.w_dec, [n, d_out])?,
             b_enc: self.tensor(layout.b_enc, &[n])?,
             b_dec: self.tensor(layout.b_dec, &[d_out])?,
         })
+    }
+
+    /// The biases show that both matrices are stored in the other orientation.
+    fn both_turned(&self, layout: &Layout, n: usize, d_out: usize) -> Error {
+        let [w_enc, w_dec] = [layout.w_enc, layout.w_dec].map(Stored::name);
+        let is_transposed = |(_, of): &(&str, Stored)| matches!(of, Stored::AsUsed(_));
+        let matrices = [("W_enc", layout.w_enc), ("W_dec", layout.w_dec)];
+        let transpose: Vec<_> = matrices.iter().filter(|of| is_transposed(of)).map(|(name, _)| format!("\"{name}\"")).collect();
+        let (b_enc, b_dec) = (layout.b_enc, layout.b_dec);
+        let message = format!(
+            "{w_enc} and {w_dec} are both stored the other way round than in a {} SAE: {b_enc} has {n} values, one for each feature, and \
+             {b_dec} has {d_out}",
+            self.format
+        );
+        Error::shape(message).file(&self.tensors.source).help(format!(
+            "open it with load_sae(…, #{{map: #{{W_enc: \"{w_enc}\", W_dec: \"{w_dec}\", b_enc: \"{b_enc}\", b_dec: \"{b_dec}\", \
+             transpose: [{}]}}}})",
+            transpose.join(", ")
+        ))
     }
 
     fn length(&self, name: &str) -> Result<usize> {
@@ -190,8 +258,11 @@ impl Source<'_> {
     /// # Errors
     /// The place is not known.
     pub fn sae(&self, weights: Weights, said: &Said) -> Result<Inner> {
-        let Weights { w_enc, w_dec, b_enc, b_dec } = weights;
+        let Weights { stored, w_enc, w_dec, b_enc, b_dec } = weights;
         let mut inner = self.dictionary(Some(w_enc), w_dec, said)?;
+        if !stored.is_empty() {
+            inner.facts.push(("in the file".into(), stored.join(", ")));
+        }
         (inner.b_enc, inner.b_dec) = (Some(b_enc), Some(b_dec));
         Ok(inner)
     }

@@ -40,7 +40,7 @@ fn as_map(set: &TensorSet) -> Map {
     set.iter().map(|(name, tensor)| (name.into(), tensor.clone().into_script())).collect()
 }
 
-fn open<T>(path: &str, read: fn(Bytes, &Path) -> Result<T>) -> Result<T> {
+fn open<T>(path: &str, read: impl FnOnce(Bytes, &Path) -> Result<T>) -> Result<T> {
     let path = Path::new(path);
     read(Bytes::map(path)?, path)
 }
@@ -64,7 +64,7 @@ pub(super) fn entries() -> Vec<Entry> {
                     Arithmetic::Int => Class::Int,
                     Arithmetic::Bool => Class::Bool,
                 });
-                from_nested(&data, class)
+                from_nested(&data, class, call.work())
             }
         },
         entry! {
@@ -164,7 +164,9 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// try { load_npz("absent.npz"); assert(false); } catch (e) { assert(e.kind == "io"); }
             /// ```
-            fn load_npz(call, path: String) -> Map { Ok(as_map(&open(&path, npz::read)?)) }
+            fn load_npz(call, path: String) -> Map {
+                Ok(as_map(&open(&path, |bytes, file| npz::read(bytes, file, call.work()))?))
+            }
         },
         entry! {
             /// The tensors in a safetensors file: a map from names to tensors. Mapped, not read at once; stored as they are
@@ -266,7 +268,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(tensor([[1, 2], [3, 4]]).to_array() == [[1, 2], [3, 4]]);
             /// ```
-            method to_array(call, t: Tensor) -> Dynamic { if t.ndim() == 0 { Ok(number(&t)) } else { nested(&t) } }
+            method to_array(call, t: Tensor) -> Dynamic { if t.ndim() == 0 { Ok(number(&t)) } else { nested(&t, call.work()) } }
         },
         entry! {
             /// The same numbers as `"bool"`, `"i64"`, `"f32"` or `"f64"`. Fractions are cut off; for bool, non-zero is true.

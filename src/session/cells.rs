@@ -1,0 +1,131 @@
+//! Where a cell ends: what is still open at the end of a text, and how a text falls into cells.
+
+use super::{Session, stack};
+use crate::error::Error;
+use crate::script;
+use crate::script::scan::{self, Outline, Outliner, outline};
+use rhai::{EvalAltResult, ParseErrorType, Position};
+
+/// Words that carry on a statement whose block was closed on the line above.
+const CARRYING_ON: &[&str] = &["else", "catch", "while", "until"];
+
+impl Session {
+    /// True when `text` is the beginning of a cell that goes on: an open bracket, comment or `` ` `` string, a `"` string
+    /// whose line ends with `\`, or an expression without its end. Any other open `"` is a fault at once: such a string
+    /// cannot go on over lines.
+    pub fn is_incomplete(&self, text: &str) -> bool {
+        let outline = outline(text);
+        !outline.broken && (outline.open || self.lacks_end(text))
+    }
+
+    /// The length of the first cell of a text that is no single cell: whole lines, up to where the text is complete and the
+    /// line after it does not carry it on. None when nothing but white space is left.
+    pub fn first_cell(&self, text: &str) -> Option<usize> {
+        if text.trim_start().is_empty() {
+            return None;
+        }
+        let (mut end, mut outliner) = (0, Outliner::default());
+        for line in text.split_inclusive('\n') {
+            end += line.len();
+            let (cell, after) = (&text[..end], text[end..].trim_start());
+            if cell.trim_start().is_empty() {
+                continue;
+            }
+            if self.is_command(cell) {
+                break;
+            }
+            outliner.read(cell);
+            let carried_on = after.starts_with('.')
+                || after.starts_with("?.")
+                || cell.trim_end().ends_with('}') && CARRYING_ON.iter().any(|word| is_word(after, word));
+            let Outline { open, broken, .. } = outliner.outline;
+            if broken || !open && !carried_on && !self.lacks_end(cell) {
+                break;
+            }
+        }
+        Some(end)
+    }
+
+    /// The parser comes to the end of `text` and wants more.
+    fn lacks_end(&self, text: &str) -> bool {
+        stack::on_large(|| match self.engine.compile(text) {
+            Ok(_) => false,
+            Err(error) => *error.err_type() == ParseErrorType::UnexpectedEOF || is_past(text, error.position()),
+        })
+    }
+}
+
+/// Refuses a text that ends inside a block comment, which Rhai lets pass.
+pub(super) fn closed(text: &str) -> Result<(), EvalAltResult> {
+    let outline = outline(text);
+    match outline.pieces.last() {
+        Some((scan::Kind::Comment, range)) if outline.open => {
+            let position = scan::position_of(text, range.start);
+            Err(*script::raise(Error::input("the comment is not closed"), position))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A position behind the last character of a text.
+fn is_past(text: &str, position: Position) -> bool {
+    let text = text.trim_end();
+    let (lines, last) = (text.lines().count().max(1), text.lines().last().unwrap_or_default().chars().count());
+    match (position.line(), position.position()) {
+        (Some(line), Some(column)) => line > lines || (line == lines && column > last),
+        (Some(line), None) => line > lines,
+        (None, _) => false,
+    }
+}
+
+fn is_word(text: &str, word: &str) -> bool {
+    text.strip_prefix(word).is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::session;
+
+    #[test]
+    fn unfinished_text_is_told_from_wrong_text() {
+        let session = session();
+        for text in [
+            "f(",
+            "let x =",
+            "1 +",
+            "fn f() {",
+            "if true {",
+            "/* a",
+            "`a",
+            "#{a: 1,",
+            "let x = [1,\n2,",
+            "x.",
+            "1 + // more",
+            "\"a \\",
+            "\"a \\\n",
+            "`a ${b",
+            "`line\nline",
+        ] {
+            assert!(session.is_incomplete(text), "{text}");
+        }
+        for text in
+            ["foo)", "let 5", "1", "let x = 1;", "fn f() { }", "\"open", "f(\"open", "", "// comment", "x y", "f(\"a\nb\","]
+        {
+            assert!(!session.is_incomplete(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_falls_into_cells() {
+        let session = session();
+        let text = "1\n\n:vars\nfn f() {\n  2\n}\nif x {\n}\nelse {\n}\nlist\n  .map(f)\n!echo \"it's\n`a\nb`\n/* c\n*/ 3\n\n";
+        let (mut rest, mut cells) = (text, Vec::new());
+        while let Some(end) = session.first_cell(rest) {
+            cells.push(rest[..end].trim());
+            rest = &rest[end..];
+        }
+        let right =
+            ["1", ":vars", "fn f() {\n  2\n}", "if x {\n}\nelse {\n}", "list\n  .map(f)", "!echo \"it's", "`a\nb`", "/* c\n*/ 3"];
+        assert_eq!(cells, right);
+    }
+}

@@ -1,0 +1,269 @@
+//! What was done in a session, as a script that runs: `:save`.
+//!
+//! The start-up file, scripts (`:run`) and cells stand in the order in which they ran. Of a cell that failed, the statements
+//! before the fault and the functions are kept, since the session kept them too. A script's parameters stand as the values
+//! that they had, its imports as paths that hold wherever the saved script lies. Of a function that was defined again only
+//! the last definition is kept: one script cannot hold both.
+
+use super::modules::absolute;
+use super::{Report, Session, names, readable};
+use crate::script::param;
+use crate::script::scan::{Kind, byte_of, functions, outline};
+use rhai::{AST, Expr, Position, Scope, Stmt};
+use serde_json::Value as Json;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// What was done, in its order.
+#[derive(Default)]
+pub(super) struct Log {
+    inputs: Vec<Input>,
+    /// What no script can do again, in words.
+    pub(super) lost: Vec<String>,
+}
+
+struct Input {
+    /// The number of the cell; none for a file.
+    cell: Option<usize>,
+    text: String,
+    /// It is one expression and has a value, which can be given a name.
+    valued: bool,
+}
+
+impl Log {
+    /// A cell that succeeded.
+    pub(super) fn cell(&mut self, cell: usize, text: &str, valued: bool) {
+        self.inputs.push(Input { cell: Some(cell), text: text.trim().into(), valued });
+    }
+
+    /// Inputs so far.
+    pub(super) fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// The script. `ans` and `Out` are filled where some input asks for them.
+    pub(super) fn script(&self) -> String {
+        let asked = |name: &str| {
+            let named = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
+            self.inputs.iter().any(|input| named(&input.text))
+        };
+        let (ans, out) = (asked("ans"), asked("Out"));
+        let mut text = String::new();
+        if ans || out {
+            text += "let ans = ();\n";
+        }
+        if out {
+            text += "let Out = [()];\n";
+        }
+        let mut next = 1;
+        for (input, kept) in self.inputs.iter().zip(without_earlier_definitions(&self.inputs)) {
+            while out && input.cell.is_some_and(|cell| next < cell) {
+                text += "Out.push(());\n";
+                next += 1;
+            }
+            let valued = input.valued && (ans || out);
+            if valued {
+                text += "ans = ";
+            }
+            text += &kept;
+            let outline = outline(&kept);
+            text += match (outline.last(), outline.pieces.last()) {
+                (Some(Kind::Semicolon) | None, _) => "\n",
+                (_, Some((Kind::Comment, _))) => "\n;\n",
+                _ => ";\n",
+            };
+            if out && input.cell.is_some() {
+                text += if valued { "Out.push(ans);\n" } else { "Out.push(());\n" };
+                next += 1;
+            }
+        }
+        text
+    }
+}
+
+/// The texts of the inputs, each without the functions that a later one defines again.
+fn without_earlier_definitions(inputs: &[Input]) -> Vec<String> {
+    let mut later = BTreeSet::new();
+    let mut texts: Vec<String> = Vec::new();
+    for input in inputs.iter().rev() {
+        let mut text = input.text.clone();
+        for function in functions(&input.text).into_iter().rev() {
+            if !later.insert((function.name.to_string(), function.parameters)) {
+                text.replace_range(function.range, "");
+            }
+        }
+        texts.push(text.trim().to_string());
+    }
+    texts.reverse();
+    texts
+}
+
+impl Session {
+    /// Notes what a cell did before it failed.
+    pub(super) fn log_failure(&mut self, name: &str, cell: &str, report: &Report) {
+        // The outermost frame lies in the cell itself.
+        let (source, first) = self.sources.place(name, 1);
+        let Some(frame) = report.frames.last().filter(|frame| frame.source == source && frame.line >= first) else { return };
+        let place = (u16::try_from(frame.line + 1 - first), u16::try_from(frame.column));
+        let (Ok(line), Ok(column)) = place else { return };
+        let Some(fault) = byte_of(cell, Position::new(line, column)) else { return };
+        let done = self.done_before(cell, fault);
+        let mut text = cell[..done].trim().to_string();
+        for function in functions(&cell[done..]) {
+            text += &format!("\n{}", &cell[done..][function.range]);
+        }
+        if !text.is_empty() {
+            let message = report.message.lines().next().unwrap_or_default();
+            text += &format!("\n// the rest of {name} failed: {message}");
+            self.log.cell(self.cells, &text, false);
+        }
+    }
+
+    /// The end of the last statement of a cell before a fault. The tree does not tell where a statement begins: `a + b` has
+    /// the place of its `+`.
+    fn done_before(&self, cell: &str, fault: usize) -> usize {
+        let count = |text: &str| names::compile(&self.engine, &Scope::new(), text).ok().map(|ast| ast.statements().len());
+        let (mut depth, mut ends, whole) = (0usize, Vec::new(), count(cell));
+        for (kind, range) in outline(cell).pieces {
+            match kind {
+                Kind::Open => depth += 1,
+                Kind::Close => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if range.end <= fault && depth == 0 && (kind == Kind::Semicolon || cell[range.clone()] == *"}") {
+                ends.push(range.end);
+            }
+        }
+        let divides = |end: &usize| {
+            let parts = count(&cell[..*end]).zip(count(&cell[*end..]));
+            parts.map(|(before, after)| before + after) == whole
+        };
+        ends.into_iter().rev().find(divides).unwrap_or(0)
+    }
+
+    /// Notes a file that ran: the start-up file, or a script of `:run`.
+    pub(super) fn log_file(&mut self, command: &str, file: &str, text: &str) {
+        // It ran: neither of the two can fail.
+        let Ok(mut text) = readable(text.into()) else { return };
+        let Ok(ast) = names::compile(&self.engine, &Scope::new(), &text) else { return };
+        let used = self.host.used();
+        let value = |name: &str| used.iter().find(|used| used.name == name).map(|used| literal(&used.value));
+        let mut edits = param::calls(&text, &ast, value);
+        edits.extend(absolute_imports(&text, &ast, Path::new(file).parent().unwrap_or(Path::new(""))));
+        edits.sort_by_key(|(range, _)| range.start);
+        for (range, new) in edits.into_iter().rev() {
+            text.replace_range(range, &new);
+        }
+        let text = format!("// {command}\n\n{text}");
+        self.log.inputs.push(Input { cell: None, text, valued: false });
+    }
+}
+
+/// The paths of a file's imports, as text ranges, and what they are from any folder.
+fn absolute_imports(text: &str, ast: &AST, folder: &Path) -> Vec<(std::ops::Range<usize>, String)> {
+    let path = |statement: &Stmt| match statement {
+        Stmt::Import(import, _) => match &import.0 {
+            Expr::StringConstant(path, position) => Some((path.to_string(), *position)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut found = Vec::new();
+    for (path, position) in ast.statements().iter().filter_map(path) {
+        let start = byte_of(text, position);
+        let written = start.and_then(|start| outline(&text[start..]).pieces.first().map(|(_, range)| start..start + range.end));
+        found.extend(written.zip(absolute(folder, &path)).map(|(range, path)| (range, literal(&Json::String(path)))));
+    }
+    found
+}
+
+/// A parameter's value as a script writes it.
+fn literal(value: &Json) -> String {
+    match value {
+        Json::Null => "()".into(),
+        Json::Array(items) => format!("[{}]", items.iter().map(literal).collect::<Vec<_>>().join(", ")),
+        // How a range is shown.
+        Json::Object(map) if map.len() == 2 && map.contains_key("from") && map.contains_key("to") => {
+            format!("({}..{})", literal(&map["from"]), literal(&map["to"]))
+        }
+        Json::Object(map) => {
+            let entries: Vec<String> =
+                map.iter().map(|(key, value)| format!("{}: {}", Json::String(key.clone()), literal(value))).collect();
+            format!("#{{{}}}", entries.join(", "))
+        }
+        plain => plain.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{session, value};
+    use super::super::{Answer, Session};
+    use crate::session::SessionOptions;
+    use crate::work::Work;
+
+    /// What a new session shows of `asked` after it ran the script that `cells` were saved as.
+    fn again(cells: &[&str], asked: &str) -> String {
+        let mut first = session();
+        for cell in cells {
+            match cell.starts_with(':') {
+                true => drop(first.command(cell)),
+                false => drop(first.cell(cell)),
+            }
+        }
+        let script = first.log.script();
+        let mut second = session();
+        second.eval(&script, "saved.rhai").unwrap_or_else(|report| panic!("{report}\n{script}"));
+        value(&mut second, asked)
+    }
+
+    #[test]
+    fn failed_cells_are_kept_as_far_as_they_ran() {
+        assert_eq!(again(&["let a = 1; let b = a + nowhere; let c = 3;", "let d = a + 1;"], "[a, d]"), "[1, 2]");
+        assert_eq!(again(&["let a = 1;\na += 2; if a > 1 { a = 7; }\nfail(a);\nfn g(x) { x + a }", "let b = g(1);"], "b"), "8");
+        assert_eq!(again(&["let a = [3]; a[7]", "let a = if true { 2 } else { 1 } + nowhere;"], "a"), "[3]");
+        assert_eq!(again(&["let x = 1", "foo)", "nowhere", "fn broken(", "x = 2"], "x"), "2");
+        assert_eq!(
+            again(&["import \"std/experiments\" as exp; exp::nothing(1)", "let i = exp::indices(1, 3, \"k\");"], "i"),
+            "[1]"
+        );
+    }
+
+    #[test]
+    fn functions_defined_again_and_values_of_cells_are_kept() {
+        assert_eq!(
+            again(&["fn f(a) { a }\nfn h() { 1 }", "let x = f(1);", "/// Twice.\nfn f(a) { 2 * a }", "x + f(4) + h()"], "f(5)"),
+            "10"
+        );
+        assert_eq!(again(&["40 + 2", "nowhere", "ans + 1 // note", "let y = Out[1] + Out[3];"], "y"), "85");
+    }
+
+    #[test]
+    fn scripts_that_ran_stand_in_what_is_saved() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("scripts");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("helper.rhai"), "fn twice(x) { 2 * x }").unwrap();
+        let script = "#!/usr/bin/env saerepl\nimport \"helper\" as h;\nlet n = h::twice(param(\"n\", 1, \"how many\"));\n\
+                      let names = param(\"names\", [\"a\"], \"a, b\"); let r = param(\"r\", 0..3, \"range\"); fn seen() { n }";
+        std::fs::write(folder.join("s.rhai"), script).unwrap();
+        let file = folder.join("s.rhai");
+        let run = |arguments: &str| format!(":run {} {arguments}", file.display());
+        let (four, five) = (run("n=4 names=[\"x\\ty\",\"z\"] r=1..5"), run("n=5"));
+        let (mut first, options) = (session(), SessionOptions::default());
+        for line in [&four, "let m = n;", &five, "m + seen()"] {
+            match line.starts_with(':') {
+                true => assert!(matches!(first.command(line).unwrap(), Answer::Value(..))),
+                false => drop(first.cell(line).unwrap()),
+            }
+        }
+        let saved = place.path().join("saved.rhai");
+        first.command(&format!(":save {}", saved.display())).unwrap();
+        let text = std::fs::read_to_string(&saved).unwrap();
+        let options = SessionOptions { folder: place.path().into(), ..options };
+        let mut second = Session::new(Work::silent(1).unwrap(), options);
+        assert!(second.declarations(&text, "saved.rhai").unwrap().is_empty());
+        second.eval(&text, "saved.rhai").unwrap_or_else(|report| panic!("{report}\n{text}"));
+        assert_eq!(value(&mut second, "[m, n, names, seen()]"), "[8, 10, [\"a\"], 10]", "{text}");
+    }
+}
