@@ -33,10 +33,14 @@ impl Work {
     /// # Errors
     /// No such name, a device that this build has not or that cannot be opened, or a second choice.
     pub fn choose_device(&self, name: &str) -> Result<()> {
-        match CHOICES.iter().find(|choice| choice.name == name) {
+        self.choose_among(&CHOICES, name)
+    }
+
+    fn choose_among(&self, choices: &[Choice], name: &str) -> Result<()> {
+        match choices.iter().find(|choice| choice.name == name) {
             _ if name == "cpu" => Ok(()),
             _ if name == "auto" => {
-                for Choice { name, open, .. } in CHOICES.iter().filter(|choice| choice.built) {
+                for Choice { name, open, .. } in choices.iter().filter(|choice| choice.built) {
                     match open() {
                         Ok(device) => return self.use_device(device),
                         Err(error) => self.note(&format!("{name} is not to be had, products are made without it: {error}")),
@@ -70,7 +74,9 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Silent, Sink, Stream};
     use super::*;
+    use std::sync::{Arc, Mutex};
 
     #[test]
     fn a_device_is_chosen_once_and_by_a_name_that_exists() {
@@ -82,13 +88,36 @@ mod tests {
             let error = work.choose_device(choice.name).unwrap_err();
             assert!(error.message().contains("this build has no device") && error.helps()[0].contains(choice.features));
         }
-        // A build without a device finds none; one with a device that cannot be opened goes on without.
-        work.choose_device("auto").unwrap();
-        assert!(CHOICES.iter().any(|choice| choice.built) || work.device().is_none());
-
         let work = Work::silent(1).unwrap();
         work.use_device(Device::Cpu).unwrap();
         assert!(work.device().is_some_and(Device::is_cpu));
         assert!(work.use_device(Device::Cpu).is_err());
+    }
+
+    struct Notes(Arc<Mutex<String>>);
+
+    impl Sink for Notes {
+        fn write(&self, _: Stream, text: &str) {
+            self.0.lock().unwrap().push_str(text);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_passed_over_with_a_note_and_refused_by_name() {
+        let gone = || Err(candle_core::Error::Msg("no driver".into()));
+        let choices = [
+            Choice { name: "absent", built: false, features: "absent", open: || Ok(Device::Cpu) },
+            Choice { name: "gone", built: true, features: "gone", open: gone },
+            Choice { name: "there", built: true, features: "there", open: || Ok(Device::Cpu) },
+        ];
+        let notes = Arc::new(Mutex::new(String::new()));
+        let work = || Work::new(1, 0, Box::new(Silent), Box::new(Notes(Arc::clone(&notes)))).unwrap();
+        let (without, with) = (work(), work());
+        without.choose_among(&choices[..2], "auto").unwrap();
+        assert!(without.device().is_none());
+        assert_eq!(*notes.lock().unwrap(), "gone is not to be had, products are made without it: no driver");
+        assert_eq!(without.choose_among(&choices, "gone").unwrap_err().message(), "gone is not to be had: no driver");
+        with.choose_among(&choices, "auto").unwrap();
+        assert!(with.device().is_some_and(Device::is_cpu));
     }
 }
