@@ -41,8 +41,22 @@ fn main() {
     println!("session start              {:8.2} ms   (to the prompt: < 300)", 1e3 * best(20, || drop(black_box(session(&work)))));
 
     let mut set_up = session(&work);
-    set_up.eval("let model = load_model(\"demo\"); let t = zeros([2, 3]); let m = #{a: t};", "setup").expect("set up");
-    for text in ["", "model.cfg.d_", "unembed(d, model, #{f", "m.a.T.to"] {
+    set_up
+        .eval(
+            "let model = load_model(\"demo\"); let t = zeros([2, 3]); let m = #{a: t}; let tab = table(#{mean: [1.0]});",
+            "setup",
+        )
+        .expect("set up");
+    let places = [
+        "",
+        "model.cfg.d_",
+        "unembed(d, model, #{f",
+        "m.a.T.to",
+        "tab.filter(|row| row.",
+        "semantics(s, model, #{side: \"",
+        "import \"std/",
+    ];
+    for text in places {
         let time = best(50, || drop(black_box(set_up.complete(text, text.len()))));
         println!("completion of {text:22} {:6.3} ms   (< 30)", 1e3 * time);
     }

@@ -21,11 +21,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Runs the script and gives the exit status; what went wrong goes to `work`'s notes, with colours if asked for.
-    pub fn run(self, work: &Work, colour: bool) -> u8 {
-        let width = self.width;
+    /// Runs the script and gives the exit status; what went wrong goes to `work`'s notes, with colours if asked for, in
+    /// lines of `message_width` columns.
+    pub fn run(self, work: &Work, colour: bool, message_width: usize) -> u8 {
         let fail = |report: &Report, status| {
-            work.note(&report.render(colour, width));
+            work.note(&report.render(colour, message_width));
             status
         };
         let text = match script_text(&self.file) {

@@ -79,6 +79,7 @@ pub fn main() -> ExitCode {
                     colour: terminal::colour(),
                     dumb: terminal::is_dumb(),
                     width: terminal::width,
+                    message_width: terminal::message_width,
                     height: terminal::height,
                 };
                 repl::main(&work, &screen)

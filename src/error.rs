@@ -217,15 +217,21 @@ impl<T> ResultExt<T> for Result<T> {
 /// The candidate nearest to `given`, if it is near enough to be what was meant.
 pub fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = given.to_lowercase();
-    candidates
-        .into_iter()
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    // `max_new_tokens` for `max_tokens`: all words of a longer name are there.
+    let words: Vec<&str> = lower.split('_').collect();
+    let part = |c: &&str| c.contains('_') && c.to_lowercase().split('_').all(|word| words.contains(&word));
+    let close = candidates
+        .iter()
+        .copied()
         .map(|c| (strsim::damerau_levenshtein(&lower, &c.to_lowercase()), c))
         .filter(|(distance, c)| {
             let shorter = c.chars().count().min(given.chars().count());
             *distance <= (shorter / 3).max(1) && *distance < shorter
         })
         .min_by_key(|(distance, c)| (*distance, c.len()))
-        .map(|(_, c)| c)
+        .map(|(_, c)| c);
+    close.or_else(|| candidates.iter().copied().find(part))
 }
 
 #[cfg(test)]
@@ -241,6 +247,7 @@ mod tests {
     #[test]
     fn nearest_finds_typos_and_refuses_strangers() {
         assert_eq!(nearest("fold_nrom", ["fold_norm", "k"]), Some("fold_norm"));
+        assert_eq!(nearest("max_new_tokens", ["seed", "max_tokens"]), Some("max_tokens"));
         assert_eq!(nearest("banana", ["fold_norm", "k"]), None);
         assert_eq!(nearest("foo", ["cos", "x"]), None);
     }

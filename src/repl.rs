@@ -27,6 +27,8 @@ pub struct Screen {
     pub dumb: bool,
     /// Columns.
     pub width: fn() -> usize,
+    /// Columns for messages, which may go elsewhere.
+    pub message_width: fn() -> usize,
     /// Lines; none where nobody pages.
     pub height: fn() -> Option<usize>,
 }
@@ -112,6 +114,6 @@ fn fail(work: &Work, report: &Report, screen: &Screen) -> u8 {
         work.note("interrupted");
         return INTERRUPTED;
     }
-    work.note(&report.render(screen.colour, (screen.width)()));
+    work.note(&report.render(screen.colour, (screen.message_width)()));
     FAILED
 }

@@ -33,14 +33,20 @@ pub use basics::Outputs;
 pub use cards::Explainers;
 pub(crate) use tensor::token_watch;
 
+use crate::analysis::{AttentionScores, OvScores, ProductStats, Semantics, Side, TokenScores};
+use crate::dictionary::Dictionary;
 use crate::error::{Error, Kind, Result};
 use crate::figure::Figure;
+use crate::model::Model;
+use crate::model::forward::Pass;
+use crate::page::Page;
 use crate::provenance::fingerprint;
 use crate::render;
+use crate::table::Table;
 use crate::work::Work;
 use convert::{FromScript, IntoScript};
 use declare::Entry;
-use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, Position};
+use rhai::{Dynamic, Engine, EvalAltResult, Module, NativeCallContext, Position, Variant};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -53,6 +59,9 @@ pub type Draw = fn(&Figure, usize, &Work) -> Result<String>;
 fn drawn_with_characters(figure: &Figure, width: usize, _: &Work) -> Result<String> {
     Ok(render::sketch(figure, width))
 }
+
+/// Explains an error that a script caught, in the words of a report.
+pub type Explain = Arc<dyn Fn(&NativeCallContext, &ScriptError) -> Error + Send + Sync>;
 
 /// A parameter that a script has read.
 #[derive(Clone)]
@@ -81,6 +90,8 @@ pub struct Host {
     pub recipes: keep::Recipes,
     /// The values of the session's cells.
     pub outputs: Outputs,
+    /// How errors are explained to a script that catches them.
+    pub explain: Explain,
     /// The texts of the script and its modules, as fingerprints by name.
     code: Arc<Mutex<BTreeMap<String, String>>>,
     /// What pages of features share.
@@ -103,6 +114,7 @@ impl Host {
             draw: drawn_with_characters,
             recipes: keep::Recipes::default(),
             outputs: Outputs::default(),
+            explain: Arc::new(|_, caught| caught.error.clone()),
             code: Arc::default(),
             explainers: Explainers::default(),
             used: Arc::default(),
@@ -158,24 +170,28 @@ impl Host {
 /// Every function, method, property and operator that scripts can use beside Rhai's own.
 pub fn entries() -> &'static [Entry] {
     static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-        [
-            basics::entries(),
-            param::entries(),
-            tensor::entries(),
-            models::entries(),
-            forward::entries(),
-            dictionaries::entries(),
-            training::entries(),
-            analyses::entries(),
-            circuits::entries(),
-            tables::entries(),
-            figures::entries(),
-            pages::entries(),
-            parts::entries(),
-            cards::entries(),
-            files::entries(),
-        ]
-        .concat()
+        let topics = [
+            ("errors, output, seed", basics::entries()),
+            ("parameters", param::entries()),
+            ("tensors", tensor::entries()),
+            ("models", models::entries()),
+            ("running a model", forward::entries()),
+            ("dictionaries", dictionaries::entries()),
+            ("training", training::entries()),
+            ("analyses", analyses::entries()),
+            ("circuits", circuits::entries()),
+            ("tables", tables::entries()),
+            ("figures", figures::entries()),
+            ("pages", pages::entries()),
+            ("results kept in parts", parts::entries()),
+            ("cards", cards::entries()),
+            ("files", files::entries()),
+        ];
+        let of_topic = |(topic, mut entries): (&'static str, Vec<Entry>)| {
+            entries.iter_mut().for_each(|entry| entry.topic = topic);
+            entries
+        };
+        topics.into_iter().flat_map(of_topic).collect()
     });
     &ENTRIES
 }
@@ -183,7 +199,20 @@ pub fn entries() -> &'static [Entry] {
 /// Registers everything into an engine whose calls will run for `host`.
 pub fn install(engine: &mut Engine, host: Host) {
     engine.set_default_tag(Dynamic::from(host));
-    engine.register_type_with_name::<ScriptError>("Error");
+    named::<ScriptError>(engine);
+    named::<Model>(engine);
+    named::<Dictionary>(engine);
+    named::<Table>(engine);
+    named::<Figure>(engine);
+    named::<Page>(engine);
+    named::<Outputs>(engine);
+    named::<Pass>(engine);
+    named::<ProductStats>(engine);
+    named::<Side>(engine);
+    named::<TokenScores>(engine);
+    named::<Semantics>(engine);
+    named::<AttentionScores>(engine);
+    named::<OvScores>(engine);
     basics::install(engine);
     arrays::install(engine);
     display::install(engine);
@@ -202,24 +231,54 @@ pub fn install(engine: &mut Engine, host: Host) {
     }
 }
 
-/// Our error as a script sees it in `catch (e)`.
+/// Gives a native type the name by which signatures, messages and `type_of` speak of it.
+fn named<T: FromScript + Variant + Clone>(engine: &mut Engine) {
+    engine.register_type_with_name::<T>(&T::kind());
+}
+
+/// An error as a script sees it in `catch (e)`.
 #[derive(Clone, Debug)]
 pub struct ScriptError {
     /// The error.
     pub error: Error,
-    /// The line of the call that failed, from 1.
-    pub line: Option<usize>,
+    /// Where it was raised.
+    pub place: Option<Place>,
+    /// What Rhai said, where the error is Rhai's own.
+    pub raised: Option<Arc<Raised>>,
 }
 
 crate::native!(ScriptError, "Error");
 
+/// A place in a script.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// File, or name of the cell.
+    pub source: Option<String>,
+    /// Line and column, from 1.
+    pub position: Position,
+}
+
+/// An error of Rhai's own that a script caught: its text, with the chain of calls, is all that is left of it.
+#[derive(Debug)]
+pub struct Raised {
+    /// As Rhai writes it, without the outermost position.
+    pub text: String,
+    /// Where it was caught from: the fault itself, or the call in which it lies.
+    pub place: Place,
+}
+
 /// Our error on its way through Rhai; an interruption becomes a termination, which a script cannot catch.
 pub(crate) fn raise(error: Error, position: Position) -> Box<EvalAltResult> {
+    raise_in(error, None, position)
+}
+
+/// As [`raise`], with the source in which the position lies.
+pub(crate) fn raise_in(error: Error, source: Option<&str>, position: Position) -> Box<EvalAltResult> {
     if error.kind() == Kind::Interrupted {
         return EvalAltResult::ErrorTerminated(Dynamic::UNIT, position).into();
     }
-    let line = position.line();
-    EvalAltResult::ErrorRuntime(ScriptError { error, line }.into_script(), position).into()
+    let place = (!position.is_none()).then(|| Place { source: source.map(String::from), position });
+    EvalAltResult::ErrorRuntime(ScriptError { error, place, raised: None }.into_script(), position).into()
 }
 
 /// A Rhai error as ours: what a function that the script passed to a native one has raised.

@@ -2,21 +2,29 @@
 //!
 //! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `cells`: where a cell ends. `commands`:
 //! lines that are not Rhai; `explain`, `timing` and `store` answer the longer ones. `log`: what was done, as a script.
-//! `report`: any error → source line, caret, chain of calls, help. `suggest`: the nearest names. `names`: what names mean
-//! beyond Rhai's rules. `modules`: what `import` finds. `stack`: deep scripts end with an error, not with the process.
+//! `report`: any error → source line, caret, chain of calls, help. `syntax`, `suggest`, `foreign`: its words, the nearest
+//! names, what those who come from Python mean. `raised`: errors that were caught. `known`: what an expression is, without
+//! running it. `complete` offers what could stand at the cursor; `language` has the pages of the language's words. `names`:
+//! what names mean beyond Rhai's rules. `modules`: what `import` finds. `stack`: deep scripts end with an error, not with the
+//! process.
 
 mod cells;
 mod commands;
 mod complete;
 mod explain;
+mod foreign;
+mod known;
+mod language;
 mod log;
 mod modules;
 mod names;
+mod raised;
 mod report;
 mod stack;
 mod stdlib;
 mod store;
 mod suggest;
+mod syntax;
 mod timing;
 
 pub use commands::{Answer, COMMANDS, Command};
@@ -110,7 +118,7 @@ pub struct Session {
     /// The variables that functions see.
     shared: Shared,
     /// The engine's functions, in the order of their names.
-    native: Vec<Callable>,
+    native: Arc<Vec<Callable>>,
     options: SessionOptions,
     /// Cells so far.
     cells: usize,
@@ -158,8 +166,10 @@ impl Session {
         stack::guard(&mut engine, &work);
         let shared = Shared::default();
         shared.install(&mut engine);
+        let native = Arc::new(suggest::rhai_functions(&engine));
+        host.explain = report::explainer(native.clone(), sources.clone());
+        engine.set_default_tag(Dynamic::from(host.clone()));
         let global = engine.new_global_runtime_state();
-        let native = suggest::rhai_functions(&engine);
         Session {
             engine,
             scope: Scope::new(),
@@ -445,6 +455,7 @@ impl Session {
             engine: &self.engine,
             native: &self.native,
             scope: &self.scope,
+            global: &self.global,
             functions: &self.global.lib,
             sources: &self.sources,
         };
@@ -682,21 +693,21 @@ pub(super) mod tests {
             ("asert(true)", "unknown function `asert`", "did you mean `assert`?"),
             (
                 "assert()",
-                "`assert` cannot be called without arguments",
+                "`assert` takes 1 or 2 arguments, none is given",
                 "it is called as `assert(condition: bool, [message: string]) -> ()`",
             ),
             ("m + 1", "`+` is not defined between map and integer", ""),
-            ("let v = 3; v(1)", "this is called as a function, but it is integer", ""),
-            ("ln()", "`ln` cannot be called without arguments", "it is called as `ln(x: number) -> f64`"),
+            ("let v = 3; v(1)", "`v` is an integer, not a function", ""),
+            ("ln()", "`ln` takes 1 argument, none is given", "it is called as `ln(x: number) -> number`"),
             ("fresh = 5", "unknown variable `fresh`", "a new variable is declared first: `let fresh = …`"),
             ("[1, 2].mean()", "array has no method `mean`", "a Tensor has it: `tensor(list).mean(…)`"),
             ("True", "unknown variable `True`", "for `True` write `true`"),
-            ("let p = 'abc';", "invalid character: 'abc'", "text stands in double quotes"),
-            ("def g(x)", "expecting ';' to terminate this statement", "for `def` write `fn name(x) { x + 1 }`"),
-            ("if m: 1", "expecting '{' to start a statement block", "blocks stand in braces"),
-            ("m[0, 1]", "expecting ']' for a matching [ in this index expression", "several indices at once"),
-            ("[1][0](2)", "expecting ';' to terminate this statement", "a closure in an array"),
-            ("[1, 2][0..1]", "expected integer, found range", "a part of an array is list.extract(a..b)"),
+            ("let p = 'abc';", "'abc' is not one character", "text stands in double quotes"),
+            ("def g(x)", "a `;` is missing before `g`", "for `def` write `fn name(x) { x + 1 }`"),
+            ("if m: 1", "`{` is missing to start a statement block", "blocks stand in braces"),
+            ("m[0, 1]", "`]` is missing for the `[`", "several indices at once"),
+            ("[1][0](2)", "a `;` is missing before this", "a closure in an array"),
+            ("[1, 2][0..1]", "expected an integer, found a range", "a part of an array is list.extract(a..b)"),
             ("import \"std/experiment\" as e;", "there is no `std/experiment` in the library", "did you mean `std/experiments`?"),
         ] {
             let report = session.eval(text, "In[2]").unwrap_err();

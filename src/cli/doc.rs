@@ -26,7 +26,7 @@ impl Doc {
                 status::DONE
             }
             Err(error) => {
-                work.note(&Box::<Report>::from(error).render(terminal::colour(), terminal::width()));
+                work.note(&Box::<Report>::from(error).render(terminal::colour(), terminal::message_width()));
                 status::FAILED
             }
         }

@@ -29,7 +29,7 @@ impl Info {
             }
             Err(error) => {
                 let interrupted = error.is_interrupted();
-                work.note(&Box::<Report>::from(error).render(terminal::colour(), terminal::width()));
+                work.note(&Box::<Report>::from(error).render(terminal::colour(), terminal::message_width()));
                 if interrupted { status::INTERRUPTED } else { status::FAILED }
             }
         }

@@ -27,7 +27,7 @@ impl Pull {
                 Ok(said) => work.print(&said),
                 Err(error) => {
                     let interrupted = error.is_interrupted();
-                    work.note(&Box::<Report>::from(error).render(terminal::colour(), terminal::width()));
+                    work.note(&Box::<Report>::from(error).render(terminal::colour(), terminal::message_width()));
                     return if interrupted { status::INTERRUPTED } else { status::FAILED };
                 }
             }

@@ -44,7 +44,7 @@ impl Run {
                     status::DONE
                 }
                 Err(report) => {
-                    work.note(&report.render(terminal::colour(), terminal::width()));
+                    work.note(&report.render(terminal::colour(), terminal::message_width()));
                     status::FAILED
                 }
             };
@@ -59,7 +59,7 @@ impl Run {
         }
         terminal::interrupt(work, true);
         let batch = Batch { file, parameters, out_dir: self.out, width: terminal::width() };
-        batch.run(work, terminal::colour())
+        batch.run(work, terminal::colour(), terminal::message_width())
     }
 }
 

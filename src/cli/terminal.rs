@@ -117,6 +117,13 @@ pub(super) fn width() -> usize {
     terminal.map_or(100, |(width, _)| width.0.into())
 }
 
+/// Columns for messages: those of the terminal that shows them. In a file or a pipe lines are not broken, so that they can be
+/// searched.
+pub(super) fn message_width() -> usize {
+    let terminal = std::io::stderr().is_terminal().then(|| terminal_size::terminal_size_of(std::io::stderr())).flatten();
+    terminal.map_or(usize::MAX, |(width, _)| width.0.into())
+}
+
 /// Lines of the terminal; none where there is none.
 pub(super) fn height() -> Option<usize> {
     let terminal = std::io::stdout().is_terminal().then(terminal_size::terminal_size).flatten();

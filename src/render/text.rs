@@ -39,6 +39,13 @@ pub fn facts(facts: &[(String, String)]) -> String {
     rows.collect::<Vec<_>>().join("\n")
 }
 
+/// A text in lines of at most so many columns, broken at spaces alone. A word that is longer than a line stays whole: it may be
+/// a path or a name to copy.
+pub fn wrapped(text: &str, width: usize) -> String {
+    let options = textwrap::Options::new(width).break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
+    textwrap::wrap(text, options).join("\n")
+}
+
 /// Text cut with an ellipsis to a width in terminal columns.
 pub fn cut(text: &str, room: usize) -> String {
     if text.width() <= room {
@@ -266,6 +273,11 @@ mod tests {
             .and_then(|t| t.with("top_tokens", lists))
             .and_then(|t| t.with("semantic", vec![true, false]))
             .unwrap()
+    }
+
+    #[test]
+    fn lines_are_broken_at_spaces_alone() {
+        assert_eq!(wrapped("see /a-path/that-is/longer than a line", 12), "see\n/a-path/that-is/longer\nthan a line");
     }
 
     #[test]

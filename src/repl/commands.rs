@@ -1,6 +1,7 @@
 //! What the terminal does with the answers to lines that are not Rhai.
 
 use super::{Screen, show};
+use crate::render::text::wrapped;
 use crate::session::{Answer, Session};
 use crate::work::Work;
 use std::io::Write;
@@ -40,11 +41,6 @@ pub(super) fn run(session: &mut Session, line: &str, screen: &Screen, history: i
         Answer::Shell(command) => shell(&work, &command),
     }
     Next::Go
-}
-
-/// A text whose lines fit the screen; a word longer than a line stays whole.
-fn wrapped(text: &str, width: usize) -> String {
-    textwrap::wrap(text, textwrap::Options::new(width).break_words(false)).join("\n")
 }
 
 /// Prints a text, through `$PAGER` where it is longer than the screen.

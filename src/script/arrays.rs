@@ -318,9 +318,9 @@ fn write(engine: &mut Engine) {
 
 #[cfg(test)]
 mod tests {
-    use crate::script::{Host, install};
+    use crate::script::{Host, ScriptError, install};
     use crate::work::Work;
-    use rhai::{Dynamic, Engine};
+    use rhai::{Dynamic, Engine, EvalAltResult};
 
     /// Ours and Rhai's own.
     fn engines() -> [Engine; 2] {
@@ -379,7 +379,10 @@ mod tests {
             ("[2, 1].order(|a, b| nowhere)", "nowhere"),
             ("const A = [2, 1]; A.sort()", "constant"),
         ] {
-            let error = ours.eval::<Dynamic>(script).unwrap_err().to_string();
+            let error = match ours.eval::<Dynamic>(script).unwrap_err().unwrap_inner() {
+                EvalAltResult::ErrorRuntime(value, _) => value.clone().cast::<ScriptError>().error.to_string(),
+                other => other.to_string(),
+            };
             assert!(error.contains(said), "{script}: {error}");
         }
         assert!(ours.eval::<bool>("let a = [3, 1, 2]; try { a.sort(|x, y| nowhere); } catch {} a == [3, 1, 2]").unwrap());

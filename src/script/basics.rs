@@ -1,10 +1,11 @@
 //! Errors as values, output, and what every script needs whatever its topic.
 
 use crate::entry;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::script::convert::{FromScript, IntoScript};
 use crate::script::declare::{Call, Entry};
-use crate::script::{Host, ScriptError, display, raise};
-use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext};
+use crate::script::{Host, Place, Raised, ScriptError, display, raise};
+use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext, Position};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -89,7 +90,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// try { seed(-1); } catch (e) { assert(e.message.contains("seed")); }
             /// ```
-            get message(call, error: ScriptError) -> String { Ok(error.error.to_string()) }
+            get message(call, error: ScriptError) -> String { Ok(message(call, &error)) }
         },
         entry! {
             /// The kind of a caught error: `input`, `format`, `shape`, `limit`, `io` or `internal`.
@@ -105,7 +106,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// try { seed(-1); } catch (e) { assert(e.line == 1); }
             /// ```
-            get line(call, error: ScriptError) -> Option<usize> { Ok(error.line) }
+            get line(call, error: ScriptError) -> Option<usize> { Ok(error.place.and_then(|place| place.position.line())) }
         },
         entry! {
             /// A caught error as text.
@@ -113,7 +114,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// try { seed(-1); } catch (e) { assert(`${e}`.contains("seed")); }
             /// ```
-            method to_string(call, error: ScriptError) -> String { Ok(error.error.to_string()) }
+            method to_string(call, error: ScriptError) -> String { Ok(message(call, &error)) }
         },
         entry! {
             /// A caught error as text.
@@ -121,7 +122,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// try { seed(-1); } catch (e) { assert(e.to_debug().contains("seed")); }
             /// ```
-            method to_debug(call, error: ScriptError) -> String { Ok(error.error.to_string()) }
+            method to_debug(call, error: ScriptError) -> String { Ok(message(call, &error)) }
         },
         entry! {
             /// What was caught, with `message`, `kind` and `line`: `catch (e)` calls it on what Rhai itself raises. Any
@@ -130,7 +131,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// try { nothing } catch (e) { assert(caught(e).message.contains("nothing")); }
             /// ```
-            fn caught(call, value: Dynamic) -> Dynamic { Ok(caught(value)) }
+            fn caught(call, value: Dynamic) -> Dynamic { Ok(caught(call, value)) }
         },
         entry! {
             /// A value apart from the variable that holds it. Cells call it where a method walks a variable that its closure
@@ -165,6 +166,16 @@ pub(super) fn entries() -> Vec<Entry> {
             fn fixed(call, number: f64, digits: usize) -> String { Ok(format!("{number:.*}", digits.min(17))) }
         },
         entry! {
+            /// The elements of an array as one text, with `separator` between them.
+            ///
+            /// ```rhai
+            /// assert(["a", "b", 3].join(", ") == "a, b, 3");
+            /// ```
+            method join(call, list: Array, separator: String) -> String {
+                Ok(list.into_iter().map(|item| text(call, Some(item))).collect::<Vec<_>>().join(&separator))
+            }
+        },
+        entry! {
             /// Sets the session's seed: what every later random draw uses that is given none.
             ///
             /// ```rhai
@@ -182,7 +193,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// print("scores:");
             /// print([1, 2, 3]);
             /// ```
-            fn print(call, value: Option<Dynamic>) -> String { Ok(text(call, value)) }
+            fn print(call, value: Option<Dynamic>) -> Printed { Ok(Printed(text(call, value))) }
         },
         entry! {
             /// Prints a value to standard error.
@@ -235,19 +246,23 @@ pub(super) fn entries() -> Vec<Entry> {
 }
 
 /// What Rhai makes of its own errors is a map; scripts meet them as they meet ours.
-fn caught(value: Dynamic) -> Dynamic {
+fn caught(call: &Call<'_>, value: Dynamic) -> Dynamic {
     let error = value.read_lock::<Map>().and_then(|map| {
-        let variant = map.get("error").and_then(|v| v.as_immutable_string_ref().ok().map(|v| v.to_string()))?;
-        let message = map.get("message").and_then(|v| v.as_immutable_string_ref().ok().map(|v| v.to_string()))?;
-        let kind = match variant.as_str() {
-            "ErrorStackOverflow" | "ErrorDataTooLarge" | "ErrorTooManyVariables" | "ErrorTooManyModules" => Kind::Limit,
-            name if name.starts_with("Error") => Kind::Input,
-            _ => return None,
-        };
-        let line = map.get("line").and_then(|v| v.as_int().ok()).and_then(|v| usize::try_from(v).ok());
-        Some(ScriptError { error: Error::new(kind, message), line })
+        let text = |key: &str| map.get(key).and_then(String::from_script);
+        let number = |key: &str| map.get(key).and_then(|v| v.as_int().ok()).and_then(|v| u16::try_from(v).ok());
+        text("error").filter(|variant| variant.starts_with("Error"))?;
+        let position = number("line").map_or(Position::NONE, |line| Position::new(line, number("position").unwrap_or(0)));
+        let place = Place { source: call.native.call_source().map(String::from), position };
+        let raised = Raised { text: text("message")?, place: place.clone() };
+        // The words are found when somebody asks for them.
+        let error = Error::input(raised.text.as_str());
+        Some(ScriptError { error, place: Some(place), raised: Some(Arc::new(raised)) })
     });
     error.map_or(value, Dynamic::from)
+}
+
+fn message(call: &Call<'_>, error: &ScriptError) -> String {
+    (call.host.explain)(call.native, error).to_string()
 }
 
 /// Rhai's functions of floats, for integers too; those that wait or take memory, so that they can be stopped or refused.
@@ -344,6 +359,15 @@ fn sleep(call: &NativeCallContext, seconds: f64) -> std::result::Result<(), Box<
         std::thread::sleep(left.min(Duration::from_millis(10)));
     }
     Ok(())
+}
+
+/// What Rhai's `print` statement is given to print; the call itself gives nothing.
+struct Printed(String);
+
+impl IntoScript for Printed {
+    fn into_script(self) -> Dynamic {
+        self.0.into()
+    }
 }
 
 fn text(call: &Call<'_>, value: Option<Dynamic>) -> String {

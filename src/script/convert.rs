@@ -333,35 +333,63 @@ pub fn type_name(value: &Dynamic) -> String {
     short_type_name(value.type_name())
 }
 
+/// Types of numbers that Rhai's functions know and scripts do not meet.
+pub const NARROW: &[&str] = &["i8", "i16", "i32", "i128", "u8", "u16", "u32", "u64", "u128", "f32", "Decimal"];
+
 /// The name of a type as signatures write it: Rhai's own types small (`string`, `array`, `map`), ours as they are named.
 pub fn short_type_name(name: &str) -> String {
     // Rhai's word for whatever is text.
     if name.contains("ImmutableString") {
         return "string".into();
     }
-    let name = name.trim_start_matches("&mut ").trim_start_matches('&');
-    if let Some(given) = name.strip_prefix("Result<").or_else(|| name.strip_prefix("RhaiResultOf<")) {
-        return short_type_name(given.split([',', '>']).next().unwrap_or(given));
+    let name = name.trim_start_matches("&mut ").trim_start_matches('&').trim();
+    let inner = ["Result<", "RhaiResultOf<", "Option<"].iter().find_map(|outer| name.strip_prefix(outer));
+    if let Some(inner) = inner {
+        let mut depth = 0;
+        let end = inner.find(|c: char| {
+            depth += i32::from(c == '<') - i32::from(c == '>');
+            depth < 0 || (depth == 0 && c == ',')
+        });
+        return short_type_name(&inner[..end.unwrap_or(inner.len())]);
     }
     let outer = name.split('<').next().unwrap_or(name);
-    let short = match outer.rsplit("::").next().unwrap_or(outer) {
-        "i64" | "INT" => "integer",
-        "f64" | "FLOAT" => "number",
+    let short = match outer.rsplit("::").next().unwrap_or(outer).trim_end_matches('=') {
+        "i8" | "i16" | "i32" | "i64" | "i128" | "u8" | "u16" | "u32" | "u64" | "u128" | "usize" | "isize" | "INT" | "int" => {
+            "integer"
+        }
+        "f32" | "f64" | "FLOAT" | "float" => "number",
         "ImmutableString" | "String" | "str" => "string",
         "Vec" | "Array" => "array",
         "BTreeMap" | "Map" => "map",
+        "Blob" => "blob",
         "FnPtr" | "Fn" => "function",
-        "Range" | "RangeInclusive" => "range",
+        "Range" | "RangeInclusive" | "ExclusiveRange" | "InclusiveRange" | "StepRange" | "BitRange" => "range",
+        "CharsStream" => "range",
+        "Dynamic" | "RhaiResult" | "?" => "any value",
+        "Instant" => "timestamp",
+        "NumberOrTensor" => "number or Tensor",
+        "Pass" => "ActivationCache",
+        "ScriptError" => "Error",
         other => other,
     };
     short.into()
+}
+
+/// `an integer`, `a map`, `()`.
+pub fn with_article(kind: &str) -> String {
+    match kind.chars().next() {
+        None | Some('(') => kind.into(),
+        Some(_) if kind.starts_with("any ") => kind.into(),
+        Some(c) if "aeioAEIO".contains(c) => format!("an {kind}"),
+        Some(_) => format!("a {kind}"),
+    }
 }
 
 /// A value in the words of a message: small ones as they are, others by their type.
 pub fn describe(value: &Dynamic) -> String {
     match option_value(value) {
         Value::Map(_) => "a map".into(),
-        Value::Other(name) => format!("a {name}"),
+        Value::Other(name) => with_article(&name),
         small => small.describe(),
     }
 }

@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::options::{Key, Options};
 use crate::script::Host;
-use crate::script::convert::{FromScript, option_map};
+use crate::script::convert::{FromScript, describe, option_map, with_article};
 use crate::work::Work;
 use rhai::{Dynamic, EvalAltResult, FnPtr, FuncArgs, FuncRegistration, Module, NativeCallContext, RhaiFunc};
 use std::any::TypeId;
@@ -62,6 +62,8 @@ pub struct Entry {
     pub name: &'static str,
     /// Its documentation, Markdown.
     pub doc: &'static str,
+    /// What it is about, as the reference groups functions.
+    pub topic: &'static str,
     /// Its parameters, the receiver first; the option map is not among them.
     pub params: Vec<Param>,
     /// The keys of its option map, if it takes one.
@@ -91,7 +93,7 @@ impl Entry {
     ) -> Self {
         let params = params.into_iter().map(|(name, kind, optional)| Param { name, kind, optional }).collect();
         let receiver = if form == Form::Function { None } else { operands.first().copied() };
-        Entry { form, namespace, name, doc, params, options, returns, receiver, operands, body: Arc::new(body) }
+        Entry { form, namespace, name, doc, topic: "", params, options, returns, receiver, operands, body: Arc::new(body) }
     }
 
     /// `unembed(dict: Dictionary, model: Model[, options]) -> TokenScores`, as help and errors show it.
@@ -132,8 +134,12 @@ impl Entry {
                 "f64" => "number".into(),
                 "usize" | "i64" => "integer".into(),
                 "String" => "string".into(),
+                "Array" => "array".into(),
                 "Map" | "Json" | "Value" | "Histogram" => "map".into(),
                 "Dynamic" => "any value".into(),
+                "NumberOrTensor" => "number or Tensor".into(),
+                "Pass" => "ActivationCache".into(),
+                "Printed" => "()".into(),
                 other => other.into(),
             }
         }
@@ -178,11 +184,12 @@ impl Entry {
                 Form::IndexSet => "index$set$".into(),
                 _ => self.name.into(),
             };
-            let mut info: Vec<String> = self.params.iter().take(count).map(|p| format!("{}: {}", p.name, p.kind)).collect();
+            let parameter = |p: &Param| format!("{}: {}", p.name, definition_type(&p.kind));
+            let mut info: Vec<String> = self.params.iter().take(count).map(parameter).collect();
             if count > self.params.len() {
-                info.push("options: Map".into());
+                info.push("options: map".into());
             }
-            info.push(self.returns.into());
+            info.push(definition_type(&self.gives()).into());
             FuncRegistration::new(name)
                 .in_global_namespace()
                 .with_params_info(info)
@@ -204,9 +211,9 @@ impl Entry {
             let mut arguments = Arguments::new(values, &name, takes_options, required);
             // A panic in native code becomes an error: the session goes on.
             let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| body(&call, &mut arguments)));
-            let value = outcome
-                .unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref())))
-                .map_err(|e| call.raised.take().unwrap_or_else(|| super::raise(e, native.call_position())))?;
+            let value = outcome.unwrap_or_else(|panic| Err(panicked(&name, panic.as_ref()))).map_err(|e| {
+                call.raised.take().unwrap_or_else(|| super::raise_in(e, native.call_source(), native.call_position()))
+            })?;
             if makes_handle {
                 host.recipes.note(&name, values, &value);
             }
@@ -220,6 +227,20 @@ impl Entry {
             // Not `Method`: after `model.W_E.sum()` Rhai would write the receiver back to `W_E`.
             RhaiFunc::Pure { func, has_context, is_pure: true, is_volatile }
         }
+    }
+}
+
+/// A kind of value in the grammar of `.d.rhai` files, which knows single names: `?` is any value.
+pub(super) fn definition_type(kind: &str) -> &str {
+    match kind {
+        "number" => "float",
+        "integer" | "integer from 0" => "int",
+        "function" => "Fn",
+        "string" | "bool" | "array" | "map" | "range" | "blob" | "char" | "timestamp" | "()" => kind,
+        _ if kind.starts_with("array of") => "array",
+        // A type of ours.
+        _ if kind.starts_with(char::is_uppercase) && kind.chars().all(char::is_alphanumeric) => kind,
+        _ => "?",
     }
 }
 
@@ -281,12 +302,11 @@ impl<'v, 'd> Arguments<'v, 'd> {
         self.next += 1;
         match given {
             Some(value) => T::from_script(value).ok_or_else(|| {
-                Error::input(format!(
-                    "{}: `{parameter}` must be {}, not {}",
-                    self.name,
-                    T::kind(),
-                    super::convert::describe(value)
-                ))
+                let kind = T::kind();
+                // A type of ours is a name and takes an article, the words for others stand alone.
+                let native = kind.starts_with(char::is_uppercase) && kind.chars().all(char::is_alphanumeric);
+                let wanted = if native { with_article(&kind) } else { kind };
+                Error::input(format!("{}: `{parameter}` must be {wanted}, not {}", self.name, describe(value)))
             }),
             None => T::absent().ok_or_else(|| Error::input(format!("{}: `{parameter}` ({}) is missing", self.name, T::kind()))),
         }
@@ -318,7 +338,7 @@ impl<'v, 'd> Arguments<'v, 'd> {
     }
 
     fn surplus(&self) -> Error {
-        let what = self.values.get(self.next).map_or_else(String::new, |v| super::convert::describe(v));
+        let what = self.values.get(self.next).map_or_else(String::new, |v| describe(v));
         Error::input(format!("{}: the last argument must be a map of options like #{{k: 10}}, not {what}", self.name))
     }
 }

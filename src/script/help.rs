@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Result, nearest};
 use crate::options::Key;
-use crate::script::declare::{Entry, Form};
+use crate::script::convert::{NARROW, short_type_name};
+use crate::script::declare::{Entry, Form, definition_type};
 use crate::script::{Host, entries, install};
 use crate::work::Work;
 use rhai::Engine;
@@ -137,37 +138,53 @@ pub fn wrapped(paragraph: &str, width: usize, indent: &str) -> String {
     lines.iter().map(|line| format!("{indent}{line}")).collect::<Vec<_>>().join("\n")
 }
 
-/// The whole surface as one page of Markdown: functions, then each type with what its values have, then operators.
+/// The whole surface as one page of Markdown: functions by topic, then each type with what its values have, then operators;
+/// the names of each part come first.
 pub fn reference() -> String {
-    let mut parts = BTreeMap::<(u8, &str), Vec<&Entry>>::new();
+    let topics: Vec<&str> = entries().iter().map(|entry| entry.topic).collect();
+    let mut parts = BTreeMap::<(usize, String), Vec<&Entry>>::new();
     for entry in entries() {
         let receiver = entry.params.first().map_or("", |p| p.kind.as_str());
         let part = match entry.form {
-            Form::Operator => (3, ""),
-            Form::Function => entry.namespace.map_or((0, ""), |space| (1, space)),
-            _ => (2, receiver),
+            Form::Operator => (topics.len() + 2, "Operators".into()),
+            Form::Function => match entry.namespace {
+                None => {
+                    (topics.iter().position(|topic| *topic == entry.topic).unwrap_or(0), format!("Functions: {}", entry.topic))
+                }
+                Some(space) => (topics.len(), format!("Functions: `{space}::`")),
+            },
+            _ => (topics.len() + 1, receiver.to_string()),
         };
         parts.entry(part).or_default().push(entry);
     }
     let mut text = format!(
         "# What scripts can call\n\nMade by `saerepl doc` (version {}) from the declarations that `?name` shows. Arguments in \
-         brackets may be left out; `#{{…}}` is a map of options.\n\n{}.\n",
+         brackets may be left out; `#{{…}}` is a map of options.\n\n{}.\n\n",
         env!("CARGO_PKG_VERSION"),
         legend(&MARKS.map(|(mark, _)| mark).concat())
     );
-    for ((kind, name), mut entries) in parts {
-        text += &match kind {
-            0 => "\n## Functions\n".into(),
-            1 => format!("\n## `{name}::`\n"),
-            2 => format!("\n## {name}\n"),
-            _ => "\n## Operators\n".into(),
-        };
+    for entries in parts.values_mut() {
         entries.sort_by_key(|entry| (entry.path().to_lowercase(), entry.params.len()));
+    }
+    for ((_, title), entries) in &parts {
+        let shown = entries.iter().filter(|entry| !["to_string", "to_debug"].contains(&entry.name));
+        let mut names: Vec<String> = shown.map(|entry| format!("`{}`", entry.path())).collect();
+        names.dedup();
+        text += &format!("* [{title}](#{}): {}\n", anchor(title), names.join(" "));
+    }
+    for ((_, title), entries) in &parts {
+        text += &format!("\n## {title}\n");
         for entry in entries {
             text += &section(entry);
         }
     }
     text
+}
+
+/// The anchor that Markdown's renderers give to a heading.
+fn anchor(title: &str) -> String {
+    let kept = title.to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 fn section(entry: &Entry) -> String {
@@ -194,7 +211,40 @@ fn section(entry: &Entry) -> String {
 pub fn definitions() -> Result<String> {
     let mut engine = Engine::new();
     install(&mut engine, Host::new(Work::silent(1)?));
-    Ok(engine.definitions().include_standard_packages(true).single_file())
+    let (mut text, mut doc) = (String::new(), String::new());
+    for line in engine.definitions().include_standard_packages(true).single_file().lines() {
+        if line.trim_start().starts_with("///") {
+            doc += &format!("{line}\n");
+            continue;
+        }
+        match line.trim_start().starts_with("fn ") || line.trim_start().starts_with("op ") {
+            true => text.extend(definition(line).map(|line| format!("{}{line}\n\n", std::mem::take(&mut doc)))),
+            false if line.is_empty() => {}
+            false => text += &format!("{line}\n\n"),
+        }
+        doc.clear();
+    }
+    Ok(text)
+}
+
+/// A line of Rhai's definitions in the types that scripts meet; none if they cannot call it.
+fn definition(line: &str) -> Option<String> {
+    let (head, gives) = line.trim_end_matches(';').rsplit_once(" -> ").unwrap_or((line.trim_end_matches(';'), "()"));
+    let (name, parameters) = head.split_once('(')?;
+    let operator = name.trim_start().starts_with("op ");
+    let type_of = |kind: &str| definition_type(&short_type_name(kind)).to_string();
+    let parameter = |parameter: &str| match parameter.split_once(": ") {
+        _ if NARROW.iter().any(|narrow| parameter.contains(narrow)) => None,
+        // Without its name it stands for integers beside a function of floats.
+        Some(("_", _)) => None,
+        Some((name, kind)) => Some(format!("{name}: {}", type_of(kind))),
+        None => Some(type_of(parameter)),
+    };
+    let parameters: Option<Vec<String>> =
+        parameters.strip_suffix(')')?.split(", ").filter(|text| !text.is_empty()).map(parameter).collect();
+    let named = operator && name.trim_start().starts_with("op print");
+    let gives = if gives.is_empty() { "?".into() } else { type_of(gives) };
+    parameters.filter(|_| !named).map(|parameters| format!("{name}({}) -> {gives};", parameters.join(", ")))
 }
 
 #[cfg(test)]
@@ -216,7 +266,122 @@ mod tests {
     fn definitions_parse_as_definitions() {
         let definitions = definitions().unwrap();
         assert!(definitions.starts_with("module static;"));
-        assert!(definitions.contains("fn unembed(dict: Dictionary, model: Model"), "{definitions}");
+        assert!(
+            definitions.contains("fn unembed(dict: Dictionary, model: Model, options: map) -> TokenScores;"),
+            "{definitions}"
+        );
+        // The grammar of `.d.rhai`: comments, `module`, `fn name(a: type, …) -> type;`, `op +(type, …) -> type;`.
+        let is_type = |text: &str| ["?", "()"].contains(&text) || text.chars().all(char::is_alphanumeric);
+        let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_');
+        for line in definitions.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("///")) {
+            if line == "module static;" || line == "}" || (line.starts_with("module ") && line.ends_with('{')) {
+                continue;
+            }
+            let parts = line.strip_suffix(';').and_then(|line| line.rsplit_once(") -> "));
+            let Some((head, gives)) = parts else { panic!("{line}") };
+            let (name, parameters) = head.split_once('(').unwrap();
+            assert!(is_type(gives) && !gives.is_empty(), "{line}");
+            for parameter in parameters.split(", ").filter(|parameter| !parameter.is_empty()) {
+                let (named, kind) = parameter.split_once(": ").unwrap_or(("a", parameter));
+                assert!(is_name(named.trim_start_matches("...")) && is_type(kind), "{line}");
+            }
+            let function = name.strip_prefix("fn ").map(|name| name.trim_start_matches("get ").trim_start_matches("set "));
+            assert!(function.is_none_or(is_name) || name.contains("index"), "{line}");
+        }
+    }
+
+    /// Names that no user should meet: types of Rust and of Rhai's inside.
+    const INTERNAL: &[&str] = &[
+        "NumberOrTensor",
+        "ImmutableString",
+        "Dynamic",
+        "FnPtr",
+        "EvalAltResult",
+        "RhaiResult",
+        "Result<",
+        "Option<",
+        "Vec<",
+        "INT",
+        "FLOAT",
+        "i128",
+        "usize",
+        "Printed",
+        "Pass",
+        "Identifier",
+    ];
+
+    fn mentions(text: &str, name: &str) -> bool {
+        text.match_indices(name).any(|(at, _)| {
+            let whole = |c: char| c.is_alphanumeric() || c == '_';
+            !text[..at].ends_with(whole) && !text[at + name.len()..].starts_with(|c: char| whole(c) && !name.ends_with('<'))
+        })
+    }
+
+    #[test]
+    fn signatures_and_documentation_speak_of_what_scripts_know() {
+        for entry in entries() {
+            let options = entry.options.map(|options| options()).unwrap_or_default();
+            let kinds: String = options.iter().map(|key| format!("{} {}\n", key.kind, key.doc)).collect();
+            let text = format!("{}\n{}\n{kinds}", entry.signature(), entry.doc);
+            for name in INTERNAL {
+                assert!(!mentions(&text, name), "{}: {name}", entry.signature());
+            }
+        }
+    }
+
+    /// What scripts are promised, by type; without one, functions.
+    const SURFACE: &[(&str, &str)] = &[
+        (
+            "",
+            "param out_dir save print show eprint clear_output exit seed tensor zeros ones full arange linspace eye randn rand load_npy \
+             load_npz load_safetensors cat stack einsum allclose load_model generate load_sae list_saes directions mlp_neurons token_basis \
+             random_directions train_sae activation_stats product_stats unembed embed semantics attention_scores attention_matrix ov_write \
+             ov_scores copying head_svd composition composition_matrix validate_attention compare match_features origin_scores \
+             head_attribution explain explain_head table load_table concat plot::histogram plot::violin plot::ridgeline plot::box \
+             plot::ecdf plot::line plot::bands plot::bar plot::scatter plot::heatmap plot::tokens plot::grid",
+        ),
+        (
+            "Tensor",
+            "shape ndim dtype numel len T at slice index_select gather mask_select any all equal isnan isfinite nonzero unique matmul dot \
+             outer reshape flatten squeeze unsqueeze transpose permute broadcast_to sum mean std variance min max argmin argmax median \
+             quantile norm cumsum sort argsort topk exp log sqrt abs sign tanh sigmoid relu gelu silu softmax log_softmax clamp round \
+             floor pow where skewness kurtosis histogram cosine_similarity corrcoef rank spearman svd qr eig eigh solve lstsq pinv pca \
+             trace item to_array to",
+        ),
+        (
+            "Model",
+            "cfg W_E W_U W_Q W_K W_V W_O W_in W_gate W_out gain bias token token_id encode decode run b_Q b_K b_V b_O b_in b_out W_pos",
+        ),
+        ("ActivationCache", "logits hooks"),
+        (
+            "Dictionary",
+            "select concat with_stats with_labels cfg hook hook_out layer d_in d_sae site activation W_enc W_dec b_enc b_dec threshold \
+             density encode decode reconstruct read write signed",
+        ),
+        ("ProductStats", "rows cols pairs histogram"),
+        ("Side", "table"),
+        ("TokenScores", "table top bottom histogram"),
+        ("Semantics", "mask share null_share thresholds table"),
+        ("AttentionScores", "query key summary pairs histogram"),
+        ("OvScores", "source target summary pairs histogram"),
+        ("Table", "columns len filter sort head select with_column group_by join"),
+        ("Error", "message kind line"),
+    ];
+
+    #[test]
+    fn everything_that_is_promised_is_there() {
+        for (kind, names) in SURFACE {
+            for name in names.split_whitespace() {
+                let path = if kind.is_empty() { name.to_string() } else { format!("{kind}.{name}") };
+                // `t.any()` and `any(t)`, whatever the form of its declaration.
+                let found = named(&path).into_iter().chain(named(name).into_iter().filter(|e| e.form == Form::Function)).next();
+                let Some(entry) = found else { panic!("{path} is missing") };
+                assert!(
+                    entry.example().is_some_and(|example| example.contains(entry.name)),
+                    "{path}: its example does not use it"
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,16 +1,18 @@
 //! Completion by context, and the signature of the call around the cursor. Nothing a user wrote is run for it.
 
-use super::{COMMANDS, Session};
+use super::known::{Known, View, last_name};
+use super::{COMMANDS, Session, stdlib};
 use crate::dictionary;
 use crate::hub::{self, Hub};
-use crate::script::convert::{short_type_name, type_name};
+use crate::options::Key;
+use crate::script::convert::type_name;
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
 use crate::script::help::name_of;
-use crate::script::scan::{Kind, Piece, outline};
-use crate::table::{Column, Table};
+use crate::script::scan::{Kind, outline};
+use crate::table::Column;
 use crate::work::Work;
-use rhai::{Array, Dynamic, Map, NativeCallContext, Position};
+use rhai::Map;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -47,27 +49,57 @@ enum Place<'t> {
     Text(&'t str),
     /// Behind a dot, with what is before the dot.
     Member(&'t str, &'t str),
-    /// At a key of a map of options, with the call's name and the keys given already.
-    Key(String, Vec<String>, &'t str),
+    /// At a key of a map of options.
+    Key(OptionPlace<'t>, &'t str),
     /// At a name, with the namespace before it.
     Name(Option<&'t str>, &'t str),
     /// Where nothing is known: a comment, a number.
     Nowhere,
 }
 
-/// What is known of an expression without running it.
-enum Known {
-    Value(Dynamic),
-    Kind(String),
+/// A place in the map of options of a call.
+struct OptionPlace<'t> {
+    /// The function, with its namespace.
+    call: String,
+    /// The option whose value is a map, where the place is in that.
+    inside: Option<&'t str>,
+    /// Keys given already.
+    given: Vec<&'t str>,
 }
 
-impl Known {
-    fn kind(&self) -> String {
-        match self {
-            Known::Value(value) => type_name(value),
-            Known::Kind(kind) => kind.clone(),
-        }
+impl OptionPlace<'_> {
+    /// The options of the call.
+    fn options(&self) -> Vec<Key> {
+        let options = entries().iter().filter(|e| e.path() == self.call || e.name == self.call).filter_map(|e| e.options);
+        options.flat_map(|options| options()).collect()
     }
+
+    /// The keys that could stand here, as they are put in and as they are shown.
+    fn keys(&self) -> Vec<(String, String)> {
+        let free = |name: &str| !self.given.contains(&name);
+        let Some(inside) = self.inside else {
+            let shown = |key: Key| {
+                let default = if key.default.is_null() { "()".into() } else { key.default.to_string() };
+                (format!("{}: ", key.name), format!("{}: {default}   {}", key.name, key.kind))
+            };
+            return self.options().into_iter().filter(|key| free(key.name)).map(shown).collect();
+        };
+        let options = self.options();
+        let Some(key) = options.iter().find(|key| key.name == inside) else { return Vec::new() };
+        let inner = inner_keys(&key.kind).into_iter().chain(inner_keys(key.doc)).filter(|name| free(name));
+        inner.map(|name| (format!("{name}: "), name.to_string())).collect()
+    }
+}
+
+/// The keys of the maps in the words of a declaration: `query` and `key` in "a number, or #{query, key} of these".
+fn inner_keys(words: &str) -> Vec<&str> {
+    let maps = words.split("#{").skip(1).filter_map(|rest| rest.split_once('}'));
+    maps.flat_map(|(keys, _)| keys.split(',')).map(|key| key.split(':').next().unwrap_or(key).trim()).collect()
+}
+
+/// The texts among which an option chooses: `top` and `bottom` in `"top" | "bottom"`.
+fn choices(words: &str) -> impl Iterator<Item = &str> {
+    words.split('"').skip(1).step_by(2)
 }
 
 impl Session {
@@ -86,6 +118,12 @@ impl Session {
             names.extend(self.variables().map(String::from));
             names.extend(self.script_functions().map(|(name, _)| name.to_string()));
             names.extend(COMMANDS.iter().map(|command| command.name.to_string()));
+            names.extend(KEYWORDS.iter().map(|word| (*word).to_string()));
+            names.extend(stdlib::FILES.iter().map(|(file, _)| format!("std/{file}")));
+            for (import, module) in self.global.iter_imports() {
+                let functions = module.iter_script_fn_info().filter(|(_, _, name, ..)| !name.contains('$'));
+                names.extend(functions.map(|(_, _, name, ..)| format!("{import}::{name}")));
+            }
             return matching(line.len() - name.len(), name, names.into_iter().map(|name| (name.clone(), name)));
         }
         let Some((command, rest)) = line.split_once(' ') else {
@@ -112,12 +150,20 @@ impl Session {
             Place::Text(inner) => {
                 let start = before.len() - inner.len();
                 let before = before[..start - 1].trim_end();
-                if let Some(receiver) = before.strip_suffix('[')
-                    && let Some(known) = self.known(receiver)
-                {
-                    return matching(start, inner, keys(&known).into_iter().map(|key| (key.clone(), key)));
-                }
                 let same = |name: String| (name.clone(), name);
+                if let Some(receiver) = before.strip_suffix('[')
+                    && let Some(known) = self.view().at_end(receiver)
+                {
+                    return matching(start, inner, known.keys().into_iter().map(same));
+                }
+                if last_name(before) == "import" {
+                    return matching(start, inner, modules(inner).into_iter().map(same));
+                }
+                if let Some((place, option)) = option_value(before) {
+                    let options = place.options();
+                    let chosen = options.iter().find(|key| key.name == option).map(|key| choices(&key.kind).map(String::from));
+                    return matching(start, inner, chosen.into_iter().flatten().map(same));
+                }
                 if let Some(name) = before.strip_suffix(',').and_then(|before| argument_of(before, "load_sae")) {
                     return matching(start, inner, saes_of(name).into_iter().map(same));
                 }
@@ -131,20 +177,14 @@ impl Session {
                 found
             }
             Place::Member(receiver, word) => {
-                let candidates = self.known(receiver).map(|known| self.members(&known)).unwrap_or_default();
+                let candidates = self.view().at_end(receiver).map(|known| self.members(&known)).unwrap_or_default();
                 matching(before.len() - word.len(), word, candidates)
             }
-            Place::Key(call, given, word) => {
-                let options = entries().iter().filter(|e| e.path() == call || e.name == call).filter_map(|e| e.options);
-                let keys = options.flat_map(|options| options()).filter(|key| !given.iter().any(|g| g == key.name));
-                let shown = keys.map(|key| {
-                    let default = if key.default.is_null() { "()".into() } else { key.default.to_string() };
-                    (format!("{}: ", key.name), format!("{}: {default}   {}", key.name, key.kind))
-                });
-                matching(before.len() - word.len(), word, shown)
-            }
+            Place::Key(place, word) => matching(before.len() - word.len(), word, place.keys()),
             Place::Name(Some(space), word) => matching(before.len() - word.len(), word, self.in_space(space)),
-            Place::Name(None, word) => matching(before.len() - word.len(), word, self.names()),
+            Place::Name(None, word) => {
+                matching(before.len() - word.len(), word, self.names(&before[..before.len() - word.len()]))
+            }
             Place::Nowhere => Completion { start: before.len(), candidates: Vec::new() },
         }
     }
@@ -157,7 +197,7 @@ impl Session {
         let name = last_name(head);
         let before_name = &head[..head.len() - name.len()];
         if let Some(receiver) = before_name.strip_suffix('.') {
-            let kind = self.known(receiver).map(|known| known.kind());
+            let kind = self.view().at_end(receiver).map(|known| known.kind());
             let method =
                 |e: &&Entry| e.form == Form::Method && e.name == name && kind.as_ref().is_none_or(|k| e.params[0].kind == *k);
             return entries().iter().filter(method).map(Entry::signature).collect();
@@ -185,9 +225,18 @@ impl Session {
         )
     }
 
-    /// Everything that a name at the beginning of an expression can be.
-    fn names(&self) -> Vec<(String, String)> {
+    fn view(&self) -> View<'_> {
+        View { engine: &self.engine, global: &self.global, scope: &self.scope }
+    }
+
+    /// Everything that a name at the beginning of an expression behind `before` can be.
+    fn names(&self, before: &str) -> Vec<(String, String)> {
         let mut names: Vec<(String, String)> = KEYWORDS.iter().map(|word| ((*word).to_string(), (*word).to_string())).collect();
+        for (name, known) in self.view().declared(before) {
+            let kind = known.map(|known| known.kind()).filter(|kind| !kind.is_empty());
+            let shown = kind.map_or_else(|| name.clone(), |kind| format!("{name}: {kind}"));
+            names.push((name, shown));
+        }
         for (name, _, value) in self.scope.iter_raw() {
             names.push((name.into(), format!("{name}: {}", type_name(value))));
         }
@@ -245,97 +294,6 @@ impl Session {
         names.extend(natives);
         names
     }
-
-    /// What an expression at the end of a text is, as far as it can be told without running it.
-    fn known(&self, text: &str) -> Option<Known> {
-        let text = text.trim_end().trim_end_matches('?');
-        let pieces = outline(text).pieces;
-        match text.chars().last()? {
-            ')' => {
-                let open = opening(&pieces, text.len())?;
-                let name = last_name(text[..open].trim_end());
-                let before = text[..open].trim_end().strip_suffix(name)?;
-                if name.is_empty() {
-                    return self.known(&text[open + 1..text.len() - 1]);
-                }
-                let entry = match before.strip_suffix('.') {
-                    Some(receiver) => {
-                        let kind = self.known(receiver)?.kind();
-                        entries().iter().find(|e| e.form == Form::Method && e.name == name && e.params[0].kind == kind)?
-                    }
-                    None => entries().iter().find(|e| e.form == Form::Function && e.name == name)?,
-                };
-                Some(Known::Kind(entry.gives_kind()))
-            }
-            ']' => {
-                let open = opening(&pieces, text.len())?;
-                if text[..open].trim_end().ends_with(|c: char| !c.is_alphanumeric() && !"_)]".contains(c)) || open == 0 {
-                    return Some(Known::Kind("array".into()));
-                }
-                let index = text[open + 1..text.len() - 1].trim();
-                match self.known(&text[..open])? {
-                    Known::Value(value) => element(&value, index),
-                    Known::Kind(kind) => indexed(&kind),
-                }
-            }
-            '"' | '`' => Some(Known::Kind("string".into())),
-            '}' => Some(Known::Kind("map".into())),
-            _ => {
-                let name = last_name(text);
-                let before = text.strip_suffix(name)?;
-                match before.strip_suffix('.') {
-                    Some(receiver) if !name.is_empty() => self.property(&self.known(receiver)?, name),
-                    _ => self.scope.get(name).map(|value| Known::Value(value.flatten_clone())),
-                }
-            }
-        }
-    }
-
-    fn property(&self, of: &Known, name: &str) -> Option<Known> {
-        if let Known::Value(value) = of
-            && let Some(map) = value.read_lock::<Map>()
-        {
-            return map.get(name).map(|value| Known::Value(value.flatten_clone()));
-        }
-        let kind = of.kind();
-        let entry = entries().iter().find(|e| e.form == Form::Getter && e.name == name && e.params[0].kind == kind)?;
-        // A map of facts is at hand; other properties may take time.
-        if let Known::Value(value) = of
-            && entry.gives_kind() == "map"
-        {
-            let mut receiver = value.clone();
-            let call = NativeCallContext::new_with_all_fields(&self.engine, name, None, &self.global, Position::NONE);
-            let value = call.call_native_fn_raw(format!("get${name}"), true, &mut [&mut receiver]);
-            return value.ok().map(Known::Value);
-        }
-        Some(Known::Kind(entry.gives_kind()))
-    }
-}
-
-fn indexed(kind: &str) -> Option<Known> {
-    let entry = entries().iter().find(|e| e.form == Form::IndexGet && e.params[0].kind == kind)?;
-    Some(Known::Kind(entry.gives_kind()))
-}
-
-/// The element that an index as written picks.
-fn element(value: &Dynamic, index: &str) -> Option<Known> {
-    if let Some(items) = value.read_lock::<Array>() {
-        let item = index.parse::<usize>().ok().and_then(|i| items.get(i)).or_else(|| items.first())?;
-        return Some(Known::Value(item.flatten_clone()));
-    }
-    if let Some(map) = value.read_lock::<Map>() {
-        return map.get(index.trim_matches('"')).map(|value| Known::Value(value.flatten_clone()));
-    }
-    indexed(&type_name(value))
-}
-
-/// Keys and columns by which a value is indexed.
-fn keys(known: &Known) -> Vec<String> {
-    let Known::Value(value) = known else { return Vec::new() };
-    if let Some(table) = value.read_lock::<Table>() {
-        return table.names().map(String::from).collect();
-    }
-    value.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect()).unwrap_or_default()
 }
 
 /// Where the end of a text stands.
@@ -367,29 +325,67 @@ fn place(before: &str) -> Place<'_> {
     if let Some(space) = head.strip_suffix("::") {
         return Place::Name(Some(last_name(space)), word);
     }
-    if let Some(key) = key(before, &outline.pieces, head, word) {
-        return key;
+    if head.ends_with(['{', ','])
+        && let Some(place) = option_place(before)
+    {
+        return Place::Key(place, word);
     }
     Place::Name(None, word)
 }
 
-/// The place of a key in a map that is an argument of a call.
-fn key<'t>(before: &'t str, pieces: &[Piece], head: &str, word: &'t str) -> Option<Place<'t>> {
+/// The map of options in which a text ends: an argument of a call, or the value of an option in one.
+fn option_place(before: &str) -> Option<OptionPlace<'_>> {
     let open = innermost(before)?;
-    if !before[..=open].ends_with("#{") || !head.ends_with(['{', ',']) {
+    if !before[..=open].ends_with("#{") {
         return None;
     }
-    let outer = innermost(&before[..open - 1])?;
-    if !before[outer..].starts_with('(') {
+    // The map itself, or the list in which it stands: `edits: [#{`.
+    let (mut value, mut outer) = (open - 1, innermost(&before[..open - 1])?);
+    if before[outer..].starts_with('[') {
+        (value, outer) = (outer, innermost(&before[..outer])?);
+    }
+    if before[outer..].starts_with('{') {
+        let inside = last_name(before[..value].trim_end().strip_suffix(':')?);
+        let call = option_place(&before[..=outer]).filter(|place| place.inside.is_none())?.call;
+        return Some(OptionPlace { call, inside: Some(inside), given: given(before, open) });
+    }
+    let head = before[..outer].trim_end();
+    let name = last_name(head);
+    if !before[outer..].starts_with('(') || value != open - 1 || name.is_empty() {
         return None;
     }
-    let inside = pieces.iter().filter(|(kind, range)| *kind == Kind::Other && range.start > open);
-    let given = inside.filter_map(|(_, range)| before[range.clone()].split_once(':').map(|(name, _)| name.to_string()));
-    let call = before[..outer].trim_end();
-    let name = last_name(call);
-    let space = call[..call.len() - name.len()].strip_suffix("::").map(last_name);
-    let path = space.map_or_else(|| name.to_string(), |space| format!("{space}::{name}"));
-    Some(Place::Key(path, given.collect(), word))
+    let space = head[..head.len() - name.len()].strip_suffix("::").map(last_name);
+    let call = space.map_or_else(|| name.to_string(), |space| format!("{space}::{name}"));
+    Some(OptionPlace { call, inside: None, given: given(before, open) })
+}
+
+/// The keys that stand in the map which begins at byte `open`.
+fn given(before: &str, open: usize) -> Vec<&str> {
+    let mut depth = 0usize;
+    let mut keys = Vec::new();
+    for (kind, range) in outline(&before[open + 1..]).pieces {
+        match kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            Kind::Other if depth == 0 => keys.extend(before[open + 1..][range].split_once(':').map(|(name, _)| name)),
+            _ => {}
+        }
+    }
+    keys
+}
+
+/// The option whose value a text ends before, with its map.
+fn option_value(before: &str) -> Option<(OptionPlace<'_>, &str)> {
+    let head = before.strip_suffix(':')?;
+    option_place(before).map(|place| (place, last_name(head)))
+}
+
+/// What `import` could name: the library's files, and the scripts beside.
+fn modules(path: &str) -> Vec<String> {
+    let library = stdlib::FILES.iter().map(|(name, _)| format!("std/{name}"));
+    let beside = files(0, path).candidates.into_iter().map(|file| file.text);
+    let scripts = beside.filter_map(|file| file.strip_suffix(".rhai").map(String::from).or(file.ends_with('/').then_some(file)));
+    library.chain(scripts).collect()
 }
 
 /// The bracket that is open at the end of a text.
@@ -405,26 +401,6 @@ fn innermost(text: &str) -> Option<usize> {
         }
     }
     open.pop()
-}
-
-/// The bracket that the one before byte `end` closes.
-fn opening(pieces: &[Piece], end: usize) -> Option<usize> {
-    let mut depth = 0usize;
-    for (kind, range) in pieces.iter().rev().filter(|(_, range)| range.end <= end) {
-        match kind {
-            Kind::Close => depth += 1,
-            Kind::Open if depth == 1 => return Some(range.start),
-            Kind::Open => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    None
-}
-
-/// The name at the end of a text.
-fn last_name(text: &str) -> &str {
-    let start = text.char_indices().rev().take_while(|(_, c)| c.is_alphanumeric() || *c == '_').last();
-    start.map_or("", |(at, _)| &text[at..])
 }
 
 /// A string literal that has its closing quote.
@@ -487,17 +463,6 @@ fn saes_of(name: &str) -> Vec<String> {
     if inner.is_empty() { whole } else { inner }
 }
 
-/// The kind of value that an entry gives, as [`type_name`] names kinds.
-impl Entry {
-    fn gives_kind(&self) -> String {
-        let gives = self.gives();
-        match gives.trim_end_matches(" or ()") {
-            "NumberOrTensor" => "Tensor".into(),
-            kind => short_type_name(kind),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -509,18 +474,22 @@ mod tests {
         session
             .eval(
                 "let alpha = zeros([2, 3]); let m = #{beta: #{gamma: \"x\"}, list: [alpha]}; fn twice(n) { 2 * n } \
-                 let tab = table(#{mean: [1.0], feature: [0]}); import \"std/experiments\" as exp;",
+                 let tab = table(#{mean: [1.0], feature: [0]}); let tb = tab; import \"std/experiments\" as exp;",
                 "In[1]",
             )
             .unwrap();
         session
     }
 
-    /// What is offered at `|`.
+    /// What is offered at the last `|`.
     fn offered(session: &Session, text: &str) -> Vec<String> {
-        let cursor = text.find('|').unwrap();
-        let text = text.replacen('|', "", 1);
-        session.complete(&text, cursor).candidates.into_iter().map(|c| c.text).collect()
+        let cursor = text.rfind('|').unwrap();
+        session
+            .complete(&format!("{}{}", &text[..cursor], &text[cursor + 1..]), cursor)
+            .candidates
+            .into_iter()
+            .map(|c| c.text)
+            .collect()
     }
 
     #[test]
@@ -548,7 +517,26 @@ mod tests {
             ("load_model(\"de|", "demo"),
             ("let s = load_sae(\"demo\", \"blocks.2.hook_r|", "blocks.2.hook_resid_post"),
             ("load_sae(\"gpt2-small-res-j|", "gpt2-small-res-jb"),
+            ("tb[\"me|", "mean"),
+            ("tb[\"mean\"].top|", "topk("),
+            ("tb.mean.top|", "topk("),
+            ("tb.filter(|row| row.me|", "mean"),
+            ("tb.filter(|row| row.feature > 1 && row.me|", "mean"),
+            ("for row in tb { row.fea|", "feature"),
+            ("m.list.map(|t| t.ndi|", "ndim"),
+            ("let inner = alpha.T; inner.sha|", "shape"),
+            ("let inner = alpha.T;\ninn|", "inner"),
+            ("fn own(first_one) { fir|", "first_one"),
+            ("for item in m.list { it|", "item"),
+            ("import \"std/ex|", "std/experiments"),
+            ("attention_scores(d, d, model, 0, 0, #{temperature: #{qu|", "query: "),
+            ("attention_scores(d, d, model, 0, 0, #{temperature: #{query: 1, |", "key: "),
+            ("model.run(\"x\", #{edits: [#{ho|", "hook: "),
+            ("semantics(s, model, #{side: \"|", "top"),
+            ("unembed(d, model, #{k: 3, scale: \"co|", "cosine"),
             (":hist|", ":history"),
+            ("?exp::indi|", "exp::indices"),
+            ("?std/ex|", "std/experiments"),
             (":session l|", "load "),
             (":timeit alp|", "alpha"),
             ("?unembe|", "unembed"),
@@ -556,7 +544,16 @@ mod tests {
         ] {
             assert!(offered(&session, text).iter().any(|c| c == expected), "{text}: {:?}", offered(&session, text));
         }
-        for text in ["// al|", "1.|", "\"none|", "`a al|", "unembed(d, model, #{k: 3, k|", "m.beta.gamma.x|"] {
+        for text in [
+            "// al|",
+            "1.|",
+            "\"none|",
+            "`a al|",
+            "unembed(d, model, #{k: 3, k|",
+            "m.beta.gamma.x|",
+            "{ let gone = 1; } gon|",
+            "let alpha = 5; m.list.map(|alpha| alpha.x|",
+        ] {
             assert_eq!(offered(&session, text), [""; 0], "{text}");
         }
     }
@@ -565,10 +562,10 @@ mod tests {
     fn candidates_show_signatures_and_the_call_around_the_cursor_too() {
         let session = session();
         let found = session.complete("alpha.argmax", 12).candidates;
-        assert_eq!(found[0].shown, "Tensor.argmax([dim: integer]) -> NumberOrTensor");
+        assert_eq!(found[0].shown, "Tensor.argmax([dim: integer]) -> number or Tensor");
         let at_end = |text: &str| session.signatures(text, text.len());
         assert!(at_end("let x = unembed(alpha, ")[0].starts_with("unembed(dict: Dictionary, model: Model, [#{…}])"));
-        assert_eq!(at_end("alpha.argmax("), ["Tensor.argmax([dim: integer]) -> NumberOrTensor"]);
+        assert_eq!(at_end("alpha.argmax("), ["Tensor.argmax([dim: integer]) -> number or Tensor"]);
         assert_eq!(at_end("twice("), ["twice(n)"]);
         assert!(at_end("[1, 2").is_empty() && at_end("unembed()").is_empty());
     }

@@ -1,5 +1,7 @@
 //! `?name` and `??name`: what a name means in this session.
 
+use super::language::WORDS;
+use super::stdlib::FILES as STD_FILES;
 use super::suggest::Callable;
 use super::{COMMANDS, Session};
 use crate::dictionary::Dictionary;
@@ -9,7 +11,7 @@ use crate::render::text;
 use crate::script::convert::type_name;
 use crate::script::scan;
 use crate::script::{entries, help as pages};
-use rhai::{Dynamic, ScriptFuncDef};
+use rhai::{Dynamic, FnAccess, Module, ScriptFuncDef};
 use std::sync::Arc;
 
 /// Lines of a value that are shown.
@@ -23,8 +25,14 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
     if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
         return Ok(format!("{} {}\n\n    {}", command.name, command.arguments, command.what));
     }
-    let name = name.trim_end_matches("()");
+    if let Some(word) = WORDS.iter().find(|word| word.names.contains(&name) && !session.scope.contains(name)) {
+        return Ok(word.page());
+    }
+    let name = name.trim_end_matches("()").trim_matches('"');
     let width = session.width();
+    if let Some(page) = namespace(session, name).or_else(|| library(session, name)) {
+        return Ok(page);
+    }
     let mut parts = Vec::new();
     if let Some(value) = session.scope.get(name) {
         parts.push(variable(session, name, value)?);
@@ -34,10 +42,8 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
         return pages::help(&format!("{}.{member}", type_name(value)), width);
     }
     parts.extend(functions(session, name).iter().map(|(source, function)| {
-        let text = function.comments.iter().map(|comment| comment.as_str()).collect::<Vec<_>>().join("\n");
-        let doc = text.lines().map(|line| format!("    {}", line.trim_start().trim_start_matches('/').trim()));
-        let doc: String = doc.map(|line| line + "\n").collect();
-        format!("{}\n\n{doc}    defined in {source}; `??{name}` shows it", signature(function))
+        let comments: Vec<&str> = function.comments.iter().map(|comment| comment.as_str()).collect();
+        page(&signature(&function.name, function.params.iter().map(|p| p.as_str())), &comments, source, name)
     }));
     if entries().iter().any(|entry| entry.path() == name || pages::name_of(entry) == name) {
         parts.push(pages::help(name, width)?);
@@ -50,6 +56,19 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
         parts.extend(session.native.iter().filter(|f| f.name == name).map(Callable::page));
     }
     if parts.is_empty() {
+        parts.extend(STD_FILES.iter().filter_map(|(file, text)| {
+            let ast = session.engine.compile(text).ok()?;
+            let function = ast.iter_functions().find(|f| f.name == name && f.access == FnAccess::Public)?;
+            let shown = signature(function.name, function.params.iter().copied());
+            let comments: Vec<&str> = function.comments.clone();
+            Some(format!(
+                "{}\n    after `import \"std/{file}\" as {short};` it is `{short}::{name}`",
+                page(&shown, &comments, &format!("std/{file}"), name).rsplit_once("; ").map_or("", |(page, _)| page),
+                short = &file[..3]
+            ))
+        }));
+    }
+    if parts.is_empty() {
         return pages::help(name, width).map_err(|error| {
             near(session, name).map_or(error, |near| {
                 Error::input(format!("there is nothing named `{name}`")).help(format!("did you mean `{near}`?"))
@@ -57,6 +76,52 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
         });
     }
     Ok(parts.join("\n\n"))
+}
+
+/// The page of a script's function.
+fn page(signature: &str, comments: &[&str], source: &str, name: &str) -> String {
+    let text = comments.join("\n");
+    let doc: String = text.lines().map(|line| format!("    {}\n", line.trim_start().trim_start_matches('/').trim())).collect();
+    format!("fn {signature}\n\n{doc}    defined in {source}; `??{name}` shows it")
+}
+
+/// What a namespace has: ours (`plot`), or that of an import.
+fn namespace(session: &Session, name: &str) -> Option<String> {
+    let ours = entries().iter().filter(|entry| entry.namespace == Some(name));
+    let mut lines: Vec<String> = ours.map(|entry| format!("{}\n    {}", entry.signature(), summary(entry.doc))).collect();
+    if let Some((_, module)) = session.global.iter_imports().find(|(import, _)| *import == name) {
+        let public = module
+            .iter_script_fn_info()
+            .filter(|(_, access, function, ..)| *access == FnAccess::Public && !function.contains('$'));
+        lines.extend(public.map(|(.., function)| {
+            let comments: Vec<&str> = function.comments.iter().map(|comment| comment.as_str()).collect();
+            line(&format!("{name}::{}", function.name), function.params.iter().map(|p| p.as_str()), &comments)
+        }));
+    }
+    lines.sort();
+    (!lines.is_empty()).then(|| format!("{name}:: has\n\n{}", lines.join("\n")))
+}
+
+/// What a file of the library has: `std/experiments`.
+fn library(session: &Session, name: &str) -> Option<String> {
+    let (file, text) = STD_FILES.iter().find(|(file, _)| name.strip_prefix("std/") == Some(*file))?;
+    let ast = session.engine.compile(text).ok()?;
+    let public = ast.iter_functions().filter(|function| function.access == FnAccess::Public && !function.name.contains('$'));
+    let mut lines: Vec<String> = public.map(|f| line(f.name, f.params.iter().copied(), &f.comments)).collect();
+    lines.sort();
+    Some(format!("import \"std/{file}\" as {};\n\n{}", &file[..3], lines.join("\n")))
+}
+
+/// A function's signature over the first sentence of its comments.
+fn line<'a>(name: &str, parameters: impl Iterator<Item = &'a str>, comments: &[&str]) -> String {
+    let text: Vec<&str> = comments.iter().flat_map(|c| c.lines()).map(|l| l.trim_start().trim_start_matches('/')).collect();
+    format!("{}\n    {}", signature(name, parameters), summary(&text.join("\n")))
+}
+
+/// The first sentence of a documentation.
+fn summary(doc: &str) -> String {
+    let text: String = doc.lines().map(str::trim).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    text.split_once(". ").map_or(text.clone(), |(first, _)| format!("{first}."))
 }
 
 /// A variable or function of the session whose name is near.
@@ -84,22 +149,25 @@ fn variable(session: &Session, name: &str, value: &Dynamic) -> Result<String> {
     Ok(format!("{name}: {kind}\n\n    {shown}\n{}", pages::members(&kind, session.width())).trim_end().to_string())
 }
 
-/// The functions of a name that cells defined, the newest first, with the cells.
+/// The functions of a name that cells defined or imported (`exp::indices`), the newest first, with their sources.
 fn functions(session: &Session, name: &str) -> Vec<(String, Arc<ScriptFuncDef>)> {
     let mut found: Vec<(String, Arc<ScriptFuncDef>)> = Vec::new();
-    for module in session.global.lib.iter().rev() {
+    let mut note = |module: &Module, name: &str| {
         for (.., function) in module.iter_script_fn_info().filter(|(_, _, known, ..)| *known == name) {
             if !found.iter().any(|(_, known)| known.params.len() == function.params.len()) {
                 found.push((module.id().unwrap_or_default().into(), Arc::clone(function)));
             }
         }
+    };
+    session.global.lib.iter().rev().for_each(|module| note(module, name));
+    if let Some((space, name)) = name.split_once("::") {
+        session.global.iter_imports().filter(|(import, _)| *import == space).for_each(|(_, module)| note(module, name));
     }
     found
 }
 
-fn signature(function: &ScriptFuncDef) -> String {
-    let parameters: Vec<&str> = function.params.iter().map(|p| p.as_str()).collect();
-    format!("fn {}({})", function.name, parameters.join(", "))
+fn signature<'a>(name: &str, parameters: impl Iterator<Item = &'a str>) -> String {
+    format!("{name}({})", parameters.collect::<Vec<_>>().join(", "))
 }
 
 /// The text of a script's function.
@@ -109,6 +177,7 @@ pub(super) fn source(session: &Session, name: &str) -> Result<String> {
         .iter()
         .filter_map(|(source, _)| {
             let text = session.sources.get(source)?.text;
+            let name = name.rsplit("::").next().unwrap_or(name);
             let function = scan::functions(&text).into_iter().find(|function| function.name == name)?;
             Some(format!("// {source}\n{}", &text[function.range]))
         })
@@ -118,4 +187,38 @@ pub(super) fn source(session: &Session, name: &str) -> Result<String> {
     }
     // What has no source in Rhai is explained.
     help(session, name).map(|page| format!("// `{name}` is not written in Rhai\n\n{page}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::session::{Answer, Session, SessionOptions};
+    use crate::work::Work;
+
+    #[test]
+    fn keywords_namespaces_and_the_library_have_pages() {
+        let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        session.eval("import \"std/experiments\" as exp; let plotted = 1;", "In[1]").unwrap();
+        for (asked, seen) in [
+            ("?let", "Declares a variable."),
+            ("?catch", "goes on after one"),
+            ("?ans", "the value of the last cell"),
+            ("?plot", "plot::histogram(data: "),
+            ("?exp", "exp::indices("),
+            ("?exp::indices", "fn indices("),
+            ("??exp::indices", "<std>/experiments.rhai"),
+            ("?std/experiments", "import \"std/experiments\" as exp;"),
+            ("?plotted", "plotted: integer"),
+        ] {
+            match session.command(asked) {
+                Ok(Answer::Page(page)) => assert!(page.contains(seen), "{asked}: {page}"),
+                other => panic!("{asked}: {other:?}"),
+            }
+        }
+        // What is not imported yet is found in the library.
+        let mut fresh = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        match fresh.command("?indices") {
+            Ok(Answer::Page(page)) => assert!(page.contains("import \"std/experiments\" as exp;"), "{page}"),
+            other => panic!("{other:?}"),
+        }
+    }
 }

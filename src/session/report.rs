@@ -1,14 +1,17 @@
 //! Any error as a report: what happened, the line with a caret, the chain of calls, what would be right.
 
+use super::modules::Sources;
 use super::stack::{TOO_DEEP, TooDeep};
-use super::suggest::{self, Known};
+use super::suggest::{self, Callable, Known};
+use super::{raised, syntax};
 use crate::error::{Error, Kind};
-use crate::script::convert::{FromScript, short_type_name};
+use crate::render::text;
+use crate::script::convert::{FromScript, short_type_name, with_article};
 use crate::script::declare::INDEXED;
-use crate::script::{ScriptError, display};
+use crate::script::{Explain, ScriptError, display, error_of};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
-use rhai::{EvalAltResult, LexError, Module, ParseErrorType, Position};
+use rhai::{Dynamic, EvalAltResult, LexError, Module, ParseErrorType, Position, Scope};
 use std::fmt;
 use std::sync::Arc;
 
@@ -103,11 +106,9 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// A text in lines that leave room for what stands before them. A word that is longer than a line stays whole: it may be a
-/// path or a name to copy.
+/// A text in lines that leave room for what stands before them.
 fn wrapped(text: &str, width: usize, before: usize) -> String {
-    let room = width.saturating_sub(before).max(20);
-    textwrap::wrap(text, textwrap::Options::new(room).break_words(false)).join("\n")
+    text::wrapped(text, width.saturating_sub(before).max(20))
 }
 
 /// Bytes of the token at a column (from 1, in characters): a name, a number, an operator, or one character.
@@ -133,12 +134,18 @@ fn span(line: &str, column: usize) -> std::ops::Range<usize> {
 pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report {
     let (mut error, mut source) = (error, name.to_string());
     let mut frames = Vec::new();
+    // Where the function was called in which the fault lies.
+    let mut call = None;
     loop {
         error = match error {
             EvalAltResult::ErrorInFunctionCall(function, inside, inner, position) => {
                 let closure = function.starts_with("anon$");
                 let note = if closure { "in a closure called here".into() } else { format!("in `{function}` called here") };
-                frames.extend(frame(known, &source, position, Some(note)));
+                let place = frame(known, &source, position, Some(note));
+                if !closure {
+                    call = place.clone();
+                }
+                frames.extend(place);
                 // Rhai takes a closure for a part of whoever calls it.
                 let home = if closure { home(known, &function) } else { None };
                 if let Some(inside) = home.or(Some(inside).filter(|inside| !inside.is_empty())) {
@@ -151,10 +158,17 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
                 source = module;
                 *inner
             }
-            other => {
-                error = other;
-                break;
-            }
+            other => match thrown_again(&other) {
+                Some((inner, inside)) => {
+                    frames.extend(frame(known, &source, other.position(), Some("thrown again here".into())));
+                    source = inside.unwrap_or(source);
+                    inner
+                }
+                None => {
+                    error = other;
+                    break;
+                }
+            },
         };
     }
     let position = error.take_position();
@@ -162,12 +176,18 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     // A name that is no property reaches a native type as an index: the fault is the name behind the dot.
     let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
     let (kind, message, help) = match property {
-        Some((name, kind)) => {
-            let (message, help) = suggest::property(known, &name, Some(&kind));
-            (Kind::Input, message, help)
+        Some((name, kind, columns)) => {
+            let readable = suggest::is_readable(&name, &kind);
+            let explain = if readable { suggest::read_only } else { suggest::property };
+            let (message, help) = explain(known, &name, &kind, fault.as_ref());
+            (Kind::Input, message, columns.into_iter().chain(help).collect())
         }
-        None => explain(error, fault.as_ref(), known),
+        None => explain(error, fault.as_ref(), call.as_ref(), known),
     };
+    let mut help = help;
+    if message.contains("${") && fault.as_ref().is_some_and(|fault| fault.text.contains('"')) {
+        help.insert(0, "values are put into text in backquotes: `layer ${n}`, not in double quotes".into());
+    }
     // Without a place of its own the fault stands where the innermost call does.
     match fault {
         Some(fault) => frames.push(fault),
@@ -189,6 +209,31 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     Report { kind, message, frames, help }
 }
 
+/// The error inside one that a script caught and threw again, and the source in which it was raised.
+fn thrown_again(error: &EvalAltResult) -> Option<(EvalAltResult, Option<String>)> {
+    let EvalAltResult::ErrorRuntime(value, position) = error else { return None };
+    let caught = ScriptError::from_script(value)?;
+    if let Some(raised) = caught.raised {
+        return Some((raised::read(&raised), raised.place.source.clone()));
+    }
+    let place = caught.place.filter(|place| place.position != *position)?;
+    Some((EvalAltResult::ErrorRuntime(value.clone(), place.position), place.source))
+}
+
+/// What gives the errors that a script catches the words of their reports.
+pub(super) fn explainer(native: Arc<Vec<Callable>>, sources: Sources) -> Explain {
+    Arc::new(move |context, caught: &ScriptError| {
+        let (engine, scope, global) = (context.engine(), Scope::new(), context.engine().new_global_runtime_state());
+        let functions = context.namespaces();
+        let known = Known { engine, native: &native, scope: &scope, global: &global, functions, sources: &sources };
+        let place = caught.place.as_ref();
+        let source = place.and_then(|place| place.source.as_deref()).unwrap_or_default();
+        let position = place.map_or(Position::NONE, |place| place.position);
+        let report = of(EvalAltResult::ErrorRuntime(Dynamic::from(caught.clone()), position), source, &known);
+        report.help.into_iter().fold(Error::new(report.kind, report.message), Error::help)
+    })
+}
+
 /// The cell that wrote a closure.
 fn home(known: &Known<'_>, closure: &str) -> Option<String> {
     let wrote = |module: &&Arc<Module>| module.iter_script_fn_info().any(|(_, _, name, ..)| name == closure);
@@ -208,12 +253,18 @@ fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<Strin
     Some(Frame { source, line, column, text, note })
 }
 
-/// Kind, message and help of an error whose position was taken off.
-fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (Kind, String, Vec<String>) {
+/// Kind, message and help of an error whose position was taken off. `call` is where the function was called in which the
+/// fault lies.
+fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, known: &Known<'_>) -> (Kind, String, Vec<String>) {
     let input = |message: String, help: Vec<String>| (Kind::Input, message, help);
+    let explained = |(message, help): (String, Vec<String>)| (Kind::Input, message, help);
     match error {
         EvalAltResult::ErrorRuntime(value, _) => match ScriptError::from_script(&value) {
-            Some(ScriptError { error, .. }) => (error.kind(), error.to_string(), error.helps().to_vec()),
+            Some(ScriptError { error, .. }) => {
+                let by_text = error.message().starts_with("Tensor[…]") && error.message().ends_with('"');
+                let row = by_text.then(|| "a token's row is `model.W_E[model.token_id(\" the\")]`".to_string());
+                (error.kind(), error.to_string(), error.helps().iter().cloned().chain(row).collect())
+            }
             None if value.is_unit() => input("the script failed without a message".into(), Vec::new()),
             None => input(display::text(known.engine, &value, usize::MAX), Vec::new()),
         },
@@ -223,40 +274,32 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
         EvalAltResult::ErrorParsing(ParseErrorType::BadInput(LexError::Runtime(text)), _) if text == TOO_DEEP => {
             (Kind::Limit, text, Vec::new())
         }
-        EvalAltResult::ErrorParsing(what @ ParseErrorType::BadInput(LexError::UnterminatedString), _) => {
-            let help = "a text over several lines stands between ` and `, or has \\ at the end of each line";
-            input(first_lower(&what.to_string()), vec![help.into()])
-        }
         EvalAltResult::ErrorParsing(what, _) => {
-            let help = fault.and_then(|fault| suggest::syntax(&what, fault));
-            input(first_lower(&what.to_string()), help.into_iter().collect())
+            let (message, help) = syntax::explain(&what, fault);
+            input(message, help.into_iter().collect())
         }
         EvalAltResult::ErrorVariableNotFound(name, _) => {
             let help = suggest::variable(known, &name, fault);
             input(format!("unknown variable `{name}`"), help)
         }
         EvalAltResult::ErrorModuleNotFound(name, _) => input(format!("unknown module `{name}`"), suggest::module(known, &name)),
-        EvalAltResult::ErrorFunctionNotFound(signature, _) => {
-            let (message, help) = suggest::function(known, &signature, fault.is_some_and(is_method));
-            input(message, help)
-        }
-        EvalAltResult::ErrorPropertyNotFound(name, _) => {
-            let (message, help) = suggest::key(known, &name, fault);
-            input(message, help)
-        }
+        EvalAltResult::ErrorFunctionNotFound(signature, _) => explained(suggest::function(known, &signature, fault)),
+        EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, call)),
         EvalAltResult::ErrorDotExpr(text, _) => match unknown_property(&text) {
-            Some((name, of)) => {
-                let (message, help) = suggest::property(known, name, Some(&of));
-                input(message, help)
-            }
+            Some((name, of)) if text.starts_with("No writable") => explained(suggest::read_only(known, name, &of, fault)),
+            Some((name, of)) => explained(suggest::property(known, name, &of, fault)),
             None => input(first_lower(&text), Vec::new()),
         },
         EvalAltResult::ErrorIndexingType(types, _) => {
             let kind = short_type_name(types.split([' ', '[']).next().unwrap_or(&types));
-            input(format!("a value of type {kind} cannot be indexed like this"), suggest::indexing(&kind))
+            input(format!("{} cannot be indexed like this", with_article(&kind)), suggest::indexing(known, &kind, fault))
         }
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) if wanted == "Fn" => {
-            input(format!("this is called as a function, but it is {}", short_type_name(&given)), Vec::new())
+            let name =
+                fault.map(|fault| fault.text.chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
+            let name =
+                name.map(String::from_iter).filter(|name| !name.is_empty()).map_or("this".into(), |name| format!("`{name}`"));
+            input(format!("{name} is {}, not a function", with_article(&short_type_name(&given))), Vec::new())
         }
         EvalAltResult::ErrorMismatchDataType(wanted, given, _) | EvalAltResult::ErrorMismatchOutputType(wanted, given, _)
             if !wanted.is_empty() && !given.is_empty() =>
@@ -264,20 +307,78 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, known: &Known<'_>) -> (K
             let (wanted, given) = (short_type_name(&wanted), short_type_name(&given));
             let help = match (wanted.as_str(), given.as_str()) {
                 ("bool", "Tensor") => Some("a condition needs one truth value: t.any() or t.all()"),
+                ("bool", _) => Some("a comparison gives true or false: `x != 0`, `list.len() > 0`, `x != ()`"),
                 ("integer", "range") => Some("a part of an array is list.extract(a..b), of a text text.sub_string(a..b)"),
+                ("integer", "string") => Some("an array is indexed by integers; a map `#{ name: value }` by names"),
+                ("string", "integer") => Some("a map is indexed by names, `map[\"name\"]`; an array by integers"),
                 _ => None,
             };
-            input(format!("expected {wanted}, found {given}"), help.map(String::from).into_iter().collect())
+            input(
+                format!(
+                    "expected {}, found {}",
+                    if wanted == "bool" { "true or false".into() } else { with_article(&wanted) },
+                    with_article(&given)
+                ),
+                help.map(String::from).into_iter().collect(),
+            )
+        }
+        EvalAltResult::ErrorArrayBounds(size, index, _) => bounds("array", "element", size, index),
+        EvalAltResult::ErrorStringBounds(size, index, _) => bounds("string", "character", size, index),
+        EvalAltResult::ErrorBitFieldBounds(..) => {
+            input("a number cannot be indexed".into(), vec!["its bits could, from 0 to 63".into()])
+        }
+        EvalAltResult::ErrorIndexNotFound(index, _) => {
+            input(format!("there is nothing at index {}", display::text(known.engine, &index, usize::MAX)), Vec::new())
         }
         EvalAltResult::ErrorDataRace(..) => input(
             "the closure uses the variable whose method it is given to".into(),
             vec!["copy the variable first, `let copy = x;`, and use the copy in the closure".into()],
         ),
-        EvalAltResult::ErrorFor(_) => {
-            input("`for` needs something to walk: an array, a range, a map's keys, a tensor, a table".into(), Vec::new())
+        EvalAltResult::ErrorFor(_) => input("`for` cannot walk this".into(), vec![WALKED.into()]),
+        EvalAltResult::ErrorAssignmentToConstant(name, _) => {
+            input(format!("`{name}` is a constant: it cannot be changed"), vec![CONSTANT.into()])
         }
+        EvalAltResult::ErrorNonPureMethodCallOnConstant(name, _) => {
+            let name = name.rsplit('$').next().filter(|name| !name.is_empty()).unwrap_or("this");
+            input(format!("`{name}` changes its value, which is a constant here"), vec![CONSTANT.into()])
+        }
+        EvalAltResult::ErrorUnboundThis(_) => input(
+            "`this` is the value whose method runs; here is none".into(),
+            vec!["it is bound in `x.f()`, not in `f(x)`".into()],
+        ),
+        EvalAltResult::ErrorForbiddenVariable(name, _) => input(format!("`{name}` cannot be the name of a variable"), Vec::new()),
+        EvalAltResult::ErrorVariableExists(name, _) => input(format!("there is a variable `{name}` already"), Vec::new()),
+        EvalAltResult::ErrorArithmetic(text, _) => arithmetic(&text),
+        EvalAltResult::ErrorDataTooLarge(what, _) => (Kind::Limit, format!("{} is too large", first_lower(&what)), Vec::new()),
         other => input(first_lower(&other.to_string()), Vec::new()),
     }
+}
+
+/// What `for` walks.
+pub(super) const WALKED: &str = "`for` walks an array, a range (`0..n`), a map's keys (`m.keys()`), a tensor, a table";
+/// What can be changed.
+pub(super) const CONSTANT: &str = "`let` declares what can be changed, `const` what cannot";
+
+fn bounds(what: &str, of: &str, size: usize, index: i64) -> (Kind, String, Vec<String>) {
+    if size == 0 {
+        return (Kind::Input, format!("index {index} is out of range: the {what} is empty"), Vec::new());
+    }
+    let help = format!("indices run from 0 to {}, or from -{size} to -1", size - 1);
+    let of = if size == 1 { of.to_string() } else { format!("{of}s") };
+    (Kind::Input, format!("index {index} is out of range for {} of {size} {of}", with_article(what)), vec![help])
+}
+
+/// Rhai's "Division by zero: 1 / 0", "Addition overflow: …".
+fn arithmetic(text: &str) -> (Kind, String, Vec<String>) {
+    let help = if text.starts_with("Division by zero") || text.starts_with("Modulo division") {
+        "integers cannot be divided by 0; of floats `1.0 / 0.0` is infinite"
+    } else if text.contains("overflow") {
+        "integers have 64 bits; floats reach further: `1.0 * x`"
+    } else {
+        return (Kind::Input, first_lower(text), Vec::new());
+    };
+    let text = text.replace("Modulo division by zero or overflow", "division by zero");
+    (Kind::Input, first_lower(&text), vec![help.into()])
 }
 
 fn too_deep() -> (Kind, String, Vec<String>) {
@@ -285,40 +386,204 @@ fn too_deep() -> (Kind, String, Vec<String>) {
     (Kind::Limit, "calls are nested too deeply".into(), vec![help.into()])
 }
 
-/// Name and type in Rhai's "Unknown property 'x' - a getter is not registered for type 'T'".
+/// Name and type in Rhai's "Unknown property 'x' - a getter is not registered for type 'T'", and in its words for a
+/// property that cannot be set.
 fn unknown_property(text: &str) -> Option<(&str, String)> {
     let quoted: Vec<&str> = text.split('\'').skip(1).step_by(2).collect();
     match quoted[..] {
-        [name, of] if text.starts_with("Unknown property") => Some((name, short_type_name(of))),
+        [name, of, ..] if text.contains(" property '") => Some((name, short_type_name(of))),
         _ => None,
     }
 }
 
-/// The name that was taken for an index, and the type that refused it, if the fault is at the dot before it; the fault is
-/// moved behind the dot.
-fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String, String)> {
-    let EvalAltResult::ErrorRuntime(value, _) = error else { return None };
-    let error = ScriptError::from_script(value)?.error;
-    let (kind, _) = error.message().split_once(INDEXED).filter(|(kind, _)| kind.chars().all(char::is_alphanumeric))?;
+/// The name that was taken for an index, the type that refused it, and what a table said of its columns, if the fault is at
+/// the dot before the name; the fault is moved behind the dot.
+fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String, String, Vec<String>)> {
+    let error = error_of(error)?;
+    let kind = error.message().split_once(INDEXED).map(|(kind, _)| kind).filter(|kind| kind.chars().all(char::is_alphanumeric));
+    let column = error.message().starts_with("no column `");
     let rest: String = fault.text.chars().skip(fault.column - 1).collect();
     let name: String = rest.strip_prefix('.')?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let (kind, columns) = if column { ("Table", error.helps().to_vec()) } else { (kind?, Vec::new()) };
     (!name.is_empty()).then(|| {
         fault.column += 1;
-        (name, kind.to_string())
+        (name, kind.to_string(), columns)
     })
 }
 
-/// The token of the fault stands after a dot.
-fn is_method(fault: &Frame) -> bool {
-    let before: String = fault.text.chars().take(fault.column - 1).collect();
-    before.trim_end().ends_with(['.'])
-}
-
 /// Rhai's messages begin with a capital, ours do not.
-fn first_lower(text: &str) -> String {
+pub(super) fn first_lower(text: &str) -> String {
     let mut chars = text.chars();
     match (chars.next(), chars.next()) {
         (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(text.chars().skip(1)).collect(),
         _ => text.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::session::{Session, SessionOptions};
+    use crate::work::Work;
+
+    fn session() -> Session {
+        Session::new(Work::silent(1).unwrap(), SessionOptions::default())
+    }
+
+    /// Message, places (line and column, the fault first) and help of a cell that fails.
+    fn failed(session: &mut Session, text: &str) -> (String, Vec<(usize, usize)>, String) {
+        let report = session.eval(text, "In[1]").err().unwrap_or_else(|| panic!("{text} does not fail"));
+        (report.message, report.frames.iter().map(|f| (f.line, f.column)).collect(), report.help.join("\n"))
+    }
+
+    #[test]
+    fn a_caught_error_has_the_message_of_its_report_and_thrown_again_its_place() {
+        for fault in [
+            "nothing",
+            "alhpa(1)",
+            "#{alpha: 1}.alpa",
+            "[1, 2][7]",
+            "zeros([2]).shpe",
+            "unembed(1, 2)",
+            "zeros([2, 3]) + zeros([4])",
+            "1 / 0",
+            "let a = 5; a.b = 3",
+            "inside(3)",
+            "ours(3)",
+            "[1].map(|x| x.a)",
+        ] {
+            let set_up = "fn inside(x) {\n  x.nope\n}\nfn ours(x) {\n  seed(0 - x)\n}";
+            let mut session = session();
+            session.eval(set_up, "In[0]").unwrap();
+            let (message, places, help) = failed(&mut session, fault);
+            let caught =
+                session.eval(&format!("let m = (); try {{ {fault} }} catch (e) {{ m = e.message; }} m"), "In[1]").unwrap();
+            assert_eq!(caught.value.unwrap().into_string().unwrap(), message, "{fault}");
+            let (again, thrown, same_help) = failed(&mut session, &format!("\n\ntry {{\n{fault} }} catch (e) {{\n throw e }}"));
+            assert_eq!((&again, &same_help), (&message, &help), "{fault}");
+            // The fault first, in the line where it is now; the calls that our own errors carry are not kept.
+            let (line, column) = places[0];
+            let here = if fault.starts_with("inside") || fault.starts_with("ours") { line } else { line + 3 };
+            assert_eq!((thrown[0], *thrown.last().unwrap()), ((here, column), (5, 2)), "{fault}");
+        }
+    }
+
+    #[test]
+    fn messages_are_in_the_words_of_the_script() {
+        let set_up = "let t = zeros([2, 3]); let n = 5; let m = #{alpha: #{beta: 1}, list: [#{gamma: 1}]}; let model = load_model(\"demo\"); \
+                      let tab = table(#{mean: [1.0], feature: [0]}); fn two(a, b) { a + b } fn key(m) { m.alpa } fn twice(v) { key(v) }";
+        for (text, message, help) in [
+            // Nested maps, results, parameters, rows.
+            ("m.alpha.btea", "the map has no key `btea`", "did you mean `beta`?"),
+            ("m.list[0].gama", "the map has no key `gama`", "did you mean `gamma`?"),
+            ("m[\"alpha\"][\"bta\"]", "the map has no key `bta`", "did you mean `beta`?"),
+            ("model.cfg.d_modle", "the map has no key `d_modle`", "did you mean `d_model`?"),
+            ("let inner = m.alpha; inner.bet", "the map has no key `bet`", "did you mean `beta`?"),
+            ("key(model.cfg)", "the map has no key `alpa`", "its keys are: act,"),
+            ("twice(m)", "the map has no key `alpa`", ""),
+            ("let c = #{x: 1}; [1].map(|m| #{y: 1}.x)", "the map has no key `x`", ""),
+            ("tab.filter(|row| row.maen > 1)", "the map has no key `maen`", "did you mean `mean`?"),
+            ("for row in tab { row.featur }", "the map has no key `featur`", "did you mean `feature`?"),
+            ("tab.maen", "Table has no property `maen`", "did you mean `mean`?"),
+            ("tab.colums", "Table has no property `colums`", "its columns are: feature, mean\ndid you mean `columns`?"),
+            ("tab[\"maen\"]", "no column `maen` in this table", "did you mean `mean`?"),
+            // Assignment.
+            ("n.y = 3", "integer has no property `y`", ""),
+            ("t.y = 3", "Tensor has no property `y`", "Tensor has: shape"),
+            ("t.shape = [3, 2]", "`shape` of a Tensor cannot be set", "`t.reshape([2, 3])`"),
+            ("tab.len = 3", "`len` of a Table cannot be set", "`t.with_column("),
+            ("model.W_E = t", "`W_E` of a Model cannot be set", "models and dictionaries cannot be changed"),
+            ("const C = 1; C = 2", "`C` is a constant: it cannot be changed", "`let` declares"),
+            ("5 = n", "this cannot be assigned to", ""),
+            // Calls.
+            ("n(3)", "`n` is an integer, not a function", ""),
+            ("two(1)", "`two` takes 2 arguments, 1 is given", "it is called as `two(a, b)`"),
+            ("let c = |x| x; c(1, 2)", "the closure `c` takes 1 argument, 2 are given", ""),
+            ("unembed(n)", "`unembed` takes 2 or 3 arguments, 1 is given", "it is called as `unembed("),
+            ("exp::indices(1, 2, \"x\")", "unknown module `exp`", "import it first: `import \"std/experiments\" as exp;`"),
+            ("[1, 2] * 2", "`*` is not defined between array and integer", "arithmetic on many numbers is done with tensors"),
+            ("sum([1, 2])", "`sum` cannot be called with (array)", "a Tensor has it: `tensor(list).sum(…)`"),
+            ("tab.mean(\"mean\")", "Table has no method `mean`", "a column has it: `t[\"name\"].mean(…)`"),
+            ("plot::hist(t)", "unknown function `plot::hist`", "did you mean `plot::histogram`?"),
+            (
+                "for l in 0..2 { load_sae(\"demo\", \"blocks.${l}\"); }",
+                "loading the SAE",
+                "values are put into text in backquotes",
+            ),
+            ("unembed(model, model)", "unembed: `dict` must be a Dictionary, not a Model", ""),
+            (
+                "generate(model, \"a\", #{max_new_tokens: 3})",
+                "generate: unknown option `max_new_tokens`",
+                "did you mean `max_tokens`?",
+            ),
+            ("model.W_E[\" the\"]", "Tensor[…]: `index` must be", "a token's row is `model.W_E[model.token_id(\" the\")]`"),
+            // Values.
+            ("for i in n { }", "`for` cannot walk this", "`for` walks an array"),
+            ("for i in 3 { }", "`for` cannot walk a number", "`for` walks an array"),
+            ("if n { }", "expected true or false, found an integer", "a comparison gives"),
+            ("if t { }", "expected true or false, found a Tensor", "a condition needs one truth value"),
+            ("[1, 2][5]", "index 5 is out of range for an array of 2 elements", "indices run from 0 to 1"),
+            ("\"ab\"[-3]", "index -3 is out of range for a string of 2 characters", "indices run from 0 to 1"),
+            ("[][0]", "index 0 is out of range: the array is empty", ""),
+            ("n % 0", "division by zero: 5 % 0", "integers cannot be divided by 0"),
+            ("m[0]", "expected a string, found an integer", "a map is indexed by names"),
+            ("let l = [1]; l[\"a\"]", "expected an integer, found a string", "an array is indexed by integers"),
+            ("[1][\"a\"]", "arrays and texts are indexed by integers", "a map"),
+            // Which call gave nothing.
+            ("print(1) + 1", "`+` is not defined between () and integer", "`print(…)` gave (), nothing"),
+            ("let a = print(1); a.mean()", "() has no method `mean`", "`a` is (): `print(…)` gave (), nothing"),
+            ("let a = [1]; a.push(2).len()", "() has no method `len`", "`.push(…)` gives (), nothing: it changes `a` itself"),
+            ("let a = (); [1].len() + a", "`+` is not defined between integer and ()", "`a` is (), nothing"),
+            ("let a = (); 2 * a", "`*` is not defined between integer and ()", "`a` is (), nothing"),
+        ] {
+            let mut session = session();
+            session.eval(set_up, "In[0]").unwrap();
+            let (said, _, helped) = failed(&mut session, text);
+            assert!(said.starts_with(message) && helped.starts_with(help), "{text}: {said}\n{helped}");
+        }
+    }
+
+    #[test]
+    fn habits_of_other_languages_are_answered_by_one_hint() {
+        for (text, help) in [
+            ("let a = 1\nlet b = 2", "statements are separated by `;`"),
+            ("quit", "`:quit` or Ctrl-D leaves"),
+            ("quit()", "`:quit` or Ctrl-D leaves"),
+            ("exit", "`exit` is a function: call it"),
+            ("%timeit 1 + 1", "for `%timeit` write `:timeit`"),
+            ("type(1)", "`type_of(x)` names a type"),
+            ("dir(1)", "`?x` shows"),
+            ("help(unembed)", "`?unembed` shows its help"),
+            ("let x = 1; help(x)", "`?name` shows help"),
+            ("let x = 1; f\"{x}\"", "text in backquotes takes values"),
+            ("None", "for `None` write `()`"),
+            ("while True { }", "for `True` write `true`"),
+            ("def f(x): return x", "for `def` write `fn name(x) { x + 1 }`"),
+            ("lambda x: x", "for `lambda` write `|x| x + 1`"),
+            ("import numpy as np", "tensors are built in"),
+            ("np.zeros(3)", "tensors are built in"),
+            ("from sae_lens import SAE", "`import \"std/experiments\" as exp;`"),
+            ("zeros([3])[1:2]", "a part of a tensor or a text is written with dots: `t[1..3]`"),
+            ("print(1, 2)", "several values are printed as text in backquotes: `${a} ${b}`"),
+            ("true and false", "for `and` write `a && b`"),
+            ("not true", "for `not` write `!a`"),
+            ("if true { 1 } elif false { 2 }", "for `elif` write `else if`"),
+            ("# a comment", "comments begin with `//`"),
+            ("let s = 'text'", "text stands in double quotes: \"text\""),
+            ("let x = 1; x++", "`x += 1` adds one"),
+            ("let a, b = 1, 2", ""),
+            ("(1, 2)", "several values together are an array: `[1, 2]`"),
+            ("zeros([2]).sum(dim=0)", "arguments have no names"),
+            ("range(3)", "`0..n` counts from 0"),
+            ("str(3)", "`x.to_string()`"),
+            ("sorted([1])", "`list.sort()`"),
+            ("\",\".join([1, 2])", "`list.join(\", \")`"),
+            ("\"a\".upper()", "`text.to_upper()`"),
+            ("zeros([2]).numpy()", "`t.to_array()`"),
+            ("table(#{a: [1]}).sort_values(\"a\")", "`t.sort(\"mean\", \"desc\")`"),
+            ("model.W_U", "load one first: `let model = load_model(\"demo\");`"),
+        ] {
+            let (message, _, helped) = failed(&mut session(), text);
+            assert!(helped.starts_with(help), "{text}: {message}\n{helped}");
+        }
     }
 }

@@ -242,7 +242,7 @@ mod tests {
             (changed("saerepl.session", "saerepl.nothing"), "a.session: this file holds no session"),
             (changed("\\\"demo\\\"", "\\\"dmoe\\\""), "the variable `model`"),
             (changed("\\\"call\\\"", "\\\"cull\\\""), "the variable `model`"),
-            (changed("fn f()", "fn f)("), "expecting"),
+            (changed("fn f()", "fn f)("), "the parameters of `f` are missing"),
             (changed("\\\"variables\\\"", "\\\"variabels\\\""), "it has no `variables`"),
         ] {
             std::fs::write(&file, bytes).unwrap();

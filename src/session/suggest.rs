@@ -1,12 +1,16 @@
 //! What was meant, when a name is unknown: the nearest valid names, and the signatures that fit.
 
+use super::known::{Known as Found, View, is_chain, last_name, opening};
 use super::modules::Sources;
 use super::report::Frame;
+use super::{foreign, stdlib};
 use crate::error::nearest;
-use crate::script::convert::short_type_name;
+use crate::script::convert::{NARROW, short_type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
-use rhai::{Dynamic, Engine, LexError, Map, Module, ParseErrorType, Scope};
+use crate::script::scan::{self, Kind, outline};
+use rhai::{Engine, GlobalRuntimeState, Module, Position, Scope};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// What a session knows when an error is explained.
@@ -15,9 +19,52 @@ pub(super) struct Known<'a> {
     /// The engine's functions.
     pub(super) native: &'a [Callable],
     pub(super) scope: &'a Scope<'static>,
+    pub(super) global: &'a GlobalRuntimeState,
     /// Functions defined by the cells so far.
     pub(super) functions: &'a [Arc<Module>],
     pub(super) sources: &'a Sources,
+}
+
+impl Known<'_> {
+    fn view(&self) -> View<'_> {
+        View { engine: self.engine, global: self.global, scope: self.scope }
+    }
+
+    /// The text before a place.
+    fn before(&self, place: &Frame) -> Option<String> {
+        let (line, column) = (u16::try_from(place.line).ok()?, u16::try_from(place.column).ok()?);
+        let text = self.sources.get(&place.source)?.text;
+        let end = scan::byte_of(&text, Position::new(line, column))?;
+        Some(text[..end].to_string())
+    }
+
+    /// What the arguments of the call at a place are.
+    fn arguments(&self, call: &Frame) -> Vec<Option<Found>> {
+        let rest: String = call.text.chars().skip(call.column - 1).collect();
+        let Some(before) = self.before(call) else { return Vec::new() };
+        let name = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        if !rest[name..].starts_with('(') {
+            return Vec::new();
+        }
+        let (mut depth, mut start, mut found) = (0usize, name + 1, Vec::new());
+        for (kind, range) in outline(&rest[name..]).pieces {
+            let (at, end) = (name + range.start, name + range.end);
+            match kind {
+                Kind::Open => depth += 1,
+                Kind::Close => depth -= 1,
+                _ => {}
+            }
+            if (depth == 1 && kind == Kind::Comma) || depth == 0 {
+                let whole = format!("{before}{}", &rest[..at]);
+                found.push(is_chain(&rest[start..at]).then(|| self.view().where_it_ended(&whole, &[])).flatten());
+                start = end;
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+        found
+    }
 }
 
 /// A function that can be called: Rhai's own, ours, or a script's.
@@ -27,6 +74,8 @@ pub(super) struct Callable {
     pub(super) signature: String,
     /// The type of its first argument, empty if it takes any.
     pub(super) first: String,
+    /// How many arguments it takes, with the receiver.
+    arity: RangeInclusive<usize>,
     /// Its documentation, with the marks of comments.
     doc: String,
 }
@@ -36,6 +85,11 @@ impl Callable {
     pub(super) fn page(&self) -> String {
         let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
         let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
+        let doc = doc
+            .replace("`Dynamic` value", "value")
+            .replace("`INT`", "integer")
+            .replace("`FLOAT`", "number")
+            .replace("`ImmutableString`", "string");
         format!("{}\n{doc}", self.signature)
     }
 }
@@ -43,54 +97,25 @@ impl Callable {
 /// A message and its help.
 type Explained = (String, Vec<String>);
 
-/// What is written here for words of other languages.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("True", "true"),
-    ("False", "false"),
-    ("None", "()"),
-    ("and", "a && b"),
-    ("or", "a || b"),
-    ("not", "!a"),
-    ("elif", "else if"),
-    ("def", "fn name(x) { x + 1 }"),
-    ("lambda", "|x| x + 1"),
-];
-
-fn elsewhere(word: &str) -> Option<String> {
-    ELSEWHERE.iter().find(|(theirs, _)| *theirs == word).map(|(theirs, ours)| format!("for `{theirs}` write `{ours}`"))
-}
-
-/// Help for what the parser refuses, by the token of the fault and the word before it.
-pub(super) fn syntax(what: &ParseErrorType, fault: &Frame) -> Option<String> {
-    let at = fault.text.char_indices().nth(fault.column - 1).map_or(fault.text.len(), |(byte, _)| byte);
-    let (before, rest) = (fault.text[..at].trim_end(), &fault.text[at..]);
-    let belongs = |c: char| c.is_alphanumeric() || c == '_';
-    let last = before.rsplit(|c| !belongs(c)).next().unwrap_or_default();
-    if let Some(help) = elsewhere(rest.split(|c| !belongs(c)).next().unwrap_or_default()).or_else(|| elsewhere(last)) {
-        return Some(help);
-    }
-    let help = match what {
-        ParseErrorType::BadInput(LexError::MalformedChar(_)) => "text stands in double quotes: \"text\"",
-        ParseErrorType::MissingToken(token, _) if token == "{" && rest.starts_with(':') => "blocks stand in braces: `if a { b }`",
-        ParseErrorType::MissingToken(token, _) if token == "]" && rest.starts_with(',') => {
-            "several indices at once are `t.at([0, 1])`; `t[0][1]` and `t.slice(dim, a, b)` pick parts"
-        }
-        ParseErrorType::MissingToken(..) if before.ends_with(']') && rest.starts_with('(') => {
-            "a closure in an array is called by `.call(…)`"
-        }
-        _ => return None,
-    };
-    Some(help.into())
-}
-
 /// Help for a variable that is not known.
 pub(super) fn variable(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> Vec<String> {
-    if let Some(help) = elsewhere(name) {
+    let before = |fault: &Frame| fault.text.chars().take(fault.column - 1).collect::<String>();
+    if fault.is_some_and(|fault| before(fault).trim_end().ends_with("import")) {
+        let library: Vec<String> =
+            stdlib::FILES.iter().map(|(name, _)| format!("`import \"std/{name}\" as {};`", &name[..3])).collect();
+        return [foreign::name(name), Some(format!("the library has {}", library.join(", ")))].into_iter().flatten().collect();
+    }
+    if let Some(help) = foreign::name(name) {
         return vec![help];
+    }
+    if fault.is_some_and(|fault| before(fault).trim_end().ends_with("help(")) {
+        return vec![format!("`?{name}` shows its help")];
     }
     let assigned = |fault: &Frame| {
         let rest: String = fault.text.chars().skip(fault.column - 1 + name.chars().count()).collect();
-        rest.trim_start().strip_prefix('=').is_some_and(|rest| !rest.starts_with('='))
+        let rest = rest.trim_start();
+        let rest = rest.strip_prefix(['+', '-', '*', '/']).unwrap_or(rest);
+        rest.strip_prefix('=').is_some_and(|rest| !rest.starts_with('='))
     };
     if fault.is_some_and(assigned) && !known.scope.contains(name) {
         return vec![format!("a new variable is declared first: `let {name} = …`")];
@@ -102,106 +127,269 @@ pub(super) fn variable(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> 
     if functions.iter().any(|f| f.name == name) {
         return vec![format!("`{name}` is a function: call it with `{name}(…)`")];
     }
+    if entries().iter().any(|e| e.params.first().is_some_and(|p| p.kind == name)) {
+        return vec![format!("`{name}` is a type; `?{name}` lists what its values have")];
+    }
     let names = known.scope.iter_raw().map(|(name, _, _)| name).chain(functions.iter().map(|f| f.name.as_str()));
     did_you_mean(name, names)
 }
 
 /// Help for a namespace that is not known.
 pub(super) fn module(known: &Known<'_>, name: &str) -> Vec<String> {
-    let ours = entries().iter().filter_map(|e| e.namespace);
-    let mut help = did_you_mean(name, ours);
     if known.scope.contains(name) {
-        help.push(format!("`{name}` is a variable: its methods are called with a dot, `{name}.method()`"));
+        return vec![format!("`{name}` is a variable: its methods are called with a dot, `{name}.method()`")];
     }
-    help
+    if let Some(help) = foreign::name(name) {
+        return vec![help];
+    }
+    let file = stdlib::FILES.iter().map(|(file, _)| *file).find(|file| file.starts_with(name) && name.len() > 1);
+    if let Some(file) = file {
+        return vec![format!("import it first: `import \"std/{file}\" as {name};`")];
+    }
+    let spaces = entries().iter().filter_map(|e| e.namespace).chain(known.global.iter_imports().map(|(name, _)| name));
+    let near = did_you_mean(name, spaces);
+    if near.is_empty() { vec!["a file is imported first: `import \"std/experiments\" as exp;`".into()] } else { near }
 }
 
 /// Explains a call that nothing answers. `signature` is as Rhai writes it: `topk (Tensor, i64)`.
-pub(super) fn function(known: &Known<'_>, signature: &str, is_method: bool) -> Explained {
+pub(super) fn function(known: &Known<'_>, signature: &str, fault: Option<&Frame>) -> Explained {
     let (name, types) = signature.split_once(" (").unwrap_or((signature, ""));
-    let types: Vec<String> = match types.trim_end_matches(')') {
+    let types: Vec<String> = match types.strip_suffix(')').unwrap_or(types) {
         "" => Vec::new(),
         types => types.split(", ").map(short_type_name).collect(),
     };
+    let types: Vec<&str> = types.iter().map(String::as_str).collect();
     let operator = !name.contains(|c: char| c.is_alphanumeric() || c == '_');
+    let is_method = fault.is_some_and(is_method);
+    let side = match types[..] {
+        ["()", ..] if operator || is_method => Some(Side::Left),
+        [_, "()"] if operator => Some(Side::Right),
+        _ => None,
+    };
+    let nothing = fault.zip(side).and_then(|(fault, side)| nothing(known, fault, side));
     if operator {
         let message = match &types[..] {
             [one] => format!("`{name}` is not defined for {one}"),
             _ => format!("`{name}` is not defined between {}", types.join(" and ")),
         };
-        return (message, operators(name));
+        return (message, nothing.map_or_else(|| operators(name, &types), |help| vec![help]));
     }
+    let (message, help) = called(known, name, &types, is_method, fault);
+    (message, nothing.into_iter().chain(help).collect())
+}
+
+/// Explains a call by name.
+fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault: Option<&Frame>) -> Explained {
     let functions = callables(known);
     let fits = |f: &&Callable| !is_method || f.first.is_empty() || types.first().is_none_or(|t| *t == f.first);
-    let mut same: Vec<String> = functions.iter().filter(|f| f.name == name).filter(fits).map(|f| f.signature.clone()).collect();
-    same.dedup();
+    let signatures = |name: &str| {
+        let mut all: Vec<String> =
+            functions.iter().filter(|f| f.name == name).filter(fits).map(|f| f.signature.clone()).collect();
+        all.dedup();
+        all
+    };
+    let given = if is_method { &types[1.min(types.len())..] } else { types };
+    if name.starts_with("anon$") {
+        let takes = functions.iter().find(|f| f.name == name).map_or(0, |f| *f.arity.end());
+        let written =
+            fault.map(|fault| fault.text.chars().skip(fault.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_'));
+        let written = written.map(String::from_iter).filter(|name| !name.is_empty() && name != "call" && !is_method);
+        let what = written.map_or_else(|| "the closure".into(), |name| format!("the closure `{name}`"));
+        return (format!("{what} takes {}, {}", arguments(takes), counted(types.len())), Vec::new());
+    }
+    let of_tensors = |e: &Entry| e.form == Form::Method && e.name == name && e.params[0].kind == "Tensor";
+    let on_tensor = types.first() == Some(&"array") && entries().iter().any(of_tensors);
+    let hint = match (is_method, types.first()) {
+        (true, Some(of)) => foreign::member(of, name),
+        _ => foreign::function(name),
+    };
+    let hint = hint.or_else(|| on_tensor.then(|| format!("a Tensor has it: `tensor(list).{name}(…)`")));
+    let of_column = is_method && types.first() == Some(&"Table") && entries().iter().any(of_tensors);
+    let hint = hint.or_else(|| of_column.then(|| format!("a column has it: `t[\"name\"].{name}(…)`")));
+    let same = signatures(name);
     if !same.is_empty() {
-        let given = if is_method { &types[1.min(types.len())..] } else { &types[..] };
-        let message = match given {
-            [] => format!("`{name}` cannot be called without arguments"),
-            given => format!("`{name}` cannot be called with ({})", given.join(", ")),
+        let receiver = usize::from(is_method);
+        let arities: Vec<_> = functions.iter().filter(|f| f.name == name).filter(fits).map(|f| f.arity.clone()).collect();
+        let message = if let [one] = &arities[..]
+            && !one.contains(&types.len())
+        {
+            let takes = between(one.start().saturating_sub(receiver), one.end().saturating_sub(receiver));
+            format!("`{name}` takes {takes}, {}", counted(given.len()))
+        } else if given.is_empty() {
+            format!("`{name}` cannot be called without arguments")
+        } else {
+            format!("`{name}` cannot be called with ({})", given.join(", "))
         };
-        return (message, vec![format!("it is called as {}", alternatives(&same))]);
+        let ways = format!("it is called as {}", alternatives(&same));
+        let printed =
+            (name == "print" && given.len() > 1).then(|| "several values are printed as text in backquotes: `${a} ${b}`".into());
+        return (message, printed.or(hint).into_iter().chain([ways]).collect());
     }
     if known.scope.contains(name) {
         return (format!("`{name}` is a variable, not a function"), Vec::new());
     }
-    let names = functions.iter().filter(fits).map(|f| f.name.as_str());
-    let Some(near) = nearest(name, names) else {
-        let message = match (is_method, types.first()) {
-            (true, Some(of)) => format!("{of} has no method `{name}`"),
-            _ => format!("unknown function `{name}`"),
-        };
-        let of_tensors = |e: &Entry| e.form == Form::Method && e.name == name && e.params[0].kind == "Tensor";
-        return match (is_method, types.first().map(String::as_str)) {
-            (true, Some("array")) if entries().iter().any(of_tensors) => {
-                (message, vec![format!("a Tensor has it: `tensor(list).{name}(…)`")])
-            }
-            (true, first) => (message, methods(first)),
-            _ => (message, Vec::new()),
-        };
-    };
-    let mut signatures: Vec<String> =
-        functions.iter().filter(|f| f.name == near).filter(fits).map(|f| f.signature.clone()).collect();
-    signatures.dedup();
     let message = match (is_method, types.first()) {
         (true, Some(of)) => format!("{of} has no method `{name}`"),
         _ => format!("unknown function `{name}`"),
     };
-    (message, vec![format!("did you mean `{near}`? {}", alternatives(&signatures))])
+    if let Some(hint) = hint {
+        return (message, vec![hint]);
+    }
+    if is_method && types.first() == Some(&"()") {
+        return (message, Vec::new());
+    }
+    match near(name, functions.iter().filter(fits).map(|f| f.name.as_str())) {
+        Some(near) => (message, vec![format!("did you mean `{near}`? {}", alternatives(&signatures(near)))]),
+        None if is_method => (message, methods(types.first().copied())),
+        None => (message, Vec::new()),
+    }
 }
 
-/// Explains a property that a native value does not have; `of` is its type, where it is known.
-pub(super) fn property(known: &Known<'_>, name: &str, of: Option<&str>) -> Explained {
-    let of_type = |e: &&Entry| e.params.first().is_some_and(|p| of.is_none_or(|of| p.kind == of));
+/// `1 argument`, `3 arguments`.
+fn arguments(n: usize) -> String {
+    match n {
+        0 => "no argument".into(),
+        1 => "1 argument".into(),
+        n => format!("{n} arguments"),
+    }
+}
+
+/// `none is given`, `1 is given`, `3 are given`.
+fn counted(n: usize) -> String {
+    match n {
+        0 => "none is given".into(),
+        1 => "1 is given".into(),
+        n => format!("{n} are given"),
+    }
+}
+
+fn between(least: usize, most: usize) -> String {
+    match most - least {
+        0 => arguments(most),
+        1 => format!("{least} or {}", arguments(most)),
+        _ => format!("{least} to {}", arguments(most)),
+    }
+}
+
+/// Where the value stands that a fault stumbles over.
+enum Side {
+    Left,
+    Right,
+}
+
+/// Which call gave the `()` on a side of a fault.
+fn nothing(known: &Known<'_>, fault: &Frame, side: Side) -> Option<String> {
+    let before = known.before(fault)?;
+    let rest: String = fault.text.chars().skip(fault.column - 1).collect();
+    let text = match side {
+        Side::Left => before.trim_end().trim_end_matches(['.', '[']).trim_end(),
+        Side::Right => {
+            // The other side of an operator, as far as it is one chain.
+            let right = rest.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '_');
+            &right[..right.find([';', '+', '-', '*', '/', '<', '>', '=', ' ']).unwrap_or(right.len())]
+        }
+    };
+    gave_nothing(known, text, &before)
+}
+
+/// The expression at the end of a text is `()`: the call that gave it.
+fn gave_nothing(known: &Known<'_>, text: &str, before: &str) -> Option<String> {
+    if text.ends_with(')') {
+        let head = text[..opening(&outline(text).pieces, text.len())?].trim_end();
+        let name = last_name(head);
+        let Some(receiver) = head[..head.len() - name.len()].strip_suffix('.') else {
+            let gives = entries().iter().find(|e| e.form == Form::Function && e.name == name).is_none_or(|e| e.gives() == "()");
+            return (gives && !name.is_empty()).then(|| format!("`{name}(…)` gave (), nothing"));
+        };
+        let variable = last_name(receiver);
+        let what = if variable.is_empty() { "its variable".into() } else { format!("`{variable}` itself") };
+        return Some(format!("`.{name}(…)` gives (), nothing: it changes {what}"));
+    }
+    let name = last_name(text);
+    if name.is_empty() || known.scope.get(name).is_none_or(|value| !value.is_unit()) {
+        return None;
+    }
+    let assigned = before.rmatch_indices(name).find_map(|(at, _)| {
+        let whole = !before[..at].ends_with(|c: char| c.is_alphanumeric() || "_.".contains(c));
+        let rest = before[at + name.len()..].trim_start().strip_prefix('=').filter(|rest| whole && !rest.starts_with('='))?;
+        Some(rest.split([';', '\n']).next().unwrap_or(rest).trim().to_string())
+    });
+    let why = assigned.filter(|text| text != "()").and_then(|text| gave_nothing(known, &text, ""));
+    Some(match why {
+        Some(why) => format!("`{name}` is (): {why}"),
+        None => format!("`{name}` is (), nothing"),
+    })
+}
+
+/// The token of a fault stands after a dot.
+fn is_method(fault: &Frame) -> bool {
+    let before: String = fault.text.chars().take(fault.column - 1).collect();
+    before.trim_end().ends_with('.')
+}
+
+/// Explains a property that a value of the type `of` does not have.
+pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&Frame>) -> Explained {
+    let of_type = |e: &&Entry| e.params.first().is_some_and(|p| p.kind == of);
     let named = |form: Form| entries().iter().filter(of_type).filter(move |e| e.form == form).map(|e| e.name);
-    let message = of.map_or_else(|| format!("unknown property `{name}`"), |of| format!("{of} has no property `{name}`"));
-    if named(Form::Method).any(|method| method == name) || callables(known).iter().any(|f| f.name == name) {
+    let message = format!("{of} has no property `{name}`");
+    let own = |f: &Callable| f.name == name && (f.first.is_empty() || f.first == of);
+    if named(Form::Method).any(|method| method == name) || callables(known).iter().any(own) {
         return (message, vec![format!("`{name}` is a method: call it with `.{name}(…)`")]);
+    }
+    if of == "()" {
+        return (message, fault.and_then(|fault| nothing(known, fault, Side::Left)).into_iter().collect());
+    }
+    if let Some(hint) = foreign::member(of, name) {
+        return (message, vec![hint]);
     }
     let mut help = did_you_mean(name, named(Form::Getter).chain(named(Form::Method)));
     let all: Vec<&str> = named(Form::Getter).collect();
-    if let Some(of) = of.filter(|_| !all.is_empty()) {
+    if !all.is_empty() {
         help.push(format!("{of} has: {}", all.join(", ")));
+    } else if help.is_empty() {
+        let own = known.native.iter().filter(|f| f.first == of).map(|f| f.name.as_str());
+        help.extend(nearest(name, own).map(|near| format!("did you mean `{near}()`?")));
     }
     (message, help)
 }
 
-/// The variable before the dot or bracket of a fault.
-pub(super) fn receiver(known: &Known<'_>, fault: &Frame) -> Option<Dynamic> {
-    let before: String = fault.text.chars().take(fault.column - 1).collect();
-    let before = before.trim_end().trim_end_matches(['.', '[', '"', '?']).trim_end();
-    let belongs = |c: char| c.is_alphanumeric() || c == '_';
-    let start = before.char_indices().rev().take_while(|(_, c)| belongs(*c)).last()?.0;
-    known.scope.get(&before[start..]).cloned()
+/// A type has a property of this name, which can be read.
+pub(super) fn is_readable(name: &str, of: &str) -> bool {
+    entries().iter().any(|e| e.form == Form::Getter && e.name == name && e.params[0].kind == of)
 }
 
-/// Explains a key that a map does not have. The map itself is known when it is a variable of the session.
-pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> Explained {
-    let map = fault.and_then(|fault| receiver(known, fault));
-    let keys = map.and_then(|map| map.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect::<Vec<_>>()));
+/// Explains a property that cannot be set.
+pub(super) fn read_only(known: &Known<'_>, name: &str, of: &str, fault: Option<&Frame>) -> Explained {
+    if !is_readable(name, of) {
+        let (message, help) = property(known, name, of, fault);
+        return (message, if of.starts_with(char::is_uppercase) { help } else { Vec::new() });
+    }
+    let help = match (of, name) {
+        ("Tensor", "shape") => "`t.reshape([2, 3])` gives a tensor of another shape",
+        ("Tensor", "dtype") => "`t.to(\"f32\")` gives a tensor of another type",
+        ("Tensor", _) => "`t[i] = x` changes elements; methods give new tensors",
+        ("Table", _) => "`t.with_column(\"name\", values)` gives a table with another column",
+        ("Model" | "Dictionary", _) => {
+            "models and dictionaries cannot be changed; a copy of what it gives can: `let w = d.W_dec;`"
+        }
+        _ => "what an analysis gave cannot be changed",
+    };
+    (format!("`{name}` of a {of} cannot be set"), vec![help.into()])
+}
+
+/// Explains a key that a map does not have. `call` is where the function was called in which the fault lies.
+pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, call: Option<&Frame>) -> Explained {
+    let before = fault.and_then(|fault| known.before(fault));
+    let map = before.and_then(|before| {
+        let receiver = before.trim_end().trim_end_matches(['.', '[', '"', '?']);
+        let arguments = call.map(|call| known.arguments(call)).unwrap_or_default();
+        known.view().where_it_ended(receiver, &arguments)
+    });
+    let is_map = |found: &Found| matches!(found, Found::Value(value) if value.is_map());
+    // A map that has the key is not the one that was asked.
+    let keys = map.filter(is_map).map(|map| map.keys()).filter(|keys| !keys.iter().any(|key| key == name));
     let help = match &keys {
-        None => Vec::new(),
+        None => foreign::member("map", name).into_iter().collect(),
         Some(keys) if keys.is_empty() => vec!["the map is empty".into()],
         Some(keys) => {
             let mut help = did_you_mean(name, keys.iter().map(String::as_str));
@@ -213,7 +401,10 @@ pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> Expla
 }
 
 /// Ways to index a type.
-pub(super) fn indexing(kind: &str) -> Vec<String> {
+pub(super) fn indexing(known: &Known<'_>, kind: &str, fault: Option<&Frame>) -> Vec<String> {
+    if kind == "()" {
+        return fault.and_then(|fault| nothing(known, fault, Side::Left)).into_iter().collect();
+    }
     let ways: Vec<String> = entries()
         .iter()
         .filter(|e| e.form == Form::IndexGet && e.params.first().is_some_and(|p| p.kind == kind))
@@ -222,9 +413,17 @@ pub(super) fn indexing(kind: &str) -> Vec<String> {
     if ways.is_empty() { Vec::new() } else { vec![format!("it is indexed as {}", alternatives(&ways))] }
 }
 
-fn operators(name: &str) -> Vec<String> {
+/// Help for an operator that is not defined between two types.
+fn operators(name: &str, types: &[&str]) -> Vec<String> {
+    if ["+", "-", "*", "/", "**", "@"].contains(&name) && types.contains(&"array") {
+        return vec![format!("arithmetic on many numbers is done with tensors: `tensor(list) {name} …`")];
+    }
+    if name == "+" && types.contains(&"string") {
+        return vec!["text in backquotes takes any value: `${x}` in it".into()];
+    }
+    let takes = |e: &&Entry| e.params.iter().any(|p| types.contains(&p.kind.as_str()) && p.kind.starts_with(char::is_uppercase));
     let ways: Vec<String> =
-        entries().iter().filter(|e| e.form == Form::Operator && e.name == name).map(Entry::signature).collect();
+        entries().iter().filter(|e| e.form == Form::Operator && e.name == name).filter(takes).map(Entry::signature).collect();
     if ways.is_empty() { Vec::new() } else { vec![format!("it is defined as {}", alternatives(&ways))] }
 }
 
@@ -235,14 +434,22 @@ fn methods(of: Option<&str>) -> Vec<String> {
         .iter()
         .filter(|e| e.form == Form::Method && e.params.first().is_some_and(|p| p.kind == *of))
         .map(|e| e.name)
+        .filter(|name| !["to_string", "to_debug"].contains(name))
         .collect();
     names.sort_unstable();
     names.dedup();
     if names.is_empty() { Vec::new() } else { vec![format!("{of} has: {}", names.join(", "))] }
 }
 
+/// The name that begins with what was written, else the nearest.
+fn near<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let names: Vec<&str> = names.into_iter().collect();
+    let longer = names.iter().filter(|known| name.len() > 3 && known.starts_with(name)).min_by_key(|known| known.len());
+    longer.copied().or_else(|| nearest(name, names))
+}
+
 fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    nearest(name, names).map(|near| format!("did you mean `{near}`?")).into_iter().collect()
+    near(name, names).map(|near| format!("did you mean `{near}`?")).into_iter().collect()
 }
 
 fn alternatives(signatures: &[String]) -> String {
@@ -255,13 +462,16 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
         name: e.path(),
         signature: e.signature(),
         first: if e.form == Form::Method { e.params.first().map(|p| p.kind.clone()).unwrap_or_default() } else { String::new() },
+        arity: e.params.iter().filter(|p| !p.optional).count()..=e.params.len() + usize::from(e.options.is_some()),
         doc: String::new(),
     });
     let scripts = known.functions.iter().flat_map(|module| {
         module.iter_script_fn_info().map(|(_, _, name, count, def)| Callable {
             name: name.to_string(),
             signature: format!("{name}({})", def.params.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
-            first: if count == 0 { "()".into() } else { String::new() },
+            // Without parameters it can be no method.
+            first: if count == 0 { "nothing".into() } else { String::new() },
+            arity: count..=count,
             doc: String::new(),
         })
     });
@@ -277,13 +487,24 @@ pub(super) fn rhai_functions(engine: &Engine) -> Vec<Callable> {
         None,
         |info| {
             let function = info.metadata;
-            let first = function.params_info.first().map_or("", |p| p.split(": ").nth(1).unwrap_or(""));
-            // Without names of its parameters it stands for integers beside one of floats.
-            let named = function.params_info.iter().all(|p| !p.starts_with("_:"));
-            (named && plain(&function.name)).then(|| Callable {
+            let parameters: Option<Vec<(&str, &str)>> = function.params_info.iter().map(|p| p.split_once(": ")).collect();
+            // Without names of its parameters it stands for integers beside one of floats; of numbers scripts have two types.
+            let scripts_can = |(name, kind): &(&str, &str)| *name != "_" && !NARROW.iter().any(|narrow| kind.contains(narrow));
+            let parameters = parameters.filter(|all| plain(&function.name) && all.iter().all(scripts_can))?;
+            let shown = parameters.iter().map(|(name, kind)| match short_type_name(kind).as_str() {
+                "any value" => (*name).to_string(),
+                kind => format!("{name}: {kind}"),
+            });
+            let gives = match short_type_name(&function.return_type).as_str() {
+                "" | "()" => String::new(),
+                gives => format!(" -> {gives}"),
+            };
+            let first = parameters.first().map(|(_, kind)| short_type_name(kind)).filter(|kind| kind != "any value");
+            Some(Callable {
                 name: function.name.to_string(),
-                signature: function.gen_signature(|name| short_type_name(name).into()),
-                first: if first == "Dynamic" || first == "?" { String::new() } else { short_type_name(first) },
+                signature: format!("{}({}){gives}", function.name, shown.collect::<Vec<_>>().join(", ")),
+                first: first.unwrap_or_default(),
+                arity: function.num_params..=function.num_params,
                 doc: function.comments.iter().map(|comment| comment.as_str()).collect::<Vec<_>>().join("\n"),
             })
         },
@@ -291,4 +512,22 @@ pub(super) fn rhai_functions(engine: &Engine) -> Vec<Callable> {
     );
     all.sort_by(|a, b| (&a.name, &a.signature).cmp(&(&b.name, &b.signature)));
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_of_rhai_speak_of_what_scripts_know() {
+        for function in rhai_functions(&Engine::new()) {
+            let plain = |c: char| c.is_alphanumeric() || "_(),:-> ".contains(c);
+            assert!(function.signature.chars().all(plain), "{}", function.signature);
+            for internal in ["Dynamic", "INT", "i64", "f64", "FnPtr", "Result", "Array", "String", "Map", "Instant"] {
+                assert!(!function.signature.contains(internal), "{}", function.signature);
+            }
+            let page = function.page();
+            assert!(!["`Dynamic`", "`INT`", "`FLOAT`", "ImmutableString"].iter().any(|word| page.contains(word)), "{page}");
+        }
+    }
 }

@@ -120,10 +120,10 @@ const WALK: &[Step] = &[
         &["input, line 1"],
     ),
     ("ours too", "try { seed(-1) } catch (e) { print(e.message) }", &["must be integer from 0"]),
-    ("an open string is wrong at once", "\"open", &["open string is not terminated"]),
-    ("also inside brackets", "print(\"open)", &["open string is not terminated"]),
+    ("an open string is wrong at once", "\"open", &["the string is not closed"]),
+    ("also inside brackets", "print(\"open)", &["the string is not closed"]),
     ("a condition on a tensor", "if zeros([2]) > 0 { 1 }", &["t.any() or t.all()"]),
-    ("a variable is no function", "x(1)", &["this is called as a function, but it is integer"]),
+    ("a variable is no function", "x(1)", &["`x` is an integer, not a function"]),
     // Display.
     ("a tensor is summarised", "zeros([300, 400])", &["Tensor [300, 400] f32"]),
     (
@@ -153,6 +153,8 @@ const WALK: &[Step] = &[
     ("?variable shows its type and methods", "?model", &["model: Model", "properties:", "W_E"]),
     ("?function of the session", "?g", &["fn g(a)", "defined in In["]),
     ("??function shows its source", "??g", &["fn g(a) { a * x }"]),
+    ("?keyword explains it", "?let", &["Declares a variable."]),
+    ("?namespace lists it", "?plot", &["plot:: has", "plot::line("]),
     ("?nothing is answered with the nearest", "?unembedd", &["did you mean `unembed`?"]),
     ("an unknown command too", ":sesion", &["did you mean `:session`?"]),
     ("!cmd runs a command", "!echo from $((40 + 2))", &["from 42"]),

@@ -356,7 +356,7 @@ impl Hunt {
         let mut bracket = |q: &f64| {
             let rank = (q * n as f64) as usize;
             let lo = rank.checked_sub(margin).map_or(FINITE.0, &mut at);
-            let hi = (rank + margin < n).then(|| at(rank + margin)).unwrap_or(FINITE.1);
+            let hi = if rank + margin < n { at(rank + margin) } else { FINITE.1 };
             (lo, hi)
         };
         Hunt { quantiles: quantiles.to_vec(), brackets: quantiles.iter().map(&mut bracket).collect(), targets: Vec::new() }

@@ -25,6 +25,10 @@ const BLOCKS: usize = 16;
 /// Vectors of a panel that are packed at a time.
 const STRIP: usize = 8 * NR;
 
+/// Elements of a panel for each row that goes through it, at most, and at least in all.
+const PANEL_A_ROW: usize = 1 << 13;
+const PANEL_LEAST: usize = 1 << 20;
+
 /// What bounds the memory of a stream.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
@@ -162,6 +166,8 @@ impl Stream<'_> {
         // An odd number of cache lines: rows a power of two apart would share their cache sets.
         let stride = m.next_multiple_of(NR) + 16;
         let Limits { panel: panel_size, block: block_size, kept: kept_size } = self.limits;
+        // A few rows do not pay for fresh memory: their panels are small ones, filled again and again.
+        let panel_size = panel_size.min((n * PANEL_A_ROW).max(PANEL_LEAST));
         let mut height = n.div_ceil(BLOCKS).next_multiple_of(MR).clamp(2 * MR, ROWS);
         height = height.min(block_size / (depth * self.left.len()));
         if whole {
