@@ -13,7 +13,7 @@ struct Choice {
     open: fn() -> candle_core::Result<Device>,
 }
 
-/// The fastest first.
+/// In the order in which `auto` tries them.
 const CHOICES: [Choice; 3] = [
     Choice { name: "cuda", built: cfg!(feature = "cuda"), features: "cuda", open: || Device::new_cuda(0) },
     Choice { name: "metal", built: cfg!(feature = "metal"), features: "metal", open: || Device::new_metal(0) },
@@ -27,8 +27,8 @@ const CHOICES: [Choice; 3] = [
 
 impl Work {
     /// Chooses the device by name, once for a session: `cpu` is the kernel of this program, `cuda`, `metal` and `blas` (MKL or
-    /// Accelerate) need a feature of the build, `auto` is the fastest of those that the build has and the machine opens, with
-    /// a note where it does not.
+    /// Accelerate) need a feature of the build, `auto` is the first of these that the build has and the machine opens, with a note
+    /// where it does not, else `cpu`.
     ///
     /// # Errors
     /// No such name, a device that this build has not or that cannot be opened, or a second choice.

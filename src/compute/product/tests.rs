@@ -491,7 +491,7 @@ fn a_device_gives_what_the_kernel_gives() {
             rows.chain(out.cols.iter().filter_map(|c| c.softmax).flat_map(|s| [s.mean_weight, s.max_weight])).collect::<Vec<_>>()
         };
         same("softmax", softmax(&ours), softmax(&expected));
-        let list = |list: &[Scored]| list.iter().map(|s| (s.id as usize, s.score)).collect::<Vec<_>>();
+        let list = |list: &[Scored]| list.iter().map(|s| (s.id, s.score)).collect::<Vec<_>>();
         for (ours, expected) in ours.rows.iter().zip(&expected.rows) {
             same_list("top", &list(&ours.top), &list(&expected.top));
             same_list("bottom", &list(&ours.bottom), &list(&expected.bottom));
