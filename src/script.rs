@@ -5,6 +5,14 @@
 //!   parsing it. * `param`: a script's parameters. * `keep`: values that outlive a session.
 //! * one file a topic: what a script can call.
 
+/// Registers a function that changes its receiver, which is refused for a constant. Rhai takes a function for pure that
+/// does not say so.
+macro_rules! changing {
+    ($engine:expr, $name:expr, $function:expr) => {
+        rhai::FuncRegistration::new($name).with_purity(false).register_into_engine($engine, $function);
+    };
+}
+
 pub mod convert;
 pub mod declare;
 pub mod display;

@@ -222,9 +222,9 @@ fn is_plain(value: &Dynamic) -> bool {
     value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string()
 }
 
-/// Registers a function that leaves its receiver as it is, which may be a constant; others are registered as they are.
+/// Registers a function that leaves its receiver as it is, which may be a constant.
 macro_rules! pure {
-    ($engine:expr, $($name:literal)|+, $function:expr) => {
+    ($engine:expr, $($name:tt)|+, $function:expr) => {
         $(FuncRegistration::new($name).with_purity(true).register_into_engine($engine, $function);)+
     };
 }
@@ -249,12 +249,12 @@ fn search(engine: &mut Engine) {
         let start = usize::try_from(start).unwrap_or_else(|_| from_end());
         Walk::new(&call)?.place(items, &value, start).map(number)
     });
-    engine.register_fn("dedup", |call: NativeCallContext, items: &mut Array| -> Done<()> {
+    changing!(engine, "dedup", |call: NativeCallContext, items: &mut Array| -> Done<()> {
         let walk = Walk::new(&call)?;
         *items = walk.dedup(items, &|a, b| walk.equal(a, b))?;
         Ok(())
     });
-    engine.register_fn("dedup", |call: NativeCallContext, items: &mut Array, same: FnPtr| -> Done<()> {
+    changing!(engine, "dedup", |call: NativeCallContext, items: &mut Array, same: FnPtr| -> Done<()> {
         let walk = Walk::new(&call)?;
         let same = |a: &Dynamic, b: &Dynamic| {
             walk.step()?;
@@ -278,24 +278,20 @@ fn sort(engine: &mut Engine) {
     for (sort, order, by) in
         [("sort", "order", upwards as fn(&Walk, &Dynamic, &Dynamic) -> _), ("sort_desc", "order_desc", downwards)]
     {
-        engine.register_fn(sort, move |call: NativeCallContext, items: &mut Array| -> Done<()> {
+        changing!(engine, sort, move |call: NativeCallContext, items: &mut Array| -> Done<()> {
             *items = sorted(&call, items, &by)?;
             Ok(())
         });
-        FuncRegistration::new(order)
-            .with_purity(true)
-            .register_into_engine(engine, move |call: NativeCallContext, items: &mut Array| sorted(&call, items, &by));
+        pure!(engine, order, move |call: NativeCallContext, items: &mut Array| sorted(&call, items, &by));
     }
     for (sort, order) in [("sort", "order"), ("sort_by", "order_by")] {
-        engine.register_fn(sort, |call: NativeCallContext, items: &mut Array, by: FnPtr| -> Done<()> {
+        changing!(engine, sort, |call: NativeCallContext, items: &mut Array, by: FnPtr| -> Done<()> {
             *items = sorted(&call, items, &|walk, a, b| walk.order_by(&by, a, b))?;
             Ok(())
         });
-        FuncRegistration::new(order)
-            .with_purity(true)
-            .register_into_engine(engine, |call: NativeCallContext, items: &mut Array, by: FnPtr| {
-                sorted(&call, items, &|walk, a, b| walk.order_by(&by, a, b))
-            });
+        pure!(engine, order, |call: NativeCallContext, items: &mut Array, by: FnPtr| {
+            sorted(&call, items, &|walk, a, b| walk.order_by(&by, a, b))
+        });
     }
 }
 

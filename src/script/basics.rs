@@ -330,21 +330,21 @@ fn install_bounded(engine: &mut Engine) {
     engine.register_fn("blob", |call: NativeCallContext, len: i64, value: i64| -> Done<Blob> {
         Ok(vec![value as u8; room(&call, len, 1)?])
     });
-    engine.register_fn("pad", |call: NativeCallContext, blob: &mut Blob, len: i64, value: i64| -> Done<()> {
+    changing!(engine, "pad", |call: NativeCallContext, blob: &mut Blob, len: i64, value: i64| -> Done<()> {
         let len = room(&call, len, 1)?.max(blob.len());
         blob.resize(len, value as u8);
         Ok(())
     });
-    engine.register_fn("pad", |call: NativeCallContext, array: &mut Array, len: i64, item: Dynamic| -> Done<()> {
+    changing!(engine, "pad", |call: NativeCallContext, array: &mut Array, len: i64, item: Dynamic| -> Done<()> {
         let len = room(&call, len, size_of::<Dynamic>())?.max(array.len());
         array.resize(len, item);
         Ok(())
     });
-    engine.register_fn("pad", |call: NativeCallContext, text: &mut ImmutableString, len: i64, padding: char| -> Done<()> {
+    changing!(engine, "pad", |call: NativeCallContext, text: &mut ImmutableString, len: i64, padding: char| -> Done<()> {
         pad_text(text, room(&call, len, padding.len_utf8())?, padding.encode_utf8(&mut [0; 4]));
         Ok(())
     });
-    engine.register_fn("pad", |call: NativeCallContext, text: &mut ImmutableString, len: i64, padding: &str| -> Done<()> {
+    changing!(engine, "pad", |call: NativeCallContext, text: &mut ImmutableString, len: i64, padding: &str| -> Done<()> {
         pad_text(text, room(&call, len, 4)?, padding);
         Ok(())
     });
