@@ -46,7 +46,7 @@ struct SessionArgs {
     /// Seed of every random draw that is given none
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// What makes the fused products: cpu, blas, cuda, metal; auto: a GPU or BLAS that this build has, else cpu
+    /// What makes the fused products: cpu, blas, cuda, metal; auto: a GPU that this build has, else cpu
     #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// No progress bars
