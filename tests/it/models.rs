@@ -456,11 +456,11 @@ fn bitsandbytes(scales: bool, format: Option<u8>) -> (tempfile::TempDir, Vec<f64
     let file = folder.path().join("model.safetensors");
     let stored = safetensors::read(Bytes::map(&file).unwrap(), &file).unwrap();
     let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>();
-    let (mut parts, mut first): (Vec<(String, Dtype, Vec<usize>, Vec<u8>)>, _) = (Vec::new(), Vec::new());
+    let (mut parts, mut first) = (Vec::new(), Vec::new());
     for (name, tensor) in stored.iter() {
         let values = tensor.to_f32();
         let Some(module) = name.strip_suffix(".weight").filter(|module| module.ends_with("q_proj")) else {
-            parts.push((name.into(), Dtype::F32, tensor.shape().to_vec(), bytes(&values)));
+            parts.push((name.to_string(), Dtype::F32, tensor.shape().to_vec(), bytes(&values)));
             continue;
         };
         let width = tensor.shape()[1];
@@ -469,7 +469,7 @@ fn bitsandbytes(scales: bool, format: Option<u8>) -> (tempfile::TempDir, Vec<f64
         if first.is_empty() {
             first = small.iter().enumerate().map(|(i, v)| f64::from(*v) * f64::from(largest[i / width]) / 127.0).collect();
         }
-        parts.push((name.into(), Dtype::I8, tensor.shape().to_vec(), small.iter().map(|v| *v as u8).collect()));
+        parts.push((name.to_string(), Dtype::I8, tensor.shape().to_vec(), small.iter().map(|v| *v as u8).collect()));
         if scales {
             parts.push((format!("{module}.SCB"), Dtype::F32, vec![largest.len()], bytes(&largest)));
         }
