@@ -194,15 +194,15 @@ fn tokens() -> Vec<Entry> {
             }
         },
         entry! {
-            /// The same for several dictionaries, such as those of all layers: an array with one result for each. The vocabulary is read
+            /// `unembed` of several dictionaries, such as those of all layers: an array with one result for each. The vocabulary is read
             /// once for all of them, which counts where each has few features.
             ///
             /// ```rhai
             /// let model = load_model("demo");
-            /// let all = unembed([0, 1, 2].map(|layer| mlp_neurons(model, layer)), model, #{ features: 0..4 });
+            /// let all = unembed_all([0, 1, 2].map(|layer| mlp_neurons(model, layer)), model, #{ features: 0..4 });
             /// assert(all.len() == 3 && all[2].top(1)[0].id == unembed(mlp_neurons(model, 2), model).top(1)[0].id);
             /// ```
-            fn unembed(call, dicts: Vec<Dictionary>, model: Model; options: TokenOptions) -> Vec<TokenScores> {
+            fn unembed_all(call, dicts: Vec<Dictionary>, model: Model; options: TokenOptions) -> Vec<TokenScores> {
                 analysis::token_scores_of(analysis::Phase::Unembed, &dicts, &model, &options, call.work())
             }
         },
@@ -223,13 +223,13 @@ fn tokens() -> Vec<Entry> {
             }
         },
         entry! {
-            /// The same for several dictionaries, as `unembed` does.
+            /// `embed` of several dictionaries in one pass over the vocabulary: an array with one result for each.
             ///
             /// ```rhai
             /// let model = load_model("demo");
-            /// assert(embed([mlp_neurons(model, 0), mlp_neurons(model, 1)], model, #{ features: 0..4 }).len() == 2);
+            /// assert(embed_all([mlp_neurons(model, 0), mlp_neurons(model, 1)], model, #{ features: 0..4 }).len() == 2);
             /// ```
-            fn embed(call, dicts: Vec<Dictionary>, model: Model; options: TokenOptions) -> Vec<TokenScores> {
+            fn embed_all(call, dicts: Vec<Dictionary>, model: Model; options: TokenOptions) -> Vec<TokenScores> {
                 analysis::token_scores_of(analysis::Phase::Embed, &dicts, &model, &options, call.work())
             }
         },
