@@ -352,11 +352,13 @@ impl Session {
         cells::closed(&cell).map_err(|error| Box::new(self.report(error, name)))?;
         let edits = Edits::new(&cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
         if edits.is_empty() {
+            self.host.assigned.note(name, &ast);
             return Ok((ast, cell));
         }
         let edited = edits.apply(&cell);
         self.sources.edited(name, edits);
         let ast = self.compile(&edited, name)?;
+        self.host.assigned.note(name, &ast);
         Ok((ast, cell))
     }
 

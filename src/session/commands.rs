@@ -145,6 +145,10 @@ impl Session {
 }
 
 fn unknown(name: &str) -> Error {
+    let begin: Vec<&str> = COMMANDS.iter().map(|command| command.name).filter(|known| known.starts_with(name)).collect();
+    if name.len() > 1 && !begin.is_empty() {
+        return Error::input(format!("`{name}` may be {}", begin.join(" or ")));
+    }
     let error = Error::input(format!("unknown command `{name}`"));
     match nearest(name, COMMANDS.iter().map(|command| command.name)) {
         Some(near) => error.help(format!("did you mean `{near}`?")),

@@ -177,9 +177,7 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
     let (kind, message, help) = match property {
         Some((name, kind, columns)) => {
-            let readable = suggest::is_readable(&name, &kind);
-            let explain = if readable { suggest::read_only } else { suggest::property };
-            let (message, help) = explain(known, &name, &kind, fault.as_ref());
+            let (message, help) = suggest::property(known, &name, &kind, fault.as_ref());
             (Kind::Input, message, columns.into_iter().chain(help).collect())
         }
         None => explain(error, fault.as_ref(), call.as_ref(), known),
@@ -286,7 +284,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
         EvalAltResult::ErrorFunctionNotFound(signature, _) => explained(suggest::function(known, &signature, fault)),
         EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, call)),
         EvalAltResult::ErrorDotExpr(text, _) => match unknown_property(&text) {
-            Some((name, of)) if text.starts_with("No writable") => explained(suggest::read_only(known, name, &of, fault)),
+            Some((name, of)) if text.starts_with("No writable") => explained(suggest::assigned(known, name, &of, fault)),
             Some((name, of)) => explained(suggest::property(known, name, &of, fault)),
             None => input(first_lower(&text), Vec::new()),
         },
@@ -403,10 +401,11 @@ fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String
     let kind = error.message().split_once(INDEXED).map(|(kind, _)| kind).filter(|kind| kind.chars().all(char::is_alphanumeric));
     let column = error.message().starts_with("no column `");
     let rest: String = fault.text.chars().skip(fault.column - 1).collect();
-    let name: String = rest.strip_prefix('.')?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let after = rest.strip_prefix("?.").or_else(|| rest.strip_prefix('.'))?;
+    let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     let (kind, columns) = if column { ("Table", error.helps().to_vec()) } else { (kind?, Vec::new()) };
     (!name.is_empty()).then(|| {
-        fault.column += 1;
+        fault.column += rest.len() - after.len();
         (name, kind.to_string(), columns)
     })
 }
