@@ -560,8 +560,7 @@ impl Model {
 
     /// The names of the norms that this architecture has.
     pub fn norm_names(&self) -> Vec<String> {
-        const OF_A_LAYER: [&str; 6] = ["ln1", "ln1_post", "ln2", "ln2_post", "attn.q_norm", "attn.k_norm"];
-        let of_layer = |layer| OF_A_LAYER.map(|norm| format!("blocks.{layer}.{norm}"));
+        let of_layer = |layer| LAYER_NORMS.iter().map(move |(norm, _)| format!("blocks.{layer}.{norm}"));
         let all = (0..self.cfg().n_layers).flat_map(of_layer).chain(["ln_final".to_string()]);
         let has = |name: &str| self.norm_slot(name).is_ok_and(|(slot, layer)| self.0.weights.find(slot, layer).is_some());
         all.filter(|name| has(name)).collect()

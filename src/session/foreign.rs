@@ -1,5 +1,6 @@
 //! What is written here for what other languages write, Python first: one hint for each habit.
 
+use crate::error::nearest;
 use rhai::{LexError, ParseErrorType};
 
 /// Words of other languages.

@@ -81,7 +81,7 @@ pub(super) struct Callable {
 }
 
 impl Callable {
-    /// Signature and documentation.
+    /// Signature and documentation, in lines as written.
     pub(super) fn page(&self) -> String {
         let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
         let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
