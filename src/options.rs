@@ -478,6 +478,28 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_key_of_a_map_inside_is_named() {
+        #[derive(Debug)]
+        struct Sides;
+        impl OptionValue for Sides {
+            fn kind() -> String {
+                "a number, or #{query, key} of these".into()
+            }
+            fn read(_: &Value) -> Option<Self> {
+                None
+            }
+            fn canonical(&self) -> Json {
+                Json::Null
+            }
+        }
+        let error = read_key::<Sides>("temperature", &Value::Map(map("qurey", Value::Int(1)))).unwrap_err();
+        assert_eq!(error.message(), "option `temperature`: unknown key `qurey`");
+        assert_eq!(error.helps(), ["did you mean `query`?", "the keys are: query, key"]);
+        let error = read_key::<Sides>("temperature", &Value::Map(map("key", Value::Unit))).unwrap_err();
+        assert_eq!(error.message(), "option `temperature` takes a number, or #{query, key} of these, not a map");
+    }
+
+    #[test]
     fn values_are_read_by_type_and_refused_by_name() {
         let options = TestOptions::parse(&map("scale", Value::Text("cosine".into()))).unwrap();
         assert_eq!((options.k, options.scale), (10, Scale::Cosine));
