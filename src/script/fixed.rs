@@ -14,8 +14,30 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 /// Methods that change an array, a map or a text.
 const CHANGING: &[&str] = &[
-    "push", "append", "insert", "pad", "clear", "truncate", "chop", "sort", "sort_desc", "sort_by", "reverse", "dedup", "retain",
-    "drain", "splice", "mixin", "fill_with", "set", "remove", "pop", "shift", "crop", "make_upper", "make_lower",
+    "push",
+    "append",
+    "insert",
+    "pad",
+    "clear",
+    "truncate",
+    "chop",
+    "sort",
+    "sort_desc",
+    "sort_by",
+    "reverse",
+    "dedup",
+    "retain",
+    "drain",
+    "splice",
+    "mixin",
+    "fill_with",
+    "set",
+    "remove",
+    "pop",
+    "shift",
+    "crop",
+    "make_upper",
+    "make_lower",
 ];
 
 /// The places in the links of chains that are assigned to, by source. Copies share them.

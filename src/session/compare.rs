@@ -44,7 +44,9 @@ fn fault(call: &FnCallExpr) -> Option<Error> {
     let error = Error::input(format!("`{sign}` has no meaning between {} and {}", what(left), what(right)));
     Some(match (left, right) {
         (Some("()"), _) | (_, Some("()")) => error.help("`x == ()` asks whether x is nothing"),
-        (Some("an array"), _) | (_, Some("an array")) => error.help("numbers one by one are compared in tensors: `tensor(list) > 2`"),
+        (Some("an array"), _) | (_, Some("an array")) => {
+            error.help("numbers one by one are compared in tensors: `tensor(list) > 2`")
+        }
         (Some("text"), Some("a number")) | (Some("a number"), Some("text")) => {
             error.help("`parse_int(text)` and `parse_float(text)` give the number that a text holds")
         }

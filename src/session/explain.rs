@@ -2,7 +2,6 @@
 
 use super::language::WORDS;
 use super::stdlib::FILES as STD_FILES;
-use super::suggest::Callable;
 use super::{COMMANDS, Session};
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result, nearest};

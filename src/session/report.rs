@@ -523,8 +523,11 @@ mod tests {
                 "did you mean `max_tokens`?",
             ),
             ("model.W_E[\" the\"]", "Tensor[…]: `index` must be", "a token's row is `model.W_E[model.token_id(\" the\")]`"),
-            ("attention_scores(neurons, neurons, model, 0, 0, #{temperature: #{qurey: 1.0, key: 2.0}})",
-                "attention_scores: option `temperature`: unknown key `qurey`", "did you mean `query`?"),
+            (
+                "attention_scores(neurons, neurons, model, 0, 0, #{temperature: #{qurey: 1.0, key: 2.0}})",
+                "attention_scores: option `temperature`: unknown key `qurey`",
+                "did you mean `query`?",
+            ),
             // Near names.
             ("\"abc\".lenght", "string has no property `lenght`", "did you mean `len()`?"),
             ("[1, 2].lenn()", "array has no method `lenn`", "did you mean `len`?"),
