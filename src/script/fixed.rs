@@ -185,7 +185,7 @@ mod tests {
             "m.cfg.keys().len() + m.cfg.len() + t.shape.len() + tab[\"s\"].len() + FIXED.cfg.keys().len()",
             "m.name.to_upper(); m.name.len(); m.W_E[0].sum(); tab.columns.map(|c| c)",
             "let w = m.W_E; w[0] = 3.0; let c = d.cfg; c.layer = 3; c.layer",
-            "t[0][1] = 5.0; t[1, 2] = 4.0; h.list[1][0] = 7; h.list[t.shape.len() - 1].push(1); h.list[1]",
+            "t[0][1] = 5.0; h.list[1][0] = 7; h.list[t.shape.len() - 1].push(1); h.list[1]",
             "let g = plot::line([1, 2]); g.title = \"T\"; g.title",
         ] {
             session.eval(text, "In[3]").unwrap_or_else(|report| panic!("{text}: {report}"));
