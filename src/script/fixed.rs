@@ -115,11 +115,9 @@ pub(super) fn register(module: &mut Module, assigned: &Assigned) {
             _ => continue,
         };
         let assigned = assigned.clone();
-        let refuse = move |call: Option<NativeCallContext>, values: &mut [&mut Dynamic]| {
+        let refuse = move |call: Option<NativeCallContext>, _: &mut [&mut Dynamic]| {
             let Some(call) = call else { return Ok(Dynamic::UNIT) };
-            // No method of the other types changes its receiver.
-            let by_method = values.last().is_some_and(|v| v.is_array() || v.is_map() || v.is_string() || v.is_blob());
-            if by_method && !assigned.contains(&call) {
+            if !assigned.contains(&call) {
                 return Ok(Dynamic::UNIT);
             }
             Err(raise_in(refusal(&kind, property), call.call_source(), call.call_position()))
@@ -184,6 +182,7 @@ mod tests {
         for text in [
             "m.cfg.keys().len() + m.cfg.len() + t.shape.len() + tab[\"s\"].len() + FIXED.cfg.keys().len()",
             "m.name.to_upper(); m.name.len(); m.W_E[0].sum(); tab.columns.map(|c| c)",
+            "unembed(d, m).table().columns.contains(\"k\"); product_stats(m.W_out(1), m.W_U).rows.table().columns.contains(\"p95\")",
             "let w = m.W_E; w[0] = 3.0; let c = d.cfg; c.layer = 3; c.layer",
             "t[0][1] = 5.0; h.list[1][0] = 7; h.list[t.shape.len() - 1].push(1); h.list[1]",
             "let g = plot::line([1, 2]); g.title = \"T\"; g.title",
