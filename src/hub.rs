@@ -12,7 +12,7 @@ mod remote;
 mod suites;
 
 pub use remote::Hub;
-pub use suites::{average_l0, names as suites, nearest_l0};
+pub use suites::{average_l0, names as suites, near as near_suites, nearest_l0};
 
 use crate::error::{Error, Kind, Result, nearest};
 use crate::formats::{Files, Folder};

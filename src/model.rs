@@ -564,6 +564,14 @@ impl Model {
         Ok(Some(Tensor::vector(gain)))
     }
 
+    /// The names of the norms that this architecture has.
+    pub fn norm_names(&self) -> Vec<String> {
+        let of_layer = |layer| LAYER_NORMS.iter().map(move |(norm, _)| format!("blocks.{layer}.{norm}"));
+        let all = (0..self.cfg().n_layers).flat_map(of_layer).chain(["ln_final".to_string()]);
+        let has = |name: &str| self.norm_slot(name).is_ok_and(|(slot, layer)| self.0.weights.find(slot, layer).is_some());
+        all.filter(|name| has(name)).collect()
+    }
+
     /// The bias of a norm by the names of [`Model::gain`], 1-D f32; `None` where this architecture has none.
     ///
     /// # Errors

@@ -133,7 +133,24 @@ pub fn unknown_key(given: &str, known: &[&str]) -> Error {
 
 /// Reads one key of a map; used by [`options!`](crate::options!).
 pub fn read_key<T: OptionValue>(name: &str, value: &Value) -> Result<T> {
-    T::read(value).ok_or_else(|| Error::input(format!("option `{name}` takes {}, not {}", T::kind(), value.describe())))
+    T::read(value).ok_or_else(|| {
+        let kind = T::kind();
+        let known = inner_keys(&kind);
+        if let Value::Map(map) = value
+            && let Some(key) = map.keys().find(|key| !known.is_empty() && !known.contains(&key.as_str()))
+        {
+            let error = Error::input(format!("option `{name}`: unknown key `{key}`"));
+            let near = nearest(key, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+            return error.help_with(near).help(format!("the keys are: {}", known.join(", ")));
+        }
+        Error::input(format!("option `{name}` takes {kind}, not {}", value.describe()))
+    })
+}
+
+/// The keys of the maps in the words of a declaration: `query` and `key` in "a number, or #{query, key} of these".
+pub fn inner_keys(words: &str) -> Vec<&str> {
+    let maps = words.split("#{").skip(1).filter_map(|rest| rest.split_once('}'));
+    maps.flat_map(|(keys, _)| keys.split(',')).map(|key| key.split(':').next().unwrap_or(key).trim()).collect()
 }
 
 impl OptionValue for bool {
@@ -458,6 +475,28 @@ mod tests {
 
     fn map(key: &str, value: Value) -> OptionMap {
         OptionMap::from([(key.to_string(), value)])
+    }
+
+    #[test]
+    fn a_wrong_key_of_a_map_inside_is_named() {
+        #[derive(Debug)]
+        struct Sides;
+        impl OptionValue for Sides {
+            fn kind() -> String {
+                "a number, or #{query, key} of these".into()
+            }
+            fn read(_: &Value) -> Option<Self> {
+                None
+            }
+            fn canonical(&self) -> Json {
+                Json::Null
+            }
+        }
+        let error = read_key::<Sides>("temperature", &Value::Map(map("qurey", Value::Int(1)))).unwrap_err();
+        assert_eq!(error.message(), "option `temperature`: unknown key `qurey`");
+        assert_eq!(error.helps(), ["did you mean `query`?", "the keys are: query, key"]);
+        let error = read_key::<Sides>("temperature", &Value::Map(map("key", Value::Unit))).unwrap_err();
+        assert_eq!(error.message(), "option `temperature` takes a number, or #{query, key} of these, not a map");
     }
 
     #[test]

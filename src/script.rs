@@ -1,7 +1,7 @@
 //! Rhai bindings and nothing else: a binding checks its arguments, calls a room below, and wraps the result.
 //!
 //! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values. * `display`: how a value is
-//!   shown. * `help`: help, reference and definitions from the declarations. * `scan`: the outline of a text without
+//!   shown. `fixed`: what cannot be assigned to. * `help`: help, reference and definitions from the declarations. * `scan`: the outline of a text without
 //!   parsing it. * `param`: a script's parameters. * `keep`: values that outlive a session.
 //! * one file a topic: what a script can call.
 
@@ -29,6 +29,7 @@ mod circuits;
 mod dictionaries;
 mod figures;
 mod files;
+mod fixed;
 mod forward;
 mod models;
 mod pages;
@@ -39,6 +40,7 @@ mod training;
 
 pub use basics::Outputs;
 pub use cards::Explainers;
+pub use fixed::Assigned;
 pub(crate) use tensor::token_watch;
 
 use crate::analysis::{AttentionScores, OvScores, ProductStats, Semantics, Side, TokenScores};
@@ -104,6 +106,8 @@ pub struct Host {
     code: Arc<Mutex<BTreeMap<String, String>>>,
     /// What pages of features share.
     pub explainers: Explainers,
+    /// Where the session's texts assign.
+    pub assigned: Assigned,
     /// The parameters that the script has read, with their values.
     used: Arc<Mutex<Vec<Used>>>,
     /// The status that `exit` asked for.
@@ -125,6 +129,7 @@ impl Host {
             explain: Arc::new(|_, caught| caught.error.clone()),
             code: Arc::default(),
             explainers: Explainers::default(),
+            assigned: Assigned::default(),
             used: Arc::default(),
             exit: Arc::default(),
         }
@@ -206,6 +211,7 @@ pub fn entries() -> &'static [Entry] {
 
 /// Registers everything into an engine whose calls will run for `host`.
 pub fn install(engine: &mut Engine, host: Host) {
+    let assigned = host.assigned.clone();
     engine.set_default_tag(Dynamic::from(host));
     named::<ScriptError>(engine);
     named::<Model>(engine);
@@ -233,6 +239,7 @@ pub fn install(engine: &mut Engine, host: Host) {
         }
     }
     tables::register_iterator(&mut global);
+    fixed::register(&mut global, &assigned);
     engine.register_global_module(global.into());
     for (name, module) in spaces {
         engine.register_static_module(name, module.into());

@@ -3,13 +3,14 @@
 //! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `cells`: where a cell ends. `commands`:
 //! lines that are not Rhai; `explain`, `timing` and `store` answer the longer ones. `log`: what was done, as a script.
 //! `report`: any error → source line, caret, chain of calls, help. `syntax`, `suggest`, `foreign`: its words, the nearest
-//! names, what those who come from Python mean. `raised`: errors that were caught. `known`: what an expression is, without
+//! names, what those who come from Python mean. `compare`: comparisons without meaning. `raised`: errors that were caught. `known`: what an expression is, without
 //! running it. `complete` offers what could stand at the cursor; `language` has the pages of the language's words. `names`:
 //! what names mean beyond Rhai's rules. `modules`: what `import` finds. `stack`: deep scripts end with an error, not with the
 //! process.
 
 mod cells;
 mod commands;
+mod compare;
 mod complete;
 mod explain;
 mod foreign;
@@ -350,13 +351,18 @@ impl Session {
         let cell = readable(text.to_string())?;
         let ast = self.compile(&cell, name)?;
         cells::closed(&cell).map_err(|error| Box::new(self.report(error, name)))?;
+        if let Some((error, position)) = compare::unlike(&ast) {
+            return Err(Box::new(self.report(*script::raise(error, position), name)));
+        }
         let edits = Edits::new(&cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
         if edits.is_empty() {
+            self.host.assigned.note(name, &ast);
             return Ok((ast, cell));
         }
         let edited = edits.apply(&cell);
         self.sources.edited(name, edits);
         let ast = self.compile(&edited, name)?;
+        self.host.assigned.note(name, &ast);
         Ok((ast, cell))
     }
 

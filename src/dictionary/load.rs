@@ -126,7 +126,10 @@ pub(super) const FAMILIES: &[Family] = &[
 pub fn load_sae(name: &str, path: Option<&str>, options: &SaeOptions, work: &Work) -> Result<Dictionary> {
     let what = path.map_or_else(|| name.to_string(), |path| format!("{name} {path}"));
     let load = || {
-        let (place, path) = hub::resolve_inside(name, path, work)?;
+        let (place, path) = hub::resolve_inside(name, path, work).map_err(|error| match name.contains('/') {
+            true => error,
+            false => error.help_with(hub::near_suites(name)),
+        })?;
         load_sae_from(&place, name, path.as_deref(), options, work)
     };
     load().context(|| format!("loading the SAE `{what}`"))

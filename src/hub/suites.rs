@@ -230,6 +230,15 @@ pub fn names() -> Vec<String> {
     SUITES.iter().flat_map(|suite| variants(suite.name)).map(|(name, _)| name).collect()
 }
 
+/// The suites whose names are nearest to one, in words.
+pub fn near(name: &str) -> Option<String> {
+    let mut all: Vec<(usize, String)> =
+        names().into_iter().map(|known| (strsim::damerau_levenshtein(name, &known), known)).collect();
+    all.sort();
+    let near: Vec<String> = all.into_iter().take(3).map(|(_, known)| format!("`{known}`")).collect();
+    (!near.is_empty()).then(|| format!("suites of SAEs have names like {}", near.join(", ")))
+}
+
 /// What a suite's name, or one of an SAE in it, means: `org/repo[@revision][/path]`. The path may hold `*` (see [`found`]).
 /// `None` for other names.
 pub(super) fn meaning(name: &str) -> Option<String> {

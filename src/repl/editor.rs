@@ -51,6 +51,8 @@ impl Editor {
             .auto_add_history(true)
             .completion_type(CompletionType::List)
             .completion_show_all_if_ambiguous(true)
+            // What is listed fits the screen: there is nothing to ask.
+            .completion_prompt_limit(usize::MAX)
             .build();
         let mut lines = rustyline::Editor::with_config(config)?;
         lines.set_helper(Some(Cells {
@@ -170,8 +172,35 @@ impl Completer for Cells {
         let found = session.complete(line, cursor);
         let room = session.width().saturating_sub(3);
         let offered = |c: Candidate| Offered { shown: cut(&c.shown, room), text: c.text };
-        Ok((found.start, found.candidates.into_iter().map(offered).collect()))
+        let rows = terminal_size::terminal_size().map_or(24, |(_, rows)| usize::from(rows.0));
+        let candidates = found.candidates.into_iter().map(offered).collect();
+        // The line that is edited stays in sight.
+        Ok((found.start, fitting(candidates, session.width(), rows.saturating_sub(2).max(2))))
     }
+}
+
+/// As many candidates as a screen takes, and the number of the others: the editor would stop at a full screen, and take no
+/// key but its own.
+fn fitting(mut offered: Vec<Offered>, width: usize, rows: usize) -> Vec<Offered> {
+    let all = offered.len();
+    let Some(common) = offered.iter().map(|o| o.text.as_str()).reduce(common_start).map(String::from) else { return offered };
+    loop {
+        let widest = offered.iter().map(|o| o.shown.width()).max().unwrap_or(0) + 2;
+        let fits = rows * (width / widest.min(width.max(1)).max(1)).max(1);
+        if offered.len() <= fits {
+            return offered;
+        }
+        // The last one makes room for the note; with the widest gone more may fit, but never fewer.
+        offered.truncate(fits.saturating_sub(1));
+        let shown = format!("… {} more", all - offered.len());
+        offered.push(Offered { text: common.clone(), shown });
+    }
+}
+
+/// What two texts begin with alike.
+fn common_start<'t>(a: &'t str, b: &str) -> &'t str {
+    let end = a.char_indices().zip(b.chars()).find(|((_, x), y)| x != y).map_or(a.len().min(b.len()), |((at, _), _)| at);
+    &a[..end]
 }
 
 /// Grey text behind the cursor: the end of an earlier entry, which the right arrow takes, or the signature of the call.
@@ -218,3 +247,25 @@ impl Highlighter for Cells {
 }
 
 impl Helper for Cells {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_fits_the_screen_and_says_how_much_is_left_out() {
+        let offer = |n: usize| -> Vec<Offered> {
+            (0..n).map(|i| Offered { text: format!("name{i}("), shown: format!("name{i}(x: number) -> Tensor") }).collect()
+        };
+        for (n, width, rows, kept) in [(5, 80, 20, 5), (300, 80, 20, 40), (300, 20, 3, 3), (2, 80, 2, 2)] {
+            let shown = fitting(offer(n), width, rows);
+            assert_eq!(shown.len(), kept, "{n} {width} {rows}");
+            let last = shown.last().unwrap();
+            match n > kept {
+                true => assert_eq!((last.text.as_str(), last.shown.clone()), ("name", format!("… {} more", n - kept + 1))),
+                false => assert_eq!(last.text, format!("name{}(", n - 1)),
+            }
+        }
+        assert_eq!((common_start("größe", "größer"), common_start("ab", "ac"), common_start("x", "y")), ("größe", "a", ""));
+    }
+}

@@ -29,6 +29,10 @@ impl Outputs {
     pub fn get(&self, cell: usize) -> Result<Dynamic> {
         let values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         values.get(&cell).cloned().ok_or_else(|| {
+            if cell == 0 {
+                return Error::input("Out[0]: cells count from 1")
+                    .help("`Out[1]` is the value of the first, `ans` of the last that had one");
+            }
             let known: Vec<String> = values.keys().map(ToString::to_string).collect();
             Error::input(format!("Out[{cell}]: the cell gave no value")).help(match known.is_empty() {
                 true => "no cell has given a value yet".into(),

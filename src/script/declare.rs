@@ -146,6 +146,11 @@ impl Entry {
         word(self.returns)
     }
 
+    /// The type by which the receiver is matched.
+    pub(super) fn receiver(&self) -> Option<TypeId> {
+        self.receiver
+    }
+
     /// The name with its namespace.
     pub fn path(&self) -> String {
         self.namespace.map_or_else(|| self.name.to_string(), |ns| format!("{ns}::{}", self.name))

@@ -2,10 +2,11 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::render::text::cut;
+use crate::render::text::{self, cut};
 use crate::script::Host;
 use crate::script::convert::type_name;
 use crate::table::Table;
+use crate::tensor::Tensor;
 use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use unicode_width::UnicodeWidthStr;
 
@@ -113,6 +114,12 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
         };
         return list("#{", "}", map.len(), width, item);
     }
+    if let Some(table) = value.read_lock::<Table>() {
+        return text::table(&table, width);
+    }
+    if let Some(tensor) = value.read_lock::<Tensor>() {
+        return text::tensor(&tensor, width);
+    }
     if let Some(function) = value.read_lock::<FnPtr>() {
         return if function.is_anonymous() { "closure".into() } else { format!("function {}", function.fn_name()) };
     }
@@ -124,7 +131,7 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
     if let Ok(number) = value.as_float() {
         return format!("{number:?}");
     }
-    native(engine, value)
+    native(engine, value).lines().map(|line| text::wrapped(line, width)).collect::<Vec<_>>().join("\n")
 }
 
 /// What a native type says of itself: its `to_string`.
@@ -215,6 +222,6 @@ mod tests {
     fn long_lists_are_cut_and_say_so() {
         let shown = show("let a = []; for i in 0..1000 { a.push(i); } a", 80);
         assert!(shown.contains("  19,\n  … 970 more\n  990,"), "{shown}");
-        assert_eq!(text(&Engine::new(), &"a\"b".into(), 80), "a\"b");
+        assert_eq!(super::text(&Engine::new(), &"a\"b".into(), 80), "a\"b");
     }
 }

@@ -118,7 +118,7 @@ fn default_of(key: &Key) -> String {
 }
 
 /// A paragraph in lines of at most `width` columns, the first behind `first` and the others behind the longer `rest`.
-fn hanging(paragraph: &str, width: usize, first: &str, rest: &str) -> String {
+pub fn hanging(paragraph: &str, width: usize, first: &str, rest: &str) -> String {
     let lines = wrapped(paragraph, width.saturating_sub(rest.len()), "");
     format!("{first}{}", lines.replace('\n', &format!("\n{rest}")))
 }

@@ -145,6 +145,10 @@ impl Session {
 }
 
 fn unknown(name: &str) -> Error {
+    let begin: Vec<&str> = COMMANDS.iter().map(|command| command.name).filter(|known| known.starts_with(name)).collect();
+    if name.len() > 1 && !begin.is_empty() {
+        return Error::input(format!("`{name}` may be {}", begin.join(" or ")));
+    }
     let error = Error::input(format!("unknown command `{name}`"));
     match nearest(name, COMMANDS.iter().map(|command| command.name)) {
         Some(near) => error.help(format!("did you mean `{near}`?")),
@@ -274,4 +278,23 @@ fn change_folder(folder: &str) -> Result<Answer, Box<Report>> {
     }
     let here = std::env::current_dir().map_err(|e| Error::io(&e, Path::new(".")))?;
     Ok(Answer::Note(here.display().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::session::tests::session;
+
+    #[test]
+    fn beginnings_that_several_commands_have_are_answered_with_all_of_them() {
+        let mut session = session();
+        for (line, message) in [
+            (":h", "`:h` may be :help or :history"),
+            (":s x", "`:s` may be :save or :session"),
+            (":time1", "unknown command `:time1`"),
+            (":", "unknown command `:`"),
+        ] {
+            assert_eq!(session.command(line).unwrap_err().message, message, "{line}");
+        }
+        assert!(session.command(":he").is_ok());
+    }
 }

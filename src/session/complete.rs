@@ -3,8 +3,10 @@
 use super::known::{Known, View, last_name};
 use super::{COMMANDS, Session, stdlib};
 use crate::dictionary;
+use crate::figure::Figure;
 use crate::hub::{self, Hub};
-use crate::options::Key;
+use crate::model::Model;
+use crate::options::{Key, inner_keys};
 use crate::script::convert::type_name;
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
@@ -12,7 +14,7 @@ use crate::script::help::name_of;
 use crate::script::scan::{Kind, outline};
 use crate::table::Column;
 use crate::work::Work;
-use rhai::Map;
+use rhai::{FnPtr, Map};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -91,10 +93,34 @@ impl OptionPlace<'_> {
     }
 }
 
-/// The keys of the maps in the words of a declaration: `query` and `key` in "a number, or #{query, key} of these".
-fn inner_keys(words: &str) -> Vec<&str> {
-    let maps = words.split("#{").skip(1).filter_map(|rest| rest.split_once('}'));
-    maps.flat_map(|(keys, _)| keys.split(',')).map(|key| key.split(':').next().unwrap_or(key).trim()).collect()
+/// A place among the arguments of a method's call.
+struct Argument<'t> {
+    receiver: &'t str,
+    method: &'t str,
+    /// Arguments before it.
+    index: usize,
+}
+
+/// The argument in which a text ends: the text itself, or an element of a list.
+fn argument(before: &str) -> Option<Argument<'_>> {
+    let (mut open, mut end) = (innermost(before)?, before.len());
+    if before[open..].starts_with('[') {
+        (open, end) = (innermost(&before[..open])?, open);
+    }
+    let head = before[..open].trim_end();
+    let method = last_name(head);
+    let receiver = head[..head.len() - method.len()].strip_suffix('.').filter(|_| before[open..].starts_with('('))?;
+    let mut depth = 0usize;
+    let mut commas = 0;
+    for (kind, _) in outline(&before[open + 1..end]).pieces {
+        match kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            Kind::Comma if depth == 0 => commas += 1,
+            _ => {}
+        }
+    }
+    Some(Argument { receiver, method, index: commas })
 }
 
 /// The texts among which an option chooses: `top` and `bottom` in `"top" | "bottom"`.
@@ -156,6 +182,9 @@ impl Session {
                 {
                     return matching(start, inner, known.keys().into_iter().map(same));
                 }
+                if let Some(texts) = argument(before).and_then(|argument| self.texts(&argument)) {
+                    return matching(start, inner, texts.into_iter().map(same));
+                }
                 if last_name(before) == "import" {
                     return matching(start, inner, modules(inner).into_iter().map(same));
                 }
@@ -189,6 +218,30 @@ impl Session {
         }
     }
 
+    /// The texts that a method takes as an argument, where they are known: columns, the names of norms.
+    fn texts(&self, argument: &Argument<'_>) -> Option<Vec<String>> {
+        let known = self.view().at_end(argument.receiver)?;
+        match (known.kind().as_str(), argument.method, argument.index) {
+            ("Table", "sort" | "select" | "group_by" | "with_column", 0) | ("Table", "join", 1) => Some(known.keys()),
+            ("Table", "sort", 1) => Some(vec!["asc".into(), "desc".into()]),
+            ("Model", "gain" | "bias", 0) => match &known {
+                Known::Value(model) => model.read_lock::<Model>().map(|model| model.norm_names()),
+                Known::Kind(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The signature of a closure that a variable holds.
+    fn closure(&self, name: &str) -> Option<String> {
+        let closure = self.scope.get(name)?.read_lock::<FnPtr>()?.clone();
+        let functions = || self.global.lib.iter().rev().flat_map(|module| module.iter_script_fn_info());
+        let (.., function) = functions().find(|(_, _, known, ..)| *known == closure.fn_name())?;
+        // What it captures comes first.
+        let parameters: Vec<&str> = function.params.iter().skip(closure.curry().len()).map(|p| p.as_str()).collect();
+        Some(format!("{name}({})", parameters.join(", ")))
+    }
+
     /// The signatures of the call around byte `cursor`, ours and the scripts', and the number of arguments before it.
     pub fn signatures(&self, text: &str, cursor: usize) -> Vec<String> {
         let before = text.get(..cursor).unwrap_or(text);
@@ -208,7 +261,9 @@ impl Session {
         };
         let ours = entries().iter().filter(|e| e.form == Form::Function && e.path() == path).map(Entry::signature);
         let scripts = self.script_functions().filter(|(known, _)| *known == name).map(|(_, signature)| signature);
-        let mut signatures: Vec<String> = ours.chain(scripts).collect();
+        // A variable that holds a closure goes before any function of its name.
+        let closure = self.closure(name).filter(|_| before_name.is_empty());
+        let mut signatures: Vec<String> = closure.into_iter().chain(ours).chain(scripts).collect();
         if signatures.is_empty() && before_name.is_empty() {
             signatures.extend(self.native.iter().filter(|f| f.name == name).map(|f| f.signature.clone()));
         }
@@ -278,6 +333,12 @@ impl Session {
             && let Some(map) = value.read_lock::<Map>()
         {
             names.extend(map.iter().map(|(key, value)| (key.to_string(), format!("{key}: {}", type_name(value)))));
+        }
+        if let Known::Value(value) = known
+            && let Some(figure) = value.read_lock::<Figure>()
+            && let Some(options) = figure.options().as_object()
+        {
+            names.extend(options.iter().map(|(key, value)| (key.clone(), format!("{key} = {value}"))));
         }
         let hidden = ["to_string", "to_debug"];
         for entry in entries().iter().filter(|e| e.params.first().is_some_and(|p| p.kind == kind) && !hidden.contains(&e.name)) {
@@ -474,7 +535,9 @@ mod tests {
         session
             .eval(
                 "let alpha = zeros([2, 3]); let m = #{beta: #{gamma: \"x\"}, list: [alpha]}; fn twice(n) { 2 * n } \
-                 let tab = table(#{mean: [1.0], feature: [0]}); let tb = tab; import \"std/experiments\" as exp;",
+                 let tab = table(#{mean: [1.0], feature: [0]}); let tb = tab; let model = load_model(\"demo\"); \
+                 let neurons = mlp_neurons(model, 0); let cache = model.run([5, 6], #{hooks: [\"blocks.1.hook_resid_post\"]}); \
+                 let fig = plot::line([1, 2]); let by = 2; let clo = |x, y| x + y * by; import \"std/experiments\" as exp;",
                 "In[1]",
             )
             .unwrap();
@@ -534,6 +597,18 @@ mod tests {
             ("model.run(\"x\", #{edits: [#{ho|", "hook: "),
             ("semantics(s, model, #{side: \"|", "top"),
             ("unembed(d, model, #{k: 3, scale: \"co|", "cosine"),
+            ("tab.sort(\"me|", "mean"),
+            ("tab.sort(\"mean\", \"de|", "desc"),
+            ("tab.select([\"mean\", \"fe|", "feature"),
+            ("tab.group_by(\"fe|", "feature"),
+            ("tab.join(tab, \"fe|", "feature"),
+            ("tab.filter(tab[\"me|", "mean"),
+            ("model.cfg[\"n_la|", "n_layers"),
+            ("neurons.cfg[\"la|", "layer"),
+            ("cache[\"bl|", "blocks.1.hook_resid_post"),
+            ("model.gain(\"ln_f|", "ln_final"),
+            ("model.gain(\"blocks.1.l|", "blocks.1.ln1"),
+            ("fig.ti|", "title"),
             (":hist|", ":history"),
             ("?exp::indi|", "exp::indices"),
             ("?std/ex|", "std/experiments"),
@@ -553,6 +628,8 @@ mod tests {
             "m.beta.gamma.x|",
             "{ let gone = 1; } gon|",
             "let alpha = 5; m.list.map(|alpha| alpha.x|",
+            "tab.sort(\"mean\", \"me|",
+            "model.gain(\"blocks.9|",
         ] {
             assert_eq!(offered(&session, text), [""; 0], "{text}");
         }
@@ -567,6 +644,7 @@ mod tests {
         assert!(at_end("let x = unembed(alpha, ")[0].starts_with("unembed(dict: Dictionary, model: Model, [#{…}])"));
         assert_eq!(at_end("alpha.argmax("), ["Tensor.argmax([dim: integer]) -> number or Tensor"]);
         assert_eq!(at_end("twice("), ["twice(n)"]);
+        assert_eq!(at_end("clo("), ["clo(x, y)"]);
         assert!(at_end("[1, 2").is_empty() && at_end("unembed()").is_empty());
     }
 }

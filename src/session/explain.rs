@@ -2,7 +2,6 @@
 
 use super::language::WORDS;
 use super::stdlib::FILES as STD_FILES;
-use super::suggest::Callable;
 use super::{COMMANDS, Session};
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result, nearest};
@@ -10,10 +9,12 @@ use crate::model::Model;
 use crate::render::text;
 use crate::script::convert::type_name;
 use crate::script::scan;
-use crate::script::{entries, help as pages};
+use crate::script::{display, entries, help as pages};
 use rhai::{Dynamic, FnAccess, Module, ScriptFuncDef};
 use std::sync::Arc;
 
+/// Before the lines of a text about a name.
+const INDENT: &str = "    ";
 /// Lines of a value that are shown.
 const LINES: usize = 12;
 
@@ -22,14 +23,14 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
     if name.is_empty() {
         return Err(Error::input("? needs a name").help("`?unembed`, `?Tensor.topk`; `:help` lists everything"));
     }
+    let width = session.width();
     if let Some(command) = COMMANDS.iter().find(|command| command.name == name) {
-        return Ok(format!("{} {}\n\n    {}", command.name, command.arguments, command.what));
+        return Ok(format!("{} {}\n\n{}", command.name, command.arguments, pages::wrapped(command.what, width, INDENT)));
     }
     if let Some(word) = WORDS.iter().find(|word| word.names.contains(&name) && !session.scope.contains(name)) {
-        return Ok(word.page());
+        return Ok(word.page(width));
     }
     let name = name.trim_end_matches("()").trim_matches('"');
-    let width = session.width();
     if let Some(page) = namespace(session, name).or_else(|| library(session, name)) {
         return Ok(page);
     }
@@ -43,7 +44,8 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
     }
     parts.extend(functions(session, name).iter().map(|(source, function)| {
         let comments: Vec<&str> = function.comments.iter().map(|comment| comment.as_str()).collect();
-        page(&signature(&function.name, function.params.iter().map(|p| p.as_str())), &comments, source, name)
+        let shown = signature(&function.name, function.params.iter().map(|p| p.as_str()));
+        format!("{}\n    defined in {source}; `??{name}` shows it", page(&shown, &comments, width))
     }));
     if entries().iter().any(|entry| entry.path() == name || pages::name_of(entry) == name) {
         parts.push(pages::help(name, width)?);
@@ -53,7 +55,7 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
         parts.push(format!("{name}\n{members}"));
     }
     if parts.is_empty() {
-        parts.extend(session.native.iter().filter(|f| f.name == name).map(Callable::page));
+        parts.extend(session.native.iter().filter(|f| f.name == name).map(|f| broken(&f.page(), width)));
     }
     if parts.is_empty() {
         parts.extend(STD_FILES.iter().filter_map(|(file, text)| {
@@ -61,11 +63,9 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
             let function = ast.iter_functions().find(|f| f.name == name && f.access == FnAccess::Public)?;
             let shown = signature(function.name, function.params.iter().copied());
             let comments: Vec<&str> = function.comments.clone();
-            Some(format!(
-                "{}\n    after `import \"std/{file}\" as {short};` it is `{short}::{name}`",
-                page(&shown, &comments, &format!("std/{file}"), name).rsplit_once("; ").map_or("", |(page, _)| page),
-                short = &file[..3]
-            ))
+            let short = &file[..3];
+            let after = format!("defined in std/{file}; after `import \"std/{file}\" as {short};` it is `{short}::{name}`");
+            Some(format!("{}\n{}", page(&shown, &comments, width), pages::wrapped(&after, width, INDENT)))
         }));
     }
     if parts.is_empty() {
@@ -78,11 +78,21 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
     Ok(parts.join("\n\n"))
 }
 
-/// The page of a script's function.
-fn page(signature: &str, comments: &[&str], source: &str, name: &str) -> String {
+/// Signature and comments of a script's function.
+fn page(signature: &str, comments: &[&str], width: usize) -> String {
     let text = comments.join("\n");
     let doc: String = text.lines().map(|line| format!("    {}\n", line.trim_start().trim_start_matches('/').trim())).collect();
-    format!("fn {signature}\n\n{doc}    defined in {source}; `??{name}` shows it")
+    broken(&format!("fn {signature}\n\n{}", doc.trim_end()), width)
+}
+
+/// A text whose long lines go on below, each as far in as it begins.
+fn broken(text: &str, width: usize) -> String {
+    let line = |line: &str| {
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let room = width.saturating_sub(indent.len()).max(20);
+        format!("{indent}{}", text::wrapped(line.trim_start(), room).replace('\n', &format!("\n{indent}")))
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// What a namespace has: ours (`plot`), or that of an import.
@@ -99,7 +109,7 @@ fn namespace(session: &Session, name: &str) -> Option<String> {
         }));
     }
     lines.sort();
-    (!lines.is_empty()).then(|| format!("{name}:: has\n\n{}", lines.join("\n")))
+    (!lines.is_empty()).then(|| broken(&format!("{name}:: has\n\n{}", lines.join("\n")), session.width()))
 }
 
 /// What a file of the library has: `std/experiments`.
@@ -109,7 +119,7 @@ fn library(session: &Session, name: &str) -> Option<String> {
     let public = ast.iter_functions().filter(|function| function.access == FnAccess::Public && !function.name.contains('$'));
     let mut lines: Vec<String> = public.map(|f| line(f.name, f.params.iter().copied(), &f.comments)).collect();
     lines.sort();
-    Some(format!("import \"std/{file}\" as {};\n\n{}", &file[..3], lines.join("\n")))
+    Some(broken(&format!("import \"std/{file}\" as {};\n\n{}", &file[..3], lines.join("\n")), session.width()))
 }
 
 /// A function's signature over the first sentence of its comments.
@@ -139,14 +149,14 @@ fn variable(session: &Session, name: &str, value: &Dynamic) -> Result<String> {
     };
     let shown = facts.map_or_else(
         || {
-            let shown = session.display(value);
+            let shown = display::display(&session.engine, value, session.width().saturating_sub(INDENT.len()));
             let more = if shown.lines().count() > LINES { vec!["…"] } else { Vec::new() };
             shown.lines().take(LINES).chain(more).collect::<Vec<_>>().join("\n")
         },
         |facts| text::facts(&facts),
     );
-    let shown = shown.replace('\n', "\n    ");
-    Ok(format!("{name}: {kind}\n\n    {shown}\n{}", pages::members(&kind, session.width())).trim_end().to_string())
+    let shown = broken(&format!("    {}", shown.replace('\n', "\n    ")), session.width());
+    Ok(format!("{name}: {kind}\n\n{shown}\n{}", pages::members(&kind, session.width())).trim_end().to_string())
 }
 
 /// The functions of a name that cells defined or imported (`exp::indices`), the newest first, with their sources.

@@ -1,5 +1,6 @@
 //! What is written here for what other languages write, Python first: one hint for each habit.
 
+use crate::error::nearest;
 use rhai::{LexError, ParseErrorType};
 
 /// Words of other languages.
@@ -79,6 +80,10 @@ const FUNCTIONS: &[(&str, &str)] = &[
 
 /// Methods of other languages, with the type of the receiver.
 const METHODS: &[(&str, &str, &str)] = &[
+    ("string", "length", "did you mean `len()`?"),
+    ("array", "length", "did you mean `len()`?"),
+    ("map", "length", "did you mean `len()`?"),
+    ("Table", "length", "did you mean `len`?"),
     ("string", "upper", "`text.to_upper()`"),
     ("string", "lower", "`text.to_lower()`"),
     ("string", "strip", "`text.trim()` changes a variable"),
@@ -170,6 +175,12 @@ pub(super) fn function(name: &str) -> Option<String> {
 /// A hint for a method or property of another language.
 pub(super) fn member(kind: &str, name: &str) -> Option<String> {
     METHODS.iter().find(|(of, theirs, _)| *of == kind && *theirs == name).map(|(.., ours)| (*ours).to_string())
+}
+
+/// As [`member`], for a name that is nearly one of theirs.
+pub(super) fn near_member(kind: &str, name: &str) -> Option<String> {
+    let theirs = METHODS.iter().filter(|(of, ..)| *of == kind).map(|(_, theirs, _)| *theirs);
+    nearest(name, theirs).and_then(|near| member(kind, near))
 }
 
 /// A hint for what the parser refuses, by the text before the fault and from it on.

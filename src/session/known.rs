@@ -3,6 +3,7 @@
 //! Names are looked up where they stand: what the text itself declares (variables, loops, parameters) goes before the
 //! session's variables.
 
+use crate::model::forward::Pass;
 use crate::script::convert::{short_type_name, type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::scan::{Kind, Piece, outline};
@@ -27,11 +28,14 @@ impl Known {
         }
     }
 
-    /// Keys and columns by which it is indexed.
+    /// Keys, columns and hooks by which it is indexed.
     pub(super) fn keys(&self) -> Vec<String> {
         let Known::Value(value) = self else { return Vec::new() };
         if let Some(table) = value.read_lock::<Table>() {
             return table.names().map(String::from).collect();
+        }
+        if let Some(cache) = value.read_lock::<Pass>() {
+            return cache.kept.iter().map(|(hook, _)| hook.name()).collect();
         }
         value.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect()).unwrap_or_default()
     }

@@ -1,5 +1,7 @@
 //! The language's own words, as `?let` shows them: what each does, and an example that a test runs.
 
+use crate::script::help::wrapped;
+
 /// A page: the words that it explains, what they do, and an example.
 pub(super) struct Word {
     pub(super) names: &'static [&'static str],
@@ -9,9 +11,9 @@ pub(super) struct Word {
 
 impl Word {
     /// The page as help shows it.
-    pub(super) fn page(&self) -> String {
+    pub(super) fn page(&self, width: usize) -> String {
         let example: String = self.example.lines().map(|line| format!("\n      {line}")).collect();
-        format!("{}\n\n    {}\n{example}", self.names.join(", "), self.what.replace('\n', "\n    "))
+        format!("{}\n\n{}\n{example}", self.names.join(", "), wrapped(self.what, width, "    "))
     }
 }
 

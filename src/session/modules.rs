@@ -136,6 +136,7 @@ impl Modules {
         let text = readable(found.text.clone()).map_err(|e| raise(e, position))?;
         let module = self.compile(engine, found, &text).map_err(|e| inside(e.into())).and_then(|mut ast| {
             ast.set_source(found.name.as_str());
+            self.host.assigned.note(&found.name, &ast);
             Module::eval_ast_as_new(Scope::new(), &ast, engine).map_err(inside)
         });
         lock(&self.loading).remove(&found.name);

@@ -177,9 +177,7 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
     let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
     let (kind, message, help) = match property {
         Some((name, kind, columns)) => {
-            let readable = suggest::is_readable(&name, &kind);
-            let explain = if readable { suggest::read_only } else { suggest::property };
-            let (message, help) = explain(known, &name, &kind, fault.as_ref());
+            let (message, help) = suggest::property(known, &name, &kind, fault.as_ref());
             (Kind::Input, message, columns.into_iter().chain(help).collect())
         }
         None => explain(error, fault.as_ref(), call.as_ref(), known),
@@ -286,7 +284,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
         EvalAltResult::ErrorFunctionNotFound(signature, _) => explained(suggest::function(known, &signature, fault)),
         EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, call)),
         EvalAltResult::ErrorDotExpr(text, _) => match unknown_property(&text) {
-            Some((name, of)) if text.starts_with("No writable") => explained(suggest::read_only(known, name, &of, fault)),
+            Some((name, of)) if text.starts_with("No writable") => explained(suggest::assigned(known, name, &of, fault)),
             Some((name, of)) => explained(suggest::property(known, name, &of, fault)),
             None => input(first_lower(&text), Vec::new()),
         },
@@ -403,10 +401,11 @@ fn property_as_index(error: &EvalAltResult, fault: &mut Frame) -> Option<(String
     let kind = error.message().split_once(INDEXED).map(|(kind, _)| kind).filter(|kind| kind.chars().all(char::is_alphanumeric));
     let column = error.message().starts_with("no column `");
     let rest: String = fault.text.chars().skip(fault.column - 1).collect();
-    let name: String = rest.strip_prefix('.')?.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let after = rest.strip_prefix("?.").or_else(|| rest.strip_prefix('.'))?;
+    let name: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     let (kind, columns) = if column { ("Table", error.helps().to_vec()) } else { (kind?, Vec::new()) };
     (!name.is_empty()).then(|| {
-        fault.column += 1;
+        fault.column += rest.len() - after.len();
         (name, kind.to_string(), columns)
     })
 }
@@ -468,9 +467,17 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_no_sae_is_answered_with_names_of_suites() {
+        let (_, _, help) = failed(&mut session(), "load_sae(\"gpt2-small-resjb\")");
+        assert!(help.contains("suites of SAEs have names like `gpt2-small-res-jb`"), "{help}");
+        assert!(failed(&mut session(), "load_sae(\"nope\")").2.contains("suites of SAEs have names like"));
+        assert!(!failed(&mut session(), "load_model(\"nope\")").2.contains("suites"));
+    }
+
+    #[test]
     fn messages_are_in_the_words_of_the_script() {
         let set_up = "let t = zeros([2, 3]); let n = 5; let m = #{alpha: #{beta: 1}, list: [#{gamma: 1}]}; let model = load_model(\"demo\"); \
-                      let tab = table(#{mean: [1.0], feature: [0]}); fn two(a, b) { a + b } fn key(m) { m.alpa } fn twice(v) { key(v) }";
+                      let neurons = mlp_neurons(model, 0); let tab = table(#{mean: [1.0], feature: [0]}); fn two(a, b) { a + b } fn key(m) { m.alpa } fn twice(v) { key(v) }";
         for (text, message, help) in [
             // Nested maps, results, parameters, rows.
             ("m.alpha.btea", "the map has no key `btea`", "did you mean `beta`?"),
@@ -516,6 +523,18 @@ mod tests {
                 "did you mean `max_tokens`?",
             ),
             ("model.W_E[\" the\"]", "Tensor[…]: `index` must be", "a token's row is `model.W_E[model.token_id(\" the\")]`"),
+            (
+                "attention_scores(neurons, neurons, model, 0, 0, #{temperature: #{qurey: 1.0, key: 2.0}})",
+                "attention_scores: option `temperature`: unknown key `qurey`",
+                "did you mean `query`?",
+            ),
+            // Near names.
+            ("\"abc\".lenght", "string has no property `lenght`", "did you mean `len()`?"),
+            ("[1, 2].lenn()", "array has no method `lenn`", "did you mean `len`?"),
+            ("[1, 2].lenght()", "array has no method `lenght`", "did you mean `len()`?"),
+            ("t?.foo", "Tensor has no property `foo`", "Tensor has: shape"),
+            ("t?.shpe", "Tensor has no property `shpe`", "did you mean `shape`?"),
+            ("outputs()[0]", "Out[0]: cells count from 1", "`Out[1]` is the value of the first"),
             // Values.
             ("for i in n { }", "`for` cannot walk this", "`for` walks an array"),
             ("for i in 3 { }", "`for` cannot walk a number", "`for` walks an array"),

@@ -81,7 +81,7 @@ pub(super) struct Callable {
 }
 
 impl Callable {
-    /// Signature and documentation.
+    /// Signature and documentation, in lines as written.
     pub(super) fn page(&self) -> String {
         let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
         let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
@@ -240,7 +240,10 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
     }
     match near(name, functions.iter().filter(fits).map(|f| f.name.as_str())) {
         Some(near) => (message, vec![format!("did you mean `{near}`? {}", alternatives(&signatures(near)))]),
-        None if is_method => (message, methods(types.first().copied())),
+        None if is_method => {
+            let hint = types.first().and_then(|of| foreign::near_member(of, name));
+            (message, hint.map_or_else(|| methods(types.first().copied()), |hint| vec![hint]))
+        }
         None => (message, Vec::new()),
     }
 }
@@ -348,33 +351,16 @@ pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
         help.push(format!("{of} has: {}", all.join(", ")));
     } else if help.is_empty() {
         let own = known.native.iter().filter(|f| f.first == of).map(|f| f.name.as_str());
-        help.extend(nearest(name, own).map(|near| format!("did you mean `{near}()`?")));
+        let hint = nearest(name, own).map(|near| format!("did you mean `{near}()`?"));
+        help.extend(hint.or_else(|| foreign::near_member(of, name)));
     }
     (message, help)
 }
 
-/// A type has a property of this name, which can be read.
-pub(super) fn is_readable(name: &str, of: &str) -> bool {
-    entries().iter().any(|e| e.form == Form::Getter && e.name == name && e.params[0].kind == of)
-}
-
-/// Explains a property that cannot be set.
-pub(super) fn read_only(known: &Known<'_>, name: &str, of: &str, fault: Option<&Frame>) -> Explained {
-    if !is_readable(name, of) {
-        let (message, help) = property(known, name, of, fault);
-        return (message, if of.starts_with(char::is_uppercase) { help } else { Vec::new() });
-    }
-    let help = match (of, name) {
-        ("Tensor", "shape") => "`t.reshape([2, 3])` gives a tensor of another shape",
-        ("Tensor", "dtype") => "`t.to(\"f32\")` gives a tensor of another type",
-        ("Tensor", _) => "`t[i] = x` changes elements; methods give new tensors",
-        ("Table", _) => "`t.with_column(\"name\", values)` gives a table with another column",
-        ("Model" | "Dictionary", _) => {
-            "models and dictionaries cannot be changed; a copy of what it gives can: `let w = d.W_dec;`"
-        }
-        _ => "what an analysis gave cannot be changed",
-    };
-    (format!("`{name}` of a {of} cannot be set"), vec![help.into()])
+/// Explains an assignment to a property that a value of the type `of` does not have.
+pub(super) fn assigned(known: &Known<'_>, name: &str, of: &str, fault: Option<&Frame>) -> Explained {
+    let (message, help) = property(known, name, of, fault);
+    (message, if of.starts_with(char::is_uppercase) { help } else { Vec::new() })
 }
 
 /// Explains a key that a map does not have. `call` is where the function was called in which the fault lies.
@@ -476,7 +462,8 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
         })
     });
     let own: Vec<Callable> = ours.chain(scripts).collect();
-    let native: Vec<_> = known.native.iter().filter(|f| !own.iter().any(|o| o.name == f.name)).cloned().collect();
+    let ours = |f: &&Callable| own.iter().any(|o| o.name == f.name && (o.first.is_empty() || o.first == f.first));
+    let native: Vec<_> = known.native.iter().filter(|f| !ours(f)).cloned().collect();
     own.into_iter().chain(native).collect()
 }
 

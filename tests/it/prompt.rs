@@ -194,9 +194,25 @@ fn walk(columns: usize) {
         enter(&mut session, &format!("{columns} columns, {what}: {typed}"), typed, seen);
     }
     // Whatever is shown fits the terminal.
+    let wide = "let wide = table(#{feature: [1], first_column_of_many: [\"a text of some length\"], second_column: [0.5], third: [\"x\"]});";
+    enter(&mut session, "a wide table", wide, &[]);
     for typed in [
         ":help",
         ":vars",
+        "?:session",
+        "??:session",
+        "?for",
+        "?plot",
+        "?std/report",
+        "?std/experiments",
+        "?wide",
+        "?starts_with",
+        "unembed(neurons, model)",
+        "?ans",
+        "neurons",
+        "?neurons",
+        "semantics(neurons, model)",
+        "?ans",
         "?unembed",
         "?Tensor",
         "?model",

@@ -1,0 +1,195 @@
+//! What cannot be assigned to: properties and elements of native values that have no setter. Rhai puts what an assignment
+//! changed inside a property (`m.cfg.n_layers = 3`) back through the property's setter, and says nothing where there is
+//! none: the setters here refuse.
+//!
+//! Rhai puts back after every method of an array or map, too, `m.cfg.keys()`: the places of assignments tell them apart.
+
+use super::declare::{Entry, Form};
+use super::{entries, raise_in};
+use crate::error::Error;
+use rhai::{AST, ASTFlags, ASTNode, Dynamic, Expr, FuncRegistration, Module, NativeCallContext, Position, RhaiFunc, Stmt};
+use std::any::TypeId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Methods that change an array, a map or a text.
+const CHANGING: &[&str] = &[
+    "push",
+    "append",
+    "insert",
+    "pad",
+    "clear",
+    "truncate",
+    "chop",
+    "sort",
+    "sort_desc",
+    "sort_by",
+    "reverse",
+    "dedup",
+    "retain",
+    "drain",
+    "splice",
+    "mixin",
+    "fill_with",
+    "set",
+    "remove",
+    "pop",
+    "shift",
+    "crop",
+    "make_upper",
+    "make_lower",
+];
+
+/// The places in the links of chains that are assigned to, by source. Copies share them.
+#[derive(Clone, Default)]
+pub struct Assigned(Arc<RwLock<BTreeMap<String, BTreeSet<Position>>>>);
+
+impl Assigned {
+    /// Notes the assignments of a source, in place of those of an earlier text of its name.
+    pub fn note(&self, source: &str, ast: &AST) {
+        let mut places = BTreeSet::new();
+        ast.walk(&mut |path: &[ASTNode]| {
+            match path.last() {
+                Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => links(&assignment.1.lhs, &mut places),
+                Some(ASTNode::Expr(chain)) if changes(chain) => links(chain, &mut places),
+                _ => {}
+            }
+            true
+        });
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(source.into(), places);
+    }
+
+    fn contains(&self, call: &NativeCallContext) -> bool {
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        places.get(call.call_source().unwrap_or_default()).is_some_and(|places| places.contains(&call.call_position()))
+    }
+}
+
+/// The places of a chain's links, by which Rhai calls their setters.
+fn links(chain: &Expr, places: &mut BTreeSet<Position>) {
+    let (Expr::Dot(link, flags, position) | Expr::Index(link, flags, position)) = chain else { return };
+    places.insert(*position);
+    // Behind the bracket of the last index stands any expression, which is no link.
+    if matches!(chain, Expr::Index(..)) && flags.contains(ASTFlags::BREAK) {
+        return;
+    }
+    match &link.rhs {
+        Expr::Property(_, position) if matches!(chain, Expr::Dot(..)) => {
+            places.insert(*position);
+        }
+        Expr::Dot(next, ..) | Expr::Index(next, ..) => {
+            if let Expr::Property(_, position) = &next.lhs {
+                places.insert(*position);
+            }
+            links(&link.rhs, places);
+        }
+        _ => {}
+    }
+}
+
+/// Whether a chain ends with a method that changes what is before it.
+fn changes(chain: &Expr) -> bool {
+    match chain {
+        Expr::MethodCall(call, _) => CHANGING.contains(&call.name.as_str()),
+        Expr::Dot(link, ..) => changes(&link.rhs),
+        Expr::Index(link, flags, _) => !flags.contains(ASTFlags::BREAK) && changes(&link.rhs),
+        _ => false,
+    }
+}
+
+/// Gives every property and index without a setter one that refuses.
+pub(super) fn register(module: &mut Module, assigned: &Assigned) {
+    let has = |form: Form, of: &Entry, name: &str| {
+        entries().iter().any(|e| e.form == form && e.receiver() == of.receiver() && (e.name == name || form == Form::IndexSet))
+    };
+    for entry in entries() {
+        let Some(receiver) = entry.receiver() else { continue };
+        let kind = entry.params.first().map_or_else(String::new, |p| p.kind.clone());
+        let (name, types, property) = match entry.form {
+            Form::Getter if !has(Form::Setter, entry, entry.name) => {
+                (format!("set${}", entry.name), vec![receiver, TypeId::of::<Dynamic>()], Some(entry.name))
+            }
+            Form::IndexGet if !has(Form::IndexSet, entry, "") => {
+                ("index$set$".into(), vec![receiver, TypeId::of::<Dynamic>(), TypeId::of::<Dynamic>()], None)
+            }
+            _ => continue,
+        };
+        let assigned = assigned.clone();
+        let refuse = move |call: Option<NativeCallContext>, _: &mut [&mut Dynamic]| {
+            let Some(call) = call else { return Ok(Dynamic::UNIT) };
+            if !assigned.contains(&call) {
+                return Ok(Dynamic::UNIT);
+            }
+            Err(raise_in(refusal(&kind, property), call.call_source(), call.call_position()))
+        };
+        let func = RhaiFunc::Pure { func: Arc::new(refuse), has_context: true, is_pure: true, is_volatile: true };
+        FuncRegistration::new(name).in_global_namespace().set_into_module_raw(module, types, func);
+    }
+}
+
+fn refusal(kind: &str, property: Option<&str>) -> Error {
+    let what = property.map_or_else(|| format!("what a {kind} holds"), |name| format!("`{name}` of a {kind}"));
+    let help = match (kind, property) {
+        ("Tensor", Some("shape")) => "`t.reshape([2, 3])` gives a tensor of another shape",
+        ("Tensor", Some("dtype")) => "`t.to(\"f32\")` gives a tensor of another type",
+        ("Tensor", _) => "`t[i] = x` changes elements; methods give new tensors",
+        ("Table", _) => "`t.with_column(\"name\", values)` gives a table with another column",
+        ("Model" | "Dictionary", Some("cfg")) => {
+            "models and dictionaries cannot be changed; a copy of what it gives can: `let c = d.cfg; c.layer = 3`"
+        }
+        ("Model" | "Dictionary", _) => {
+            "models and dictionaries cannot be changed; a copy of what it gives can: `let w = d.W_dec; w[0] = 1.0`"
+        }
+        _ => "a copy of it can be changed: `let copy = x.name;`",
+    };
+    Error::input(format!("{what} cannot be set")).help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::session::{Session, SessionOptions};
+    use crate::work::Work;
+
+    #[test]
+    fn assignments_into_what_cannot_be_changed_are_refused_and_methods_are_not() {
+        let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        let set_up = "let m = load_model(\"demo\"); let d = mlp_neurons(m, 0); let t = zeros([2, 3]); const FIXED = m; \
+                      let tab = table(#{a: [1.0, 2.0], s: [\"x\", \"y\"]}); let h = #{m: m, list: [[1], [2]]}; let i = [0];";
+        session.eval(set_up, "In[1]").unwrap();
+        for (text, message) in [
+            ("m.cfg.n_layers = 3", "`cfg` of a Model cannot be set"),
+            ("m.cfg.n_layers += 1", "`cfg` of a Model cannot be set"),
+            ("m.cfg[\"n_layers\"] = 3", "`cfg` of a Model cannot be set"),
+            ("m.cfg.remove(\"n_layers\")", "`cfg` of a Model cannot be set"),
+            ("m.W_E[0] = 3.0", "`W_E` of a Model cannot be set"),
+            ("m.W_E[0][1] = 3.0", "`W_E` of a Model cannot be set"),
+            ("h.m.W_E[i[0]] = 3.0", "`W_E` of a Model cannot be set"),
+            ("d.W_dec[0][0] = 5.0", "`W_dec` of a Dictionary cannot be set"),
+            ("d.cfg.layer = 3", "`cfg` of a Dictionary cannot be set"),
+            ("fn set(x) { x.cfg.layer = 3; } set(d)", "`cfg` of a Dictionary cannot be set"),
+            ("[d].map(|x| { x.cfg.layer = 3; x })", "`cfg` of a Dictionary cannot be set"),
+            ("t.T[0] = 1.0", "`T` of a Tensor cannot be set"),
+            ("t.shape[0] = 1", "`shape` of a Tensor cannot be set"),
+            ("tab[\"a\"][0] = 9", "what a Table holds cannot be set"),
+            ("tab[\"s\"][0] = \"z\"", "what a Table holds cannot be set"),
+            ("tab.a[0] = 9", "what a Table holds cannot be set"),
+            ("tab[\"a\"] = [9, 9]", "what a Table holds cannot be set"),
+        ] {
+            let report = session.eval(text, "In[2]").err().unwrap_or_else(|| panic!("{text} is not refused"));
+            assert_eq!(report.message, message, "{text}");
+            assert!(!report.help.is_empty(), "{text}");
+        }
+        for text in [
+            "m.cfg.keys().len() + m.cfg.len() + t.shape.len() + tab[\"s\"].len() + FIXED.cfg.keys().len()",
+            "m.name.to_upper(); m.name.len(); m.W_E[0].sum(); tab.columns.map(|c| c)",
+            "unembed(d, m).table().columns.contains(\"k\"); product_stats(m.W_out(1), m.W_U).rows.table().columns.contains(\"p95\")",
+            "let w = m.W_E; w[0] = 3.0; let c = d.cfg; c.layer = 3; c.layer",
+            "t[0][1] = 5.0; h.list[1][0] = 7; h.list[t.shape.len() - 1].push(1); h.list[1]",
+            "let g = plot::line([1, 2]); g.title = \"T\"; g.title",
+        ] {
+            session.eval(text, "In[3]").unwrap_or_else(|report| panic!("{text}: {report}"));
+        }
+        let shown = session.eval("[t[0][1], h.list[1].len()]", "In[4]").unwrap().value.unwrap();
+        assert_eq!(session.display(&shown), "[5.0, 2]");
+    }
+}
