@@ -4,7 +4,7 @@ use super::{Session, stack};
 use crate::error::Error;
 use crate::script;
 use crate::script::scan::{self, Outline, Outliner, outline};
-use rhai::{EvalAltResult, ParseErrorType, Position};
+use rhai::{AST, ASTNode, EvalAltResult, Expr, ParseErrorType, Position, Stmt};
 
 /// Words that carry on a statement whose block was closed on the line above.
 const CARRYING_ON: &[&str] = &["else", "catch", "while", "until"];
@@ -73,6 +73,36 @@ pub(super) fn closed(text: &str) -> Result<(), EvalAltResult> {
     }
 }
 
+/// Names that the session sets by itself.
+const KEPT: &[&str] = &["ans", "Out"];
+
+/// Refuses to change what the session sets after each cell. A cell may declare a variable of that name.
+pub(super) fn leaves_kept(ast: &AST) -> Result<(), EvalAltResult> {
+    let (mut changed, mut declared) = (Vec::new(), Vec::new());
+    for statement in ast.statements() {
+        statement.walk(&mut Vec::new(), &mut |path: &[ASTNode]| {
+            match path.last() {
+                Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => {
+                    if let Expr::Variable(name, _, position) = &assignment.1.lhs {
+                        changed.push((name.1.to_string(), *position));
+                    }
+                }
+                Some(ASTNode::Stmt(Stmt::Var(declaration, ..))) => declared.push(declaration.0.name.to_string()),
+                _ => {}
+            }
+            true
+        });
+    }
+    let kept = |name: &String| KEPT.contains(&name.as_str()) && !declared.contains(name);
+    match changed.into_iter().find(|(name, _)| kept(name)) {
+        Some((name, position)) => {
+            let error = Error::input(format!("`{name}` is kept by the prompt: it cannot be changed"));
+            Err(*script::raise(error.help("another name is free: `let value = …`"), position))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The last piece is a comment that documents what follows it.
 fn ends_with_doc(text: &str, outline: &Outline) -> bool {
     let last = outline.pieces.last().filter(|(kind, _)| *kind == scan::Kind::Comment).map(|(_, range)| &text[range.clone()]);
@@ -125,9 +155,22 @@ mod tests {
         ] {
             assert!(session.is_incomplete(text), "{text}");
         }
-        for text in
-            ["foo)", "let 5", "1", "let x = 1;", "fn f() { }", "\"open", "f(\"open", "", "// comment", "//// rule", "/**/", "/// doc\nfn f() { }", "x y", "f(\"a\nb\","]
-        {
+        for text in [
+            "foo)",
+            "let 5",
+            "1",
+            "let x = 1;",
+            "fn f() { }",
+            "\"open",
+            "f(\"open",
+            "",
+            "// comment",
+            "//// rule",
+            "/**/",
+            "/// doc\nfn f() { }",
+            "x y",
+            "f(\"a\nb\",",
+        ] {
             assert!(!session.is_incomplete(text), "{text}");
         }
     }
@@ -144,7 +187,8 @@ mod tests {
         let right =
             ["1", ":vars", "fn f() {\n  2\n}", "if x {\n}\nelse {\n}", "list\n  .map(f)", "!echo \"it's", "`a\nb`", "/* c\n*/ 3"];
         assert_eq!(cells, right);
-        let text = "/// doc\nfn mine(a) { a }\nmine(1)\nif x { 1 }\n// why\n/* and\n */ else { 2 }\nl\n// then\n.len()\n// end\n2";
+        let text =
+            "/// doc\nfn mine(a) { a }\nmine(1)\nif x { 1 }\n// why\n/* and\n */ else { 2 }\nl\n// then\n.len()\n// end\n2";
         let (mut rest, mut cells) = (text, Vec::new());
         while let Some(end) = session.first_cell(rest) {
             cells.push(rest[..end].trim());
