@@ -69,12 +69,16 @@ fn too_large(value: &Dynamic, left: &mut usize) -> Option<(usize, Error)> {
         return (text.len() > MOST_BYTES).then(|| (text.len(), too_long()));
     }
     if let Some(items) = value.read_lock::<Array>() {
-        let inside = || items.iter().take(ELEMENTS).find_map(|item| too_large(item, left));
-        return if items.len() > MOST_ITEMS { Some((items.len(), too_many())) } else { inside() };
+        if items.len() > MOST_ITEMS {
+            return Some((items.len(), too_many()));
+        }
+        return items.iter().take(ELEMENTS).find_map(|item| too_large(item, left));
     }
     if let Some(map) = value.read_lock::<Map>() {
-        let inside = || map.values().take(ELEMENTS).find_map(|item| too_large(item, left));
-        return if map.len() > MOST_ITEMS { Some((map.len(), too_many())) } else { inside() };
+        if map.len() > MOST_ITEMS {
+            return Some((map.len(), too_many()));
+        }
+        return map.values().take(ELEMENTS).find_map(|item| too_large(item, left));
     }
     let blob = value.read_lock::<Blob>()?;
     (blob.len() > MOST_BYTES).then(|| (blob.len(), too_long()))
