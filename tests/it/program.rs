@@ -313,7 +313,6 @@ fn a_fault_is_told_in_piped_input_as_in_a_script() {
         "let t = table(#{score: [1, 2]});\nt[\"scroe\"]\n",
         "let rows = [#{name: 1}];\nfor row in rows {\n  row.nmae;\n}\n",
         "fn f(row) {\n  row.nmae\n}\nlet r = #{name: 1};\nf(r)\n",
-        "let a = print(1);\na.mean()\n",
         "let list = [1, 2];\nlist.pusj(3)\n",
         "let n = 1;\nn + #{}\n",
         "/// Doc.\nfn one(a) { a }\none(1, 2)\n",
