@@ -1,6 +1,6 @@
 //! The fused product against the bare product of the same shapes: what the statistics cost.
 //!
-//! `cargo bench --bench product [-- THREADS [small]]`; `small` leaves out the longer shapes. Weights are random: the time does not depend on their values.
+//! `cargo bench --bench product [-- THREADS [small] [DEVICE]]`; `small` leaves out the longer shapes; a device (blas, cuda, metal) needs its feature. Weights are random: the time does not depend on their values.
 
 use rand::{RngExt, SeedableRng};
 use saerepl::compute::product::Product;
@@ -46,6 +46,9 @@ fn main() -> saerepl::Result<()> {
     let numbers: Vec<usize> = std::env::args().filter_map(|a| a.parse().ok()).collect();
     let threads = numbers.first().copied().unwrap_or(0);
     let work = Work::silent(threads)?;
+    if let Some(device) = std::env::args().find(|a| matches!(a.as_str(), "blas" | "cuda" | "metal")) {
+        work.choose_device(&device)?;
+    }
     println!("{} threads", work.threads());
 
     let shapes = if std::env::args().any(|a| a == "small") { 1 } else { 2 };

@@ -47,5 +47,5 @@ pub use product::{ProductOptions, ProductStats, Scale, product_stats};
 pub use semantics::{
     EntropyKind, GivenThresholds, NullKind, NullShare, Rule, SemanticSide, Semantics, SemanticsOptions, Thresholds, semantics,
 };
-pub use tokens::{Lens, MomentsOver, Phase, TokenOptions, TokenScore, TokenScores, embed, unembed};
+pub use tokens::{Lens, MomentsOver, Phase, TokenOptions, TokenScore, TokenScores, embed, token_scores_of, unembed};
 pub use validation::{Constant, ValidateOptions, validate_attention};

@@ -65,7 +65,7 @@ pub fn help(file: &Path, work: &Work) -> Result<String, Box<Report>> {
         help += "\n\n";
     }
     help += &format!(
-        "Usage: saerepl run {} [key=value …] [--out DIR] [--threads N] [--device cpu] [--seed N] [--quiet]\n",
+        "Usage: saerepl run {} [key=value …] [--out DIR] [--threads N] [--device DEVICE] [--seed N] [--quiet]\n",
         file.display()
     );
     help += &match declared.is_empty() {

@@ -7,7 +7,7 @@ mod run;
 mod terminal;
 mod thing;
 
-use crate::error::{Error, Kind};
+use crate::error::Kind;
 use crate::repl::{self, Screen};
 use crate::session::status;
 use crate::work::Work;
@@ -46,8 +46,8 @@ struct SessionArgs {
     /// Seed of every random draw that is given none
     #[arg(long, global = true, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Where products and the forward pass run: `cpu`
-    #[arg(long, global = true, value_name = "DEVICE", default_value = "cpu")]
+    /// What makes the fused products: cpu, blas, cuda, metal; auto: a GPU that this build has, else cpu
+    #[arg(long, global = true, value_name = "DEVICE", default_value = "auto")]
     device: String,
     /// No progress bars
     #[arg(long, short, global = true)]
@@ -57,12 +57,10 @@ struct SessionArgs {
 impl SessionArgs {
     /// Work for a session whose text and progress go to the terminal.
     fn work(&self) -> crate::Result<Work> {
-        if self.device != "cpu" {
-            let error = Error::input(format!("--device {}: this build computes on the CPU alone", self.device));
-            return Err(error.help("`--device cpu` is the default"));
-        }
         let terminal = Terminal::new(self.quiet);
-        Work::new(self.threads, self.seed, Box::new(terminal.clone()), Box::new(terminal))
+        let work = Work::new(self.threads, self.seed, Box::new(terminal.clone()), Box::new(terminal))?;
+        work.choose_device(&self.device)?;
+        Ok(work)
     }
 }
 

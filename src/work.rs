@@ -1,13 +1,14 @@
-//! The handle that every long call receives: cancellation, progress, threads, seed and the place where text goes.
+//! The handle that every long call receives: cancellation, progress, threads, device, seed and the place where text goes.
 //!
 //! There is no global state: two sessions in one process hold two `Work`s and do not see each other. Copies share
 //! everything. Loops call [`Work::check`] at least every few milliseconds.
 
+mod device;
 mod memory;
 
 use crate::error::{Error, Result};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Where progress is shown. The terminal implements it with bars, a notebook with messages, a test with nothing.
 pub trait Progress: Send + Sync {
@@ -57,7 +58,7 @@ impl Sink for Silent {
     fn write(&self, _: Stream, _: &str) {}
 }
 
-/// Cancel flag, progress, thread pool, seed and output of one session. Cheap to copy; copies share everything.
+/// Cancel flag, progress, thread pool, device, seed and output of one session. Cheap to copy; copies share everything.
 #[derive(Clone)]
 pub struct Work(Arc<Inner>);
 
@@ -68,6 +69,7 @@ struct Inner {
     pool: rayon::ThreadPool,
     seed: AtomicU64,
     draws: AtomicU64,
+    device: OnceLock<candle_core::Device>,
 }
 
 impl Work {
@@ -79,7 +81,8 @@ impl Work {
             .build()
             .map_err(|e| Error::limit(format!("cannot start {threads} threads: {e}")))?;
         let cancel = Arc::new(AtomicBool::new(false));
-        Ok(Work(Arc::new(Inner { cancel, progress, sink, pool, seed: AtomicU64::new(seed), draws: AtomicU64::new(0) })))
+        let (seed, draws) = (AtomicU64::new(seed), AtomicU64::new(0));
+        Ok(Work(Arc::new(Inner { cancel, progress, sink, pool, seed, draws, device: OnceLock::new() })))
     }
 
     /// A handle that shows nothing: for library users and tests.

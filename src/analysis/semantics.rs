@@ -546,6 +546,8 @@ impl Pools {
 /// How metrics are taken, for features and nulls alike.
 struct Eye<'a> {
     view: &'a TokenView,
+    /// The mean token vector.
+    mean: &'a [f64],
     entropy: EntropyKind,
     /// Tokens that lists may contain.
     unmasked: Vec<usize>,
@@ -576,7 +578,7 @@ impl<'a> Eye<'a> {
         if unmasked.len() < 2 {
             return Err(Error::input("fewer than two tokens of the vocabulary are unmasked").help("pass mask_special: false"));
         }
-        Ok(Eye { view, entropy, k: view.options.k.min(unmasked.len()), unmasked })
+        Ok(Eye { view, mean: view.mean(work)?, entropy, k: view.options.k.min(unmasked.len()), unmasked })
     }
 
     fn log_vocabulary(&self) -> f64 {
@@ -654,13 +656,13 @@ impl<'a> Eye<'a> {
 
     /// Mean over pairs of the cosine of token vectors minus the vocabulary's mean.
     fn cosine(&self, list: &[Scored]) -> f64 {
-        let d = self.view.mean.len();
+        let d = self.mean.len();
         let mut row = vec![0f32; d];
         let units: Vec<Vec<f64>> = list
             .iter()
             .map(|s| {
                 self.view.vectors.widen_block(s.id..s.id + 1, 0..d, &mut row);
-                let centred: Vec<f64> = row.iter().zip(&self.view.mean).map(|(v, m)| f64::from(*v) - m).collect();
+                let centred: Vec<f64> = row.iter().zip(self.mean).map(|(v, m)| f64::from(*v) - m).collect();
                 let norm = centred.iter().map(|v| v * v).sum::<f64>().sqrt();
                 centred.into_iter().map(|v| if norm > 0.0 { v / norm } else { 0.0 }).collect()
             })

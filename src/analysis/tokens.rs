@@ -129,6 +129,26 @@ pub fn unembed(dictionary: &Dictionary, model: &Model, options: &TokenOptions, w
     token_scores(Phase::Unembed, dictionary, model, options, work)
 }
 
+/// [`unembed`] or [`embed`] of several dictionaries, such as those of all layers, in one pass over the vocabulary: its vectors are read
+/// and widened once for all. Gives one result for each dictionary, what each alone gives but for rounding.
+///
+/// # Errors
+/// As [`unembed`]; also no dictionary.
+pub fn token_scores_of(
+    phase: Phase,
+    dictionaries: &[Dictionary],
+    model: &Model,
+    options: &TokenOptions,
+    work: &Work,
+) -> Result<Vec<TokenScores>> {
+    if dictionaries.is_empty() {
+        return Err(Error::input(format!("{} needs a dictionary at least", phase.name())));
+    }
+    let view = Arc::new(TokenView::new(phase, model, options, work)?);
+    let parts = dictionaries.iter().map(|d| Ok((d, d.positions(&options.features)?))).collect::<Result<Vec<_>>>()?;
+    scored(view, parts, options.k, work)
+}
+
 /// Encoder–embedding: the tokens whose embeddings each feature's read direction picks up.
 ///
 /// Scores are `W_E e`, with W_E as stored and e the read direction `[d_model]` in the residual stream, norm gain included. A
@@ -148,21 +168,35 @@ fn token_scores(
     work: &Work,
 ) -> Result<TokenScores> {
     let view = Arc::new(TokenView::new(phase, model, options, work)?);
-    scored(view, dictionary, dictionary.positions(&options.features)?, options.k, work)
+    one(scored(view, vec![(dictionary, dictionary.positions(&options.features)?)], options.k, work)?)
 }
 
-/// The features at these positions of a dictionary, scored as `view` scores, with lists of `k` tokens.
-fn scored(view: Arc<TokenView>, dictionary: &Dictionary, positions: Vec<usize>, k: usize, work: &Work) -> Result<TokenScores> {
+/// The result of one dictionary.
+fn one(mut scores: Vec<TokenScores>) -> Result<TokenScores> {
+    scores.pop().ok_or_else(|| Error::internal("a dictionary without scores"))
+}
+
+/// The features at these positions of dictionaries, scored as `view` scores, with lists of `k` tokens.
+fn scored(view: Arc<TokenView>, parts: Vec<(&Dictionary, Vec<usize>)>, k: usize, work: &Work) -> Result<Vec<TokenScores>> {
     let phase = view.phase;
-    let directions = phase.directions(dictionary, &view.model, work)?;
+    let ids: Vec<usize> = parts.iter().flat_map(|(dictionary, positions)| ids(dictionary, positions)).collect();
+    let (directions, positions) = match &parts[..] {
+        [(dictionary, positions)] => (phase.directions(dictionary, &view.model, work)?, positions.clone()),
+        _ => {
+            let rows = |(dictionary, positions): &(&Dictionary, Vec<usize>)| {
+                phase.directions(dictionary, &view.model, work)?.dense(Some(positions), work)
+            };
+            let rows = parts.iter().map(rows).collect::<Result<Vec<Tensor>>>()?;
+            (Directions { rows: Tensor::cat(&rows, 0, work)?, gain: None }, (0..ids.len()).collect())
+        }
+    };
     let k = k.min(view.n_tokens());
     let product = view.product(&directions, &positions, work)?;
     let masked = view.masked_moments(&product, work)?;
     // The ends of the lists are the extremes of the unmasked tokens.
     let length = if masked.is_some() { k.max(1) } else { k };
     let outcome = Product { top: length, bottom: length, label: phase.name().into(), ..product }.run(work)?;
-    let id = |i: usize| dictionary.id_of(positions[i]);
-    note_non_finite(phase.name(), &outcome, ("features", id), ("tokens", |token| token), work);
+    note_non_finite(phase.name(), &outcome, ("features", |i| ids[i]), ("tokens", |token| token), work);
     let (mut moments, mut top, mut bottom) = (Vec::new(), Vec::new(), Vec::new());
     for (i, mut row) in outcome.rows.into_iter().enumerate() {
         let end = |list: &[Scored]| list.first().map_or(f64::NAN, |s| f64::from(s.score));
@@ -175,14 +209,27 @@ fn scored(view: Arc<TokenView>, dictionary: &Dictionary, positions: Vec<usize>, 
         top.push(row.top);
         bottom.push(row.bottom);
     }
-    let provenance = provenance(phase.name(), &view.model, &[("dictionary", dictionary)], view.options.canonical())
-        .with("masked_tokens", view.masked_counts().collect::<JsonMap<String, Json>>());
-    // A softcap keeps the order of scores, not their size (FORMATS.md, trap 41).
-    let provenance = match (phase, view.model.cfg().final_softcap) {
-        (Phase::Unembed, Some(cap)) => provenance.with("scores", format!("before the model's final softcap of {cap}")),
-        _ => provenance,
+    let (mut moments, mut top, mut bottom) = (moments.into_iter(), top.into_iter(), bottom.into_iter());
+    let result = |(dictionary, positions): (&Dictionary, Vec<usize>)| {
+        let provenance = provenance(phase.name(), &view.model, &[("dictionary", dictionary)], view.options.canonical())
+            .with("masked_tokens", view.masked_counts().collect::<JsonMap<String, Json>>());
+        // A softcap keeps the order of scores, not their size (FORMATS.md, trap 41).
+        let provenance = match (phase, view.model.cfg().final_softcap) {
+            (Phase::Unembed, Some(cap)) => provenance.with("scores", format!("before the model's final softcap of {cap}")),
+            _ => provenance,
+        };
+        let n = positions.len();
+        TokenScores(Arc::new(Inner {
+            view: Arc::clone(&view),
+            dictionary: dictionary.clone(),
+            positions,
+            moments: moments.by_ref().take(n).collect(),
+            top: top.by_ref().take(n).collect(),
+            bottom: bottom.by_ref().take(n).collect(),
+            provenance,
+        }))
     };
-    Ok(TokenScores(Arc::new(Inner { view, dictionary: dictionary.clone(), positions, moments, top, bottom, provenance })))
+    Ok(parts.into_iter().map(result).collect())
 }
 
 impl TokenScores {
@@ -300,7 +347,7 @@ impl TokenScores {
     /// The same of other features, of this dictionary or another, with lists of `k` tokens: what was computed of the vocabulary is
     /// used again.
     pub(super) fn of(&self, dictionary: &Dictionary, positions: &[usize], k: usize, work: &Work) -> Result<TokenScores> {
-        scored(Arc::clone(&self.0.view), dictionary, positions.to_vec(), k, work)
+        one(scored(Arc::clone(&self.0.view), vec![(dictionary, positions.to_vec())], k, work)?)
     }
     pub(super) fn moments(&self) -> &[Moments] {
         &self.0.moments
@@ -344,8 +391,8 @@ pub(super) struct TokenView {
     pub(super) special: Option<Arc<SpecialMask>>,
     /// Token vectors `[d_vocab, d_model]`, as stored.
     pub(super) vectors: Tensor,
-    /// Their mean `[d_model]`.
-    pub(super) mean: Vec<f64>,
+    /// Their mean, see [`TokenView::mean`].
+    mean: OnceLock<Vec<f64>>,
     gain: Option<Vec<f32>>,
     center_direction: bool,
     columns: OnceLock<Columns>,
@@ -367,7 +414,7 @@ impl TokenView {
         Ok(TokenView {
             gain: if through_norm && options.fold_norm { model.find_gain("ln_final")?.map(|g| g.to_f32()) } else { None },
             center_direction: through_norm && model.cfg().norm == Norm::Layer,
-            mean: mean_row(&vectors, work)?,
+            mean: OnceLock::new(),
             phase,
             model: model.clone(),
             options: options.clone(),
@@ -380,6 +427,15 @@ impl TokenView {
     /// Reasons for which tokens were masked, with their numbers.
     fn masked_counts(&self) -> impl Iterator<Item = (String, Json)> {
         self.special.iter().flat_map(|s| &s.counts).map(|(reason, n)| (reason.to_string(), Json::from(*n)))
+    }
+
+    /// The mean token vector `[d_model]`: a pass over the vocabulary, made when it is first asked for.
+    pub(super) fn mean(&self, work: &Work) -> Result<&[f64]> {
+        if self.mean.get().is_none() {
+            let mean = mean_row(&self.vectors, work)?;
+            let _ = self.mean.set(mean);
+        }
+        Ok(self.mean.get().map_or(&[], |mean| mean.as_slice()))
     }
 
     pub(super) fn n_tokens(&self) -> usize {
@@ -419,11 +475,11 @@ impl TokenView {
                 ..Product::new(directions.rows.clone(), b)
             }
         };
-        Ok(Product {
-            b_shift: self.options.center.then(|| self.mean.iter().map(|v| *v as f32).collect()),
-            col_mask: self.special.as_ref().filter(|s| s.total() > 0).map(|s| s.mask.clone()),
-            ..product
-        })
+        let b_shift = match self.options.center {
+            true => Some(self.mean(work)?.iter().map(|v| *v as f32).collect()),
+            false => None,
+        };
+        Ok(Product { b_shift, col_mask: self.special.as_ref().filter(|s| s.total() > 0).map(|s| s.mask.clone()), ..product })
     }
 
     /// A raw product with each row standardised over the unmasked vocabulary.

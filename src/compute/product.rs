@@ -3,13 +3,14 @@
 //! Rows of A are features, columns of B are what they are scored against (tokens, keys, features). The product is made
 //! tile by tile, in f32, and each tile is folded into the statistics by the thread that made it, while it is in cache.
 //!
-//! * `kernel`: one tile from packed operands. * `side`: weights → packed operands. * `stream`: the loop over tiles.
+//! * `kernel`: one tile from packed operands. * `side`: weights → packed operands. * `operand`: those, or what a device
+//!   multiplies in the kernel's place. * `stream`: the loop over tiles.
 //! * `packed`: products with a weight that is packed once. * `rows`: the fold; `moments`, `top`, `quantile`, `softmax`: its parts. * `simd`: their inner loops.
 //!
 //! **Passes.** Statistics of rows, moments over all pairs and the highest pairs take one pass over the product. Those of
-//! columns take a second one with the sides exchanged, whose scores have the same bits. Quantiles over all pairs take a
-//! small sample first, ride along with these two, and take a third pass only where the second is missing or the sample
-//! misled.
+//! columns take a second one with the sides exchanged, whose scores have the same bits, unless a device makes them.
+//! Quantiles over all pairs take a small sample first, ride along with these two, and take a third pass only where the second
+//! is missing or has other bits, or the sample misled.
 //!
 //! **Memory**, beside operands and results: a packed panel of B (64 MiB), and for each thread a packed block of A, a tile,
 //! and for row quantiles whole rows of a block (8 MiB each at most). Row quantiles of a product too wide for one panel
@@ -20,6 +21,7 @@
 
 mod kernel;
 mod moments;
+mod operand;
 mod packed;
 mod quantile;
 mod rows;
@@ -256,7 +258,8 @@ impl Product {
         if self.cols || !self.col_quantiles.is_empty() {
             let normalisers: Option<Vec<f32>> =
                 self.softmax.then(|| rows.iter().map(|row| row.softmax.map_or(f32::NAN, |s| s.log_sum_exp as f32)).collect());
-            let second = hunt.as_ref().and_then(Hunt::open);
+            // A device's scores of the sides exchanged differ in their last bits: the search would not find what it bracketed.
+            let second = hunt.as_ref().filter(|_| work.device().is_none()).and_then(Hunt::open);
             let label = format!("{}, columns", self.label);
             let fold = Rows {
                 absolute: self.absolute,
@@ -307,11 +310,10 @@ impl Product {
     fn announce(&self, sides: &Sides, work: &Work) -> Result<()> {
         let (n, m, depth) = (sides.left.count(), sides.right[0].count(), sides.left.depth);
         let left = std::slice::from_ref(&sides.left);
-        let threads = work.threads();
-        let mut engine = self.stream(left, &sides.right, "").memory(!self.row_quantiles.is_empty(), threads);
+        let mut engine = self.stream(left, &sides.right, "").memory(!self.row_quantiles.is_empty(), work);
         let cols = self.cols || !self.col_quantiles.is_empty();
         if cols {
-            engine = engine.max(self.stream(&sides.right, left, "").memory(!self.col_quantiles.is_empty(), threads));
+            engine = engine.max(self.stream(&sides.right, left, "").memory(!self.col_quantiles.is_empty(), work));
         }
         let scored = (self.top.min(m) + self.bottom.min(m)) * size_of::<Scored>();
         let row = size_of::<Done>() + size_of::<RowStats>() + 2 * (scored + 8 * self.row_quantiles.len());

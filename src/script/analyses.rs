@@ -194,6 +194,19 @@ fn tokens() -> Vec<Entry> {
             }
         },
         entry! {
+            /// The same for several dictionaries, such as those of all layers: an array with one result for each. The vocabulary is read
+            /// once for all of them, which counts where each has few features.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// let all = unembed([0, 1, 2].map(|layer| mlp_neurons(model, layer)), model, #{ features: 0..4 });
+            /// assert(all.len() == 3 && all[2].top(1)[0].id == unembed(mlp_neurons(model, 2), model).top(1)[0].id);
+            /// ```
+            fn unembed(call, dicts: Vec<Dictionary>, model: Model; options: TokenOptions) -> Vec<TokenScores> {
+                analysis::token_scores_of(analysis::Phase::Unembed, &dicts, &model, &options, call.work())
+            }
+        },
+        entry! {
             /// Encoder–embedding: which tokens each feature's read direction picks up. Scores are `W_E e`, W_E as stored,
             /// e `[d_model]` the read direction with the norm gain. A weak detector of what a feature fires on above the first
             /// layers: read it beside its null.
@@ -207,6 +220,17 @@ fn tokens() -> Vec<Entry> {
             /// ```
             fn embed(call, dict: Dictionary, model: Model; options: TokenOptions) -> TokenScores {
                 analysis::embed(&dict, &model, &options, call.work())
+            }
+        },
+        entry! {
+            /// The same for several dictionaries, as `unembed` does.
+            ///
+            /// ```rhai
+            /// let model = load_model("demo");
+            /// assert(embed([mlp_neurons(model, 0), mlp_neurons(model, 1)], model, #{ features: 0..4 }).len() == 2);
+            /// ```
+            fn embed(call, dicts: Vec<Dictionary>, model: Model; options: TokenOptions) -> Vec<TokenScores> {
+                analysis::token_scores_of(analysis::Phase::Embed, &dicts, &model, &options, call.work())
             }
         },
         entry! {

@@ -188,7 +188,7 @@ macro_rules! list_from_script {
         })+
     };
 }
-list_from_script!(f64, "array of numbers"; i64, "array of integers"; usize, "array of integers from 0"; String, "array of strings"; Tensor, "array of tensors"; Table, "array of tables"; Figure, "array of figures");
+list_from_script!(f64, "array of numbers"; i64, "array of integers"; usize, "array of integers from 0"; String, "array of strings"; Tensor, "array of tensors"; Table, "array of tables"; Dictionary, "array of dictionaries"; Figure, "array of figures");
 
 macro_rules! into_script {
     ($($ty:ty),+) => {

@@ -2,9 +2,9 @@
 
 use crate::support::{assert_close, assert_tensor, fixture, numbers, real, reference, work};
 use saerepl::analysis::{
-    AttentionOptions, AttentionScores, CompareOptions, CopyingOptions, Lens, NullKind, OvOptions, OvScale, OvWriteOptions,
+    AttentionOptions, AttentionScores, CompareOptions, CopyingOptions, Lens, NullKind, OvOptions, OvScale, OvWriteOptions, Phase,
     ProductOptions, Scale, SemanticSide, Semantics, SemanticsOptions, TokenOptions, TokenScores, attention_matrix,
-    attention_scores, compare, copying, embed, ov_scores, ov_write, product_stats, semantics, unembed,
+    attention_scores, compare, copying, embed, ov_scores, ov_write, product_stats, semantics, token_scores_of, unembed,
 };
 use saerepl::dictionary::{self, Dictionary, DirectionsOptions, RandomKind, RandomOptions, random_directions};
 use saerepl::formats::{TensorSet, safetensors};
@@ -809,4 +809,32 @@ fn smollm2_agrees_with_numpy() {
 #[test]
 fn gemma3_agrees_with_numpy() {
     check_real("gemma3-270m.gguf", "gemma3.json");
+}
+
+#[test]
+fn several_dictionaries_in_one_pass_score_as_each_alone() {
+    for name in ["tiny-llama", "tiny-gemma2"] {
+        let model = model(&fixture(name));
+        let dictionaries = [neurons(&model, 1), probes(normals(5, &[3, model.cfg().d_model])), neurons(&model, 0)];
+        let options: TokenOptions = options(&[("k", Given::Int(3)), ("features", Given::Range(0, Some(3)))]);
+        for phase in [Phase::Unembed, Phase::Embed] {
+            let all = token_scores_of(phase, &dictionaries, &model, &options, &work()).unwrap();
+            assert_eq!(all.len(), 3);
+            for (dictionary, ours) in dictionaries.iter().zip(&all) {
+                let alone = match phase {
+                    Phase::Unembed => unembed(dictionary, &model, &options, &work()).unwrap(),
+                    Phase::Embed => embed(dictionary, &model, &options, &work()).unwrap(),
+                };
+                let (ours, alone) = (ours.table().unwrap(), alone.table().unwrap());
+                for column in ["feature", "mean", "std", "skewness", "kurtosis", "min", "max"] {
+                    assert_close(&floats(&ours, column), &floats(&alone, column), TINY, column);
+                }
+                for column in ["top_ids", "bottom_ids", "top_tokens"] {
+                    assert_eq!(format!("{:?}", ours.column(column).unwrap()), format!("{:?}", alone.column(column).unwrap()));
+                }
+            }
+        }
+        let none = token_scores_of(Phase::Embed, &[], &model, &options, &work()).unwrap_err();
+        assert!(none.to_string().contains("a dictionary at least"), "{none}");
+    }
 }

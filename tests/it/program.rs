@@ -240,7 +240,7 @@ What it is.
 
 How.
 
-Usage: saerepl run s.rhai [key=value …] [--out DIR] [--threads N] [--device cpu] [--seed N] [--quiet]
+Usage: saerepl run s.rhai [key=value …] [--out DIR] [--threads N] [--device DEVICE] [--seed N] [--quiet]
 
 Parameters:
   k=2 * 5       tokens in each list
@@ -269,9 +269,12 @@ fn a_device_that_this_build_has_not_is_wrong_usage() {
     let folder = folder("print(1);");
     let on = |device: &str| program(folder.path(), &["run", "s.rhai", "--device", device], "");
     assert_eq!(on("cpu"), ("1\n".into(), String::new(), 0));
-    let (out, error, status) = on("cuda");
-    assert_eq!((out.as_str(), status), ("", 2));
-    assert!(error.starts_with("error: --device cuda: this build computes on the CPU alone\nhelp: "), "{error}");
+    assert_eq!(on("auto"), ("1\n".into(), String::new(), 0));
+    for (name, what) in [("cuda", "this build has no device `cuda`\nhelp: build with"), ("tpu", "unknown device `tpu`\nhelp: ")] {
+        let (out, error, status) = on(name);
+        assert_eq!((out.as_str(), status), ("", 2));
+        assert!(error.starts_with(&format!("error: {what}")), "{error}");
+    }
 }
 
 #[test]

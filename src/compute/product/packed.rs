@@ -33,15 +33,8 @@ impl Packed {
     /// Not a matrix, or the user's interruption.
     pub fn new(weight: &Tensor, work: &Work) -> Result<Self> {
         let (outputs, inputs) = weight.matrix_shape("a weight")?;
-        let mut groups = vec![0.0; element_count(&[outputs.next_multiple_of(NR), inputs])?];
-        let side = Side::new(weight, None, None, None);
-        work.install(|| {
-            groups.par_chunks_mut((STRIP * inputs).max(1)).enumerate().try_for_each_init(Vec::new, |strip, (i, groups)| {
-                work.check()?;
-                side.pack::<NR>(i * STRIP..((i + 1) * STRIP).min(outputs), strip, groups);
-                Ok(())
-            })
-        })?;
+        let mut groups = Vec::new();
+        Side::new(weight, None, None, None).pack_all::<NR>(0..outputs, STRIP, &mut groups, work)?;
         Ok(Packed { groups, outputs, inputs })
     }
 

@@ -11,7 +11,7 @@
 
 use super::simd;
 use super::stream::{Fold, Scores, lock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use pulp::{Arch, Simd, WithSimd};
 use std::array;
 use std::ops::Range;
@@ -499,9 +499,21 @@ impl WithSimd for PassTile<'_> {
     }
 }
 
+/// Passes of a search at most: its ranges shrink by [`BINS`] each time, so that a few are enough where scores stay as they are.
+const PASSES: usize = 16;
+
 /// Runs passes until every quantile is found.
+///
+/// # Errors
+/// Those of `pass`; also scores that are not the same in each pass, so that the search misses what it bracketed.
 pub(super) fn finish(mut hunt: Hunt, n: u64, mut pass: impl FnMut(&Probes) -> Result<()>) -> Result<Vec<f64>> {
+    let mut passes = 0;
     while let Some(probes) = hunt.open() {
+        if passes == PASSES {
+            return Err(Error::internal(format!("quantiles over all pairs are not found in {PASSES} passes"))
+                .help("a device whose scores differ from pass to pass cannot find them; `--device cpu` does"));
+        }
+        passes += 1;
         pass(&probes)?;
         hunt.take(probes);
     }

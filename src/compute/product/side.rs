@@ -2,7 +2,7 @@
 
 use crate::compute::{blocks, upright};
 use crate::error::Result;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, element_count};
 use crate::work::Work;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -118,6 +118,26 @@ impl Side {
                 }
             }
         }
+    }
+
+    /// [`Side::pack`] into a buffer that is made to fit, by the threads of `work`; each task packs `step` vectors, a multiple of
+    /// `G`.
+    pub(super) fn pack_all<const G: usize>(
+        &self,
+        vectors: Range<usize>,
+        step: usize,
+        out: &mut Vec<f32>,
+        work: &Work,
+    ) -> Result<()> {
+        out.resize(element_count(&[vectors.len().next_multiple_of(G), self.depth])?, 0.0);
+        work.install(|| {
+            out.par_chunks_mut((step * self.depth).max(1)).enumerate().try_for_each_init(Vec::new, |strip, (i, out)| {
+                work.check()?;
+                let start = vectors.start + i * step;
+                self.pack::<G>(start..(start + step).min(vectors.end), strip, out);
+                Ok(())
+            })
+        })
     }
 
     /// Distances in a widened strip between neighbouring vectors and between neighbouring terms.

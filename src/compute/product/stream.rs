@@ -4,7 +4,8 @@
 //! and each tile is handed to a [`Fold`] by the thread that made it, while it is in cache. The order in which a block
 //! sees its tiles, and everything a fold may depend on, follows from the shapes alone.
 
-use super::kernel::{MR, NR, Tile};
+use super::kernel::{MR, NR};
+use super::operand::Operand;
 use super::side::Side;
 use crate::compute::blocks;
 use crate::compute::pointwise::{self, Pointwise};
@@ -21,8 +22,8 @@ const ROWS: usize = 11 * MR;
 const COLS: usize = 1024;
 /// A product of fewer rows is cut into this many blocks, so that there is work for all cores.
 const BLOCKS: usize = 16;
-/// Terms of one call of the kernel: milliseconds.
-const CHUNK: usize = 4096;
+/// Vectors of a panel that are packed at a time.
+const STRIP: usize = 8 * NR;
 
 /// Elements of a panel for each row that goes through it, at most, and at least in all.
 const PANEL_A_ROW: usize = 1 << 13;
@@ -116,8 +117,7 @@ struct Block<S> {
 /// What a thread reuses.
 #[derive(Default)]
 struct Scratch {
-    left: Vec<f32>,
-    strip: Vec<f32>,
+    left: Vec<Operand>,
     tile: Vec<f32>,
     term: Vec<f32>,
 }
@@ -180,15 +180,17 @@ impl Stream<'_> {
         Plan { stride, height, panel_width, wave }
     }
 
-    /// Bytes that a run takes on `threads` threads, without what its folds keep.
-    pub(super) fn memory(&self, whole: bool, threads: usize) -> usize {
+    /// Bytes that a run takes, without what its folds keep.
+    pub(super) fn memory(&self, whole: bool, work: &Work) -> usize {
         let (m, depth) = (self.right[0].count(), self.left[0].depth);
         let Plan { stride, height, panel_width, wave } = self.plan(whole);
         let panel = panel_width.min(m.next_multiple_of(NR)) * depth * self.right.len();
-        let thread = height * depth * self.left.len() + (1 + usize::from(self.right.len() > 1)) * height * COLS;
-        let rows_at_a_time = if panel_width < m { wave } else { wave.min(threads) };
+        // A tile that comes from a device is there twice before it is copied to its place.
+        let tiles = 1 + usize::from(self.right.len() > 1) + if work.device().is_some() { 2 } else { 0 };
+        let thread = height * depth * self.left.len() + tiles * height * COLS;
+        let rows_at_a_time = if panel_width < m { wave } else { wave.min(work.threads()) };
         let kept = if whole { rows_at_a_time * height * stride } else { 0 };
-        4 * (panel + threads * thread + kept)
+        4 * (panel + work.threads() * thread + kept)
     }
 
     /// One block of rows against one panel.
@@ -201,14 +203,13 @@ impl Stream<'_> {
         scratch: &mut Scratch,
         work: &Work,
     ) -> Result<()> {
-        let Scratch { left, strip, tile, term } = scratch;
+        let Scratch { left, tile, term } = scratch;
         let rows = block.rows.len().next_multiple_of(MR);
-        let depth = panel.depth;
-        left.resize(self.left.len() * rows * depth, 0.0);
-        for (side, packed) in self.left.iter().zip(left.chunks_exact_mut(rows * depth)) {
-            work.check()?;
-            side.pack::<MR>(block.rows.clone(), strip, packed);
+        left.resize_with(self.left.len(), Operand::default);
+        for (side, operand) in self.left.iter().zip(&mut *left) {
+            operand.load::<MR>(side, block.rows.clone(), ROWS, work)?;
         }
+        let depth = self.left[0].depth;
         tile.resize(rows * COLS, 0.0);
         for cols in blocks(panel.cols.clone(), COLS) {
             let (data, stride) = match kept_stride {
@@ -217,14 +218,14 @@ impl Stream<'_> {
             };
             let terms = self.left.len().max(self.right.len());
             for i in 0..terms {
-                let left = &left[i % self.left.len() * rows * depth..][..rows * depth];
-                let right = panel.groups(i % self.right.len(), &cols);
+                let left = &left[i % self.left.len()];
+                let right = panel.columns(i % self.right.len(), &cols);
                 if i == 0 {
-                    self.multiply(left, right, depth, data, stride, work)?;
+                    left.multiply(right, depth, (data, stride), self.arch, work)?;
                     self.map(data, stride, rows, cols.len());
                 } else {
                     term.resize(rows * COLS, 0.0);
-                    self.multiply(left, right, depth, term, COLS, work)?;
+                    left.multiply(right, depth, (term, COLS), self.arch, work)?;
                     self.map(term, COLS, rows, cols.len());
                     for (sum, x) in data.chunks_mut(stride).zip(term.chunks_exact(COLS)).take(rows) {
                         sum.iter_mut().zip(&x[..cols.len()]).for_each(|(s, x)| *s += x);
@@ -242,14 +243,6 @@ impl Stream<'_> {
         Ok(())
     }
 
-    fn multiply(&self, left: &[f32], right: &[f32], depth: usize, out: &mut [f32], stride: usize, work: &Work) -> Result<()> {
-        for terms in blocks(0..depth, CHUNK) {
-            work.check()?;
-            Tile { left, right, rows: left.len() / depth, depth, terms, out, stride }.multiply(self.arch);
-        }
-        Ok(())
-    }
-
     fn map(&self, data: &mut [f32], stride: usize, rows: usize, width: usize) {
         if let Some(cap) = self.softcap {
             for row in data.chunks_mut(stride).take(rows) {
@@ -259,12 +252,11 @@ impl Stream<'_> {
     }
 }
 
-/// Some columns of the right sides, packed.
+/// Some columns of the right sides.
 #[derive(Default)]
 struct Panel {
-    data: Vec<f32>,
+    sides: Vec<Operand>,
     cols: Range<usize>,
-    depth: usize,
 }
 
 impl Panel {
@@ -272,31 +264,18 @@ impl Panel {
         if self.cols == cols {
             return Ok(());
         }
-        self.depth = sides[0].depth;
-        self.cols = cols.clone();
-        let size = cols.len().next_multiple_of(NR) * self.depth;
-        self.data.resize(sides.len() * size, 0.0);
-        const STRIP: usize = 8 * NR;
-        for (side, data) in sides.iter().zip(self.data.chunks_exact_mut(size)) {
-            work.install(|| {
-                data.par_chunks_mut(STRIP * self.depth).enumerate().try_for_each_init(Vec::new, |strip, (i, out)| {
-                    work.check()?;
-                    let start = cols.start + i * STRIP;
-                    let vectors = start..(start + STRIP).min(cols.end);
-                    side.pack::<NR>(vectors.clone(), strip, out);
-                    side.release(vectors);
-                    Ok(())
-                })
-            })?;
+        self.sides.resize_with(sides.len(), Operand::default);
+        for (side, operand) in sides.iter().zip(&mut self.sides) {
+            operand.load::<NR>(side, cols.clone(), STRIP, work)?;
+            side.release(cols.clone());
         }
+        self.cols = cols;
         Ok(())
     }
 
-    /// The packed groups of one side that hold these columns, which start at a whole group.
-    fn groups(&self, side: usize, cols: &Range<usize>) -> &[f32] {
-        let size = self.cols.len().next_multiple_of(NR) * self.depth;
-        let start = side * size + (cols.start - self.cols.start) * self.depth;
-        &self.data[start..start + cols.len().next_multiple_of(NR) * self.depth]
+    /// One side, and where these columns, which start at a whole group, stand in it.
+    fn columns(&self, side: usize, cols: &Range<usize>) -> (&Operand, Range<usize>) {
+        (&self.sides[side], cols.start - self.cols.start..cols.end - self.cols.start)
     }
 }
 

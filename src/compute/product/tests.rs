@@ -11,6 +11,13 @@ fn work(threads: usize) -> Work {
     Work::silent(threads).unwrap()
 }
 
+/// Products by candle, on the CPU: what every device goes through.
+fn on_device(threads: usize) -> Work {
+    let work = work(threads);
+    work.use_device(candle_core::Device::Cpu).unwrap();
+    work
+}
+
 fn random(shape: &[usize], seed: u64) -> Tensor {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
     Tensor::from_f32((0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect(), shape).unwrap()
@@ -54,7 +61,7 @@ fn compare_moments<'a>(all: impl Iterator<Item = (&'a Moments, &'a [f64])> + Clo
 
 /// Runs the product with everything asked for and compares all of it. `exact`: scores have no rounding error, so that
 /// lists agree even where scores are equal.
-fn compare(product: Product, all: &Value, name: &str, exact: bool) {
+fn compare(product: Product, all: &Value, name: &str, exact: bool, work: &Work) {
     let expected = &all[name];
     let quantiles = numbers(&all["quantiles"]);
     let product = Product {
@@ -69,7 +76,7 @@ fn compare(product: Product, all: &Value, name: &str, exact: bool) {
         pairs: 10,
         ..product
     };
-    let out = product.run(&work(2)).unwrap();
+    let out = product.run(work).unwrap();
     let tolerance = if exact { 1e-6 } else { 4e-6 };
     compare_moments(out.rows.iter().map(|r| (&r.moments, r.quantiles.as_slice())), &expected["rows"], tolerance);
     compare_moments(out.cols.iter().map(|c| (&c.moments, c.quantiles.as_slice())), &expected["cols"], tolerance);
@@ -113,13 +120,17 @@ fn agrees_with_numpy_and_scipy() {
         ..Product::new(a.clone(), b.clone())
     };
 
-    compare(Product::new(a.clone(), b.clone()), all, "plain", true);
-    let mask = floats("mask").into_iter().map(|v| v == 1.0).collect();
-    let row_scale = Some(used.iter().map(|i| scales[*i]).collect());
-    compare(Product { factor: 0.5, row_scale, col_mask: Some(mask), ..base.clone() }, all, "scaled", true);
-    compare(Product { absolute: true, ..base.clone() }, all, "absolute", true);
-    compare(Product { cosine: true, ..base.clone() }, all, "cosine", false);
-    compare(Product { softcap: Some(3.0), ..Product::averaged(a, vec![b, c]) }, all, "averaged", false);
+    let mask: Vec<bool> = floats("mask").into_iter().map(|v| v == 1.0).collect();
+    let row_scale: Vec<f32> = used.iter().map(|i| scales[*i]).collect();
+    let scaled = Product { factor: 0.5, row_scale: Some(row_scale), col_mask: Some(mask), ..base.clone() };
+    for work in [work(2), on_device(2)] {
+        compare(Product::new(a.clone(), b.clone()), all, "plain", true, &work);
+        compare(scaled.clone(), all, "scaled", true, &work);
+        compare(Product { absolute: true, ..base.clone() }, all, "absolute", true, &work);
+        compare(Product { cosine: true, ..base.clone() }, all, "cosine", false, &work);
+        let averaged = Product::averaged(a.clone(), vec![b.clone(), c.clone()]);
+        compare(Product { softcap: Some(3.0), ..averaged }, all, "averaged", false, &work);
+    }
 }
 
 // ---- against the scores themselves -----------------------------------------------------------------------------------------
@@ -419,6 +430,117 @@ fn moments_survive_a_large_common_offset() {
     }
 }
 
+// ---- on a device ---------------------------------------------------------------------------------------------------------
+
+/// `ours` and `expected` agree within rounding; both may be NaN.
+fn same(what: &str, ours: impl IntoIterator<Item = f64>, expected: impl IntoIterator<Item = f64>) {
+    let (ours, expected) = (ours.into_iter().collect::<Vec<_>>(), expected.into_iter().collect::<Vec<_>>());
+    assert_eq!(ours.len(), expected.len(), "{what}");
+    for (i, (x, y)) in ours.iter().zip(expected).enumerate() {
+        assert!((x - y).abs() <= 1e-4 * (1.0 + y.abs()) || x.is_nan() && y.is_nan(), "{what} {i}: {x} is not {y}");
+    }
+}
+
+/// A list's scores agree, and so do its members where their neighbours' scores are apart.
+fn same_list(what: &str, ours: &[(usize, f32)], expected: &[(usize, f32)]) {
+    let scores = |list: &[(usize, f32)]| list.iter().map(|(_, score)| f64::from(*score)).collect::<Vec<_>>();
+    same(what, scores(ours), scores(expected));
+    for i in 1..ours.len().saturating_sub(1) {
+        let apart = |j: usize| (expected[i].1 - expected[j].1).abs() > 1e-3;
+        if apart(i - 1) && apart(i + 1) {
+            assert_eq!(ours[i].0, expected[i].0, "{what} {i}");
+        }
+    }
+}
+
+fn numbers_of(m: &Moments) -> [f64; 7] {
+    [m.n as f64, m.mean, m.std, m.skewness, m.kurtosis, m.min, m.max]
+}
+
+#[test]
+fn a_device_gives_what_the_kernel_gives() {
+    // More rows than a block, more columns than a tile, and more than one panel of the columns.
+    let plain = Product::new(random(&[613, 71], 30), random(&[71, 1103], 31));
+    let (mut bad_a, mut bad_b) = (random(&[37, 9], 32), random(&[9, 2050], 33));
+    bad_a.make_mut_f32()[3 * 9 + 2] = f32::NAN;
+    bad_a.make_mut_f32()[7 * 9 + 5] = f32::INFINITY;
+    bad_b.make_mut_f32()[4 * 2050 + 100] = f32::NEG_INFINITY;
+    let b = [random(&[2100, 45], 35).t(), random(&[45, 2100], 36)];
+    for product in [
+        plain.clone(),
+        Product { absolute: true, rows: Some(vec![600, 3, 3, 41]), ..plain.clone() },
+        Product { cosine: true, gain: Some((0..71).map(|i| 0.5 + i as f32 / 71.0).collect()), ..plain },
+        Product { softcap: Some(3.0), factor: 0.5, ..Product::averaged(random(&[150, 45], 34), b.to_vec()) },
+        Product::new(bad_a, bad_b),
+        Product::new(random(&[50, 5000], 37), random(&[5000, 1100], 38)),
+    ] {
+        let product = Product { row_quantiles: vec![0.5, 0.9], ..everything(product) };
+        let (ours, expected) = (product.run(&on_device(2)).unwrap(), product.run(&work(2)).unwrap());
+        let rows = |out: &Outcome| out.rows.iter().flat_map(|r| numbers_of(&r.moments)).collect::<Vec<_>>();
+        same("rows", rows(&ours), rows(&expected));
+        let cols = |out: &Outcome| out.cols.iter().flat_map(|c| numbers_of(&c.moments)).collect::<Vec<_>>();
+        same("columns", cols(&ours), cols(&expected));
+        same("all", numbers_of(&ours.all.moments), numbers_of(&expected.all.moments));
+        let quantiles = |out: &Outcome| {
+            let rows = out.rows.iter().flat_map(|r| &r.quantiles);
+            rows.chain(out.cols.iter().flat_map(|c| &c.quantiles)).chain(&out.all.quantiles).copied().collect::<Vec<_>>()
+        };
+        same("quantiles", quantiles(&ours), quantiles(&expected));
+        let softmax = |out: &Outcome| {
+            let rows = out.rows.iter().filter_map(|r| r.softmax).flat_map(|s| [s.log_sum_exp, s.entropy, s.top1, s.top5]);
+            rows.chain(out.cols.iter().filter_map(|c| c.softmax).flat_map(|s| [s.mean_weight, s.max_weight])).collect::<Vec<_>>()
+        };
+        same("softmax", softmax(&ours), softmax(&expected));
+        let list = |list: &[Scored]| list.iter().map(|s| (s.id, s.score)).collect::<Vec<_>>();
+        for (ours, expected) in ours.rows.iter().zip(&expected.rows) {
+            same_list("top", &list(&ours.top), &list(&expected.top));
+            same_list("bottom", &list(&ours.bottom), &list(&expected.bottom));
+            assert_eq!(ours.non_finite, expected.non_finite);
+        }
+        let pairs = |out: &Outcome| out.pairs.iter().map(|p| (p.row * out.m + p.col, p.score)).collect::<Vec<_>>();
+        same_list("pairs", &pairs(&ours), &pairs(&expected));
+        assert_eq!(ours.non_finite, expected.non_finite);
+        assert_eq!(
+            ours.cols.iter().map(|c| c.non_finite).collect::<Vec<_>>(),
+            expected.cols.iter().map(|c| c.non_finite).collect::<Vec<_>>()
+        );
+        // Quantiles over all pairs are those of the device's own scores, to the bit, with or without the exchanged pass.
+        let scores = product.matrix(&on_device(1)).unwrap().to_f32();
+        let finite = || scores.iter().map(|x| if product.absolute { x.abs() } else { *x }).filter(|x| x.is_finite());
+        let without = Product { cols: false, col_quantiles: vec![], ..product.clone() }.run(&on_device(3)).unwrap();
+        for (i, q) in product.all_quantiles.iter().enumerate() {
+            assert_eq!(ours.all.quantiles[i], quantile(finite(), *q), "quantile {q}");
+            assert_eq!(without.all.quantiles[i], ours.all.quantiles[i]);
+        }
+    }
+}
+
+#[test]
+fn several_panels_on_a_device_change_nothing_beyond_rounding() {
+    let product = Product::averaged(random(&[75, 61], 39), vec![random(&[61, 3300], 40), random(&[61, 3300], 41)]);
+    let sides = product.sides(&work(2)).unwrap();
+    let limits = Limits { panel: 1, block: 12 * 61, kept: 2 * 12 * 3400 };
+    let stream = Stream { limits, ..product.stream(std::slice::from_ref(&sides.left), &sides.right, "") };
+    let blocks = stream.run(&Keep { width: 3300, absolute: false }, &on_device(2)).unwrap();
+    let [x, y] = [0, 1].map(|i| direct(&product.a, &product.b[i]));
+    same("scores", blocks.into_iter().flatten().map(f64::from), x.iter().zip(y).map(|(x, y)| (x + y) / 2.0));
+}
+
+#[test]
+fn a_search_among_scores_that_change_ends_in_an_error() {
+    let hunt = || {
+        let mut hunt = Hunt::new(&[0.5], (0..1000).map(|i| i as f32));
+        let first = hunt.first();
+        hunt.begin(1000, first);
+        hunt
+    };
+    // Passes that find nothing, as if each score had moved out of its range.
+    let error = quantile::finish(hunt(), 1000, |_| Ok(())).unwrap_err();
+    assert!(error.message().contains("not found in 16 passes"), "{error}");
+    let stopped = quantile::finish(hunt(), 1000, |_| Err(Error::interrupted()));
+    assert!(stopped.unwrap_err().is_interrupted());
+}
+
 #[test]
 fn interruption_ends_the_work() {
     let product = everything(Product::new(random(&[300, 16], 20), random(&[16, 900], 21)));
@@ -427,15 +549,16 @@ fn interruption_ends_the_work() {
     assert!(product.run(&stopped).unwrap_err().is_interrupted());
     // In the middle of a long product: seconds of work end within milliseconds.
     let long = everything(Product::new(random(&[8000, 256], 22), random(&[256, 16_000], 23)));
-    let running = work(2);
-    let flag = running.cancel_flag();
-    let stopper = std::thread::spawn(move || {
-        std::thread::sleep(std::time::Duration::from_millis(60));
-        flag.store(true, std::sync::atomic::Ordering::Relaxed);
-        std::time::Instant::now()
-    });
-    assert!(long.run(&running).unwrap_err().is_interrupted());
-    assert!(stopper.join().unwrap().elapsed() < std::time::Duration::from_millis(250));
+    for running in [work(2), on_device(2)] {
+        let flag = running.cancel_flag();
+        let stopper = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(60));
+            flag.store(true, std::sync::atomic::Ordering::Relaxed);
+            std::time::Instant::now()
+        });
+        assert!(long.run(&running).unwrap_err().is_interrupted());
+        assert!(stopper.join().unwrap().elapsed() < std::time::Duration::from_millis(250));
+    }
 }
 
 #[test]
