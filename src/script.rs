@@ -38,6 +38,7 @@ mod tables;
 mod tensor;
 mod training;
 
+pub(crate) use arrays::{MOST_BYTES, MOST_ITEMS, too_long, too_many};
 pub use basics::Outputs;
 pub use cards::Explainers;
 pub use fixed::Assigned;

@@ -6,8 +6,9 @@
 //! names, what those who come from Python mean. `compare`: comparisons without meaning. `raised`: errors that were caught. `known`: what an expression is, without
 //! running it. `complete` offers what could stand at the cursor; `language` has the pages of the language's words. `names`:
 //! what names mean beyond Rhai's rules. `modules`: what `import` finds. `stack`: deep scripts end with an error, not with the
-//! process.
+//! process. `bounds`: values that grow without end do, too.
 
+mod bounds;
 mod cells;
 mod commands;
 mod compare;
@@ -228,6 +229,7 @@ impl Session {
         self.sources.insert(name, text, part_of);
         let (outcome, expression) = stack::on_large(|| {
             let (ast, cell) = self.parse(text, name)?;
+            cells::leaves_kept(&ast).map_err(|error| Box::new(self.report(error, name)))?;
             let expression = matches!(ast.statements(), [Stmt::Expr(_) | Stmt::FnCall(..)]) && !ast.has_functions();
             match self.run(&ast, &cell, name) {
                 Ok(outcome) => Ok((outcome, expression)),
@@ -381,6 +383,7 @@ impl Session {
         self.note_imports(ast, name);
         let sharing = self.shared.sharing(ast.statements());
         let statements = sharing.as_deref().unwrap_or_else(|| ast.statements());
+        self.shared.begin();
         self.global.source = Some(name.into());
         (self.global.level, self.global.scope_level) = (0, 0);
         let before = self.scope.len();
@@ -563,6 +566,12 @@ pub(super) mod tests {
         session.cell("const ans = 1; const Out = 2;").unwrap();
         session.cell("40 + 2").unwrap();
         assert_eq!(value(&mut session, "ans"), "42");
+        for text in ["Out = 3", "ans = 3", "if true { ans += 1; }"] {
+            let report = session.cell(text).unwrap_err();
+            assert!(report.message.contains("is kept by the prompt"), "{text}: {report}");
+        }
+        session.cell("let ans = 1; ans = 2; fn f(Out) { Out = 1; Out }").unwrap();
+        assert_eq!(value(&mut session, "ans + f(2)"), "3");
     }
 
     #[test]

@@ -18,7 +18,8 @@ pub(super) fn run(mut session: Session, screen: &Screen) -> u8 {
         work.note(&format!("error: standard input: {error}"));
         return FAILED;
     }
-    let (mut rest, mut line) = (text.as_str(), 1);
+    // What some editors put before a text is none of it.
+    let (mut rest, mut line) = (text.strip_prefix('\u{feff}').unwrap_or(&text), 1);
     while let Some(end) = session.first_cell(rest) {
         let (cell, after) = rest.split_at(end);
         if session.is_command(cell) {

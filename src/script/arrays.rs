@@ -1,7 +1,7 @@
-//! Rhai's own functions of arrays and maps that look at every element, so that they can be interrupted: Rhai's cannot.
+//! Rhai's own functions of arrays, maps and texts that look at every element, so that they can be interrupted: Rhai's cannot.
 //!
-//! They do what Rhai's do, but an error of a closure that compares is raised, not taken for "equal". Copies (`a + b`,
-//! `extract`, an assignment) stay Rhai's: ten million elements take it about a tenth of a second.
+//! They do what Rhai's do, but an error of a closure that compares is raised, not taken for "equal", and what they make is
+//! bounded. Copies (`extract`, an assignment) stay Rhai's: ten million elements take it about a tenth of a second.
 
 use crate::error::Error;
 use crate::script::convert::{FromScript, type_name};
@@ -15,6 +15,21 @@ type Done<T> = std::result::Result<T, Box<EvalAltResult>>;
 /// How two elements are ordered.
 type Order<'a> = dyn Fn(&Walk, &Dynamic, &Dynamic) -> Done<Ordering> + 'a;
 
+/// Bytes of a text, and elements of an array or map, that scripts can have.
+pub(crate) const MOST_BYTES: usize = 256 << 20;
+pub(crate) const MOST_ITEMS: usize = 1 << 25;
+
+/// The error of a text that grows too long.
+pub(crate) fn too_long() -> Error {
+    Error::limit(format!("a text of more than {} MiB: large data belong into tensors or files", MOST_BYTES >> 20))
+}
+
+/// The error of an array or map that grows too large.
+pub(crate) fn too_many() -> Error {
+    Error::limit(format!("a list of more than {MOST_ITEMS} elements: large data belong into tensors"))
+        .help("`zeros([n])`, `tensor(list)` and `table(#{…})` hold numbers in a fifth of the room")
+}
+
 /// So few elements are sorted by inserting one after the other.
 const FEW: usize = 16;
 
@@ -23,6 +38,8 @@ pub(super) fn install(engine: &mut Engine) {
     search(engine);
     sort(engine);
     write(engine);
+    join(engine);
+    split(engine);
 }
 
 /// A call of one of these functions.
@@ -38,6 +55,10 @@ impl<'c> Walk<'c> {
 
     fn step(&self) -> Done<()> {
         self.work.check().map_err(|error| raise(error, self.call.call_position()))
+    }
+
+    fn raised<T>(&self, error: Error) -> Done<T> {
+        Err(raise(error.context(self.call.fn_name()), self.call.call_position()))
     }
 
     fn fail<T>(&self, what: &str) -> Done<T> {
@@ -172,6 +193,40 @@ impl<'c> Walk<'c> {
             }
         }
         Ok(kept)
+    }
+
+    /// Puts the elements of an array behind those of another.
+    fn append(&self, items: &mut Array, added: Array) -> Done<()> {
+        if items.len() + added.len() > MOST_ITEMS {
+            return self.raised(too_many());
+        }
+        if items.is_empty() {
+            *items = added;
+            return Ok(());
+        }
+        let before = items.len();
+        items.reserve(added.len());
+        for item in added {
+            if let Err(error) = self.step() {
+                items.truncate(before);
+                return Err(error);
+            }
+            items.push(item);
+        }
+        Ok(())
+    }
+
+    /// Texts as an array.
+    fn texts<'t>(&self, parts: impl Iterator<Item = &'t str>) -> Done<Array> {
+        let mut texts = Array::new();
+        for part in parts {
+            self.step()?;
+            if texts.len() == MOST_ITEMS {
+                return self.raised(too_many());
+            }
+            texts.push(part.into());
+        }
+        Ok(texts)
     }
 
     /// A value inside a text of an array or map, as Rhai writes it.
@@ -312,6 +367,36 @@ fn write(engine: &mut Engine) {
     });
 }
 
+fn join(engine: &mut Engine) {
+    changing!(engine, "append", |call: NativeCallContext, items: &mut Array, added: Array| -> Done<()> {
+        Walk::new(&call)?.append(items, added)
+    });
+    engine.register_fn("+", |call: NativeCallContext, items: Array, added: Array| -> Done<Array> {
+        let mut joined = items;
+        Walk::new(&call)?.append(&mut joined, added)?;
+        Ok(joined)
+    });
+}
+
+fn split(engine: &mut Engine) {
+    pure!(engine, "split", |call: NativeCallContext, text: &mut ImmutableString| -> Done<Array> {
+        match text.is_empty() {
+            true => Ok(vec![text.clone().into()]),
+            false => Walk::new(&call)?.texts(text.split_whitespace()),
+        }
+    });
+    // Rhai gives an empty text as one part, however it is split.
+    pure!(engine, "split", |call: NativeCallContext, text: &mut ImmutableString, between: ImmutableString| -> Done<Array> {
+        match text.is_empty() {
+            true => Ok(vec![text.clone().into()]),
+            false => Walk::new(&call)?.texts(text.split(between.as_str())),
+        }
+    });
+    pure!(engine, "split", |call: NativeCallContext, text: &mut ImmutableString, between: char| -> Done<Array> {
+        Walk::new(&call)?.texts(text.split(between))
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use crate::script::{Host, ScriptError, install};
@@ -363,6 +448,13 @@ mod tests {
             "`${[1, \"a\"]} ${#{a: 1.0}}`",
             "\"is \" + [1] + #{a: ()}",
             "[|x| x + 1, 0..3].to_debug().len() > 5",
+            "let a = [1]; a.append([2, \"c\"]); a.append([]); let b = []; b.append(a); b + a + []",
+            "[] + [1]",
+            "let a = [1, 2]; a.append(a); a",
+            "const A = [1]; A + A",
+            "\"a b  c\\n\".split()",
+            "\"\".split() + \"\".split(\",\") + \"\".split(\"\") + \"\".split(',')",
+            "\"a,b,,c\".split(\",\") + \"a,b,,c\".split(',') + \"abc\".split(\";\") + \"aäb\".split(\"\")",
         ] {
             let of = |engine: &Engine| engine.eval::<Dynamic>(script).unwrap_or_else(|e| panic!("{script}: {e}"));
             assert_eq!(format!("{:?}", of(&ours)), format!("{:?}", of(&rhai)), "{script}");
@@ -374,6 +466,8 @@ mod tests {
             ("[2, 1].order(|a, b| \"less\")", "the closure must give an integer"),
             ("[2, 1].order(|a, b| nowhere)", "nowhere"),
             ("const A = [2, 1]; A.sort()", "constant"),
+            ("const A = [2, 1]; A.append([1])", "constant"),
+            ("let a = []; a.pad(4000000, 0); let b = a + a; b = b + b; b = b + b; b + b", "large data belong into tensors"),
         ] {
             let error = match ours.eval::<Dynamic>(script).unwrap_err().unwrap_inner() {
                 EvalAltResult::ErrorRuntime(value, _) => value.clone().cast::<ScriptError>().error.to_string(),

@@ -4,7 +4,7 @@ use crate::entry;
 use crate::error::{Error, Result};
 use crate::script::convert::{FromScript, IntoScript};
 use crate::script::declare::{Call, Entry};
-use crate::script::{Host, Place, Raised, ScriptError, display, raise};
+use crate::script::{Host, MOST_BYTES, Place, Raised, ScriptError, display, raise, too_long};
 use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext, Position};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -176,7 +176,16 @@ pub(super) fn entries() -> Vec<Entry> {
             /// assert(["a", "b", 3].join(", ") == "a, b, 3");
             /// ```
             method join(call, list: Array, separator: String) -> String {
-                Ok(list.into_iter().map(|item| text(call, Some(item))).collect::<Vec<_>>().join(&separator))
+                let mut joined = String::new();
+                for (i, item) in list.into_iter().enumerate() {
+                    call.work().check()?;
+                    joined += if i == 0 { "" } else { &separator };
+                    joined += &text(call, Some(item));
+                    if joined.len() > MOST_BYTES {
+                        return Err(too_long().context("join"));
+                    }
+                }
+                Ok(joined)
             }
         },
         entry! {

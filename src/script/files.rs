@@ -102,21 +102,22 @@ fn tensors_of(map: &Map) -> Result<TensorSet> {
 }
 
 /// How many numbers of a value JSON cannot hold.
-fn not_finite(value: &Dynamic) -> usize {
+fn not_finite(value: &Dynamic, work: &Work) -> Result<usize> {
+    work.check()?;
     if let Some(items) = value.read_lock::<Array>() {
-        return items.iter().map(not_finite).sum();
+        return items.iter().map(|item| not_finite(item, work)).sum();
     }
     if let Some(map) = value.read_lock::<Map>() {
-        return map.values().map(not_finite).sum();
+        return map.values().map(|item| not_finite(item, work)).sum();
     }
-    match value.read_lock::<Tensor>() {
+    Ok(match value.read_lock::<Tensor>() {
         Some(tensor) => tensor.to_f64().iter().filter(|v| !v.is_finite()).count(),
         None => usize::from(value.as_float().is_ok_and(|v| !v.is_finite())),
-    }
+    })
 }
 
 fn json(call: &Call, path: &Path, value: &Dynamic) -> Result<Vec<u8>> {
-    let nulls = not_finite(value);
+    let nulls = not_finite(value, call.work())?;
     if nulls > 0 {
         call.work().note(&format!("{}: {nulls} NaN or infinite numbers became null", path.display()));
     }

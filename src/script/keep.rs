@@ -10,7 +10,7 @@ use crate::table::Table;
 use crate::tensor::Tensor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rhai::{Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext, Position};
+use rhai::{Blob, Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -56,6 +56,40 @@ fn identity(value: &Dynamic) -> Option<Identity> {
 /// stays as long as the session does.
 const INLINE: usize = 4 << 20;
 
+/// A value that a [`Keeper`] wrote to `file`, as a script writes it: tensors as what the file holds. None for closures,
+/// tables and blobs.
+pub fn literal(json: &Json, shared: &[Json], file: &str) -> Option<String> {
+    let each = |items: &[Json]| items.iter().map(|item| literal(item, shared, file)).collect::<Option<Vec<_>>>();
+    let text = |text: &str| Json::from(text).to_string();
+    Some(match json {
+        Json::Null => "()".into(),
+        Json::Array(items) => format!("[{}]", each(items)?.join(", ")),
+        Json::Object(object) => {
+            let (kind, inner) = object.iter().next()?;
+            match kind.as_str() {
+                "float" => match inner.as_str()?.parse::<f64>().ok()? {
+                    v if v.is_nan() => "(0.0 / 0.0)".into(),
+                    v if v.is_infinite() => format!("({:?} / 0.0)", v.signum()),
+                    v => format!("{v:?}"),
+                },
+                "char" => format!("{}[0]", text(inner.as_str()?)),
+                "range" => format!("({}..{})", inner.get(0)?, inner.get(1)?),
+                "inclusive" => format!("({}..={})", inner.get(0)?, inner.get(1)?),
+                "tensor" => format!("load_safetensors({})[{}]", text(file), text(inner.as_str()?)),
+                "map" => {
+                    let entry =
+                        |(key, value): (&String, &Json)| Some(format!("{}: {}", text(key), literal(value, shared, file)?));
+                    format!("#{{{}}}", inner.as_object()?.iter().map(entry).collect::<Option<Vec<_>>>()?.join(", "))
+                }
+                "made" => format!("{}({})", inner["call"].as_str()?, each(inner["arguments"].as_array()?)?.join(", ")),
+                "shared" => literal(shared.get(usize::try_from(inner.as_u64()?).ok()?)?, shared, file)?,
+                _ => return None,
+            }
+        }
+        plain => plain.to_string(),
+    })
+}
+
 /// What stands beside the JSON of a session's values.
 pub struct Store {
     /// The tensors.
@@ -85,16 +119,24 @@ impl Keeper<'_> {
     /// A value as JSON.
     ///
     /// # Errors
-    /// It cannot be kept; the message says what it is.
+    /// It cannot be kept; the message says what it is, and where it lies in an array or map: `.fig: a Figure cannot be kept`.
     pub fn write(&mut self, value: &Dynamic) -> Result<Json> {
         if value.is_shared() {
             return self.shared(value);
         }
         if let Some(items) = value.read_lock::<rhai::Array>() {
-            return items.iter().map(|item| self.write(item)).collect::<Result<_>>().map(Json::Array);
+            let items =
+                items.iter().enumerate().map(|(i, item)| self.write(item).map_err(|error| inside(&format!("[{i}]"), error)));
+            return items.collect::<Result<_>>().map(Json::Array);
+        }
+        if let Some(blob) = value.read_lock::<Blob>() {
+            return Ok(json!({"blob": STANDARD.encode(&*blob)}));
         }
         if let Some(map) = value.read_lock::<Map>() {
-            let entries = map.iter().map(|(key, value)| Ok((key.to_string(), self.write(value)?)));
+            let entries = map.iter().map(|(key, value)| {
+                let value = self.write(value).map_err(|error| inside(&format!(".{key}"), error))?;
+                Ok((key.to_string(), value))
+            });
             return Ok(json!({"map": entries.collect::<Result<serde_json::Map<_, _>>>()?}));
         }
         if let Some(text) = value.read_lock::<ImmutableString>() {
@@ -169,6 +211,13 @@ impl Keeper<'_> {
     }
 }
 
+/// The error of an entry, with the entry's place behind the name of whatever holds it: `.fig: a Figure cannot be kept`.
+fn inside(place: &str, error: Error) -> Error {
+    let apart = if error.message().starts_with(['.', '[']) { "" } else { ": " };
+    let whole = Error::input(format!("{place}{apart}{}", error.message()));
+    error.helps().iter().fold(whole, |whole, help| whole.help(help))
+}
+
 /// Reads back what a [`Keeper`] wrote.
 pub struct Reader<'a> {
     /// Makes models and dictionaries again.
@@ -220,6 +269,7 @@ impl Reader<'_> {
             "inclusive" => ends().map(|(a, b)| Dynamic::from(a..=b))?,
             "tensor" => Dynamic::from(self.data.get(text()?)?.clone()),
             "npy" => Dynamic::from(npy::read(bytes()?.into(), &self.data.source)?),
+            "blob" => Dynamic::from_blob(bytes()?),
             "table" => Dynamic::from(Table::from_parquet(bytes()?, &self.data.source)?),
             "map" => {
                 let entries = inner.as_object().ok_or_else(|| broken(whole))?;

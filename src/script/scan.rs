@@ -38,9 +38,14 @@ pub struct Outline {
 }
 
 impl Outline {
-    /// The last piece that is no comment.
+    /// What the last piece is that is no comment.
     pub fn last(&self) -> Option<Kind> {
-        self.pieces.iter().rev().map(|(kind, _)| *kind).find(|kind| *kind != Kind::Comment)
+        self.last_code().map(|(kind, _)| *kind)
+    }
+
+    /// The last piece that is no comment.
+    pub fn last_code(&self) -> Option<&Piece> {
+        self.pieces.iter().rev().find(|(kind, _)| *kind != Kind::Comment)
     }
 }
 
@@ -194,6 +199,19 @@ impl Outliner {
         }
         self.next = i;
         self.outline.open = self.depth > 0 || self.unfinished || !self.within.is_empty();
+    }
+}
+
+/// A text behind the white space and comments with which it begins.
+pub fn after_comments(text: &str) -> &str {
+    let mut rest = text.trim_start();
+    loop {
+        let end = match rest {
+            line if line.starts_with("//") => line.find('\n').unwrap_or(line.len()),
+            block if block.starts_with("/*") => block_comment(block.as_bytes(), 0).0,
+            _ => return rest,
+        };
+        rest = rest[end..].trim_start();
     }
 }
 

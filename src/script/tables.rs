@@ -7,6 +7,7 @@ use crate::script::convert::{FromScript, IntoScript, describe, option_map};
 use crate::script::declare::{Call, Entry};
 use crate::table::{Cell, Column, Join, Order, Summary, Table};
 use crate::tensor::Tensor;
+use crate::work::Work;
 use rhai::{Array, Dynamic, FnPtr, Map, Module};
 use std::any::TypeId;
 
@@ -91,7 +92,7 @@ fn list_cell(items: &Array) -> Option<Cell> {
 }
 
 /// A column of a table that is to have `rows` rows: a tensor, an array, or one value for every row.
-fn column(value: &Dynamic, rows: Option<usize>, name: &str) -> Result<Column> {
+fn column(value: &Dynamic, rows: Option<usize>, name: &str, work: &Work) -> Result<Column> {
     if let Some(tensor) = value.read_lock::<Tensor>()
         && tensor.ndim() > 0
     {
@@ -99,32 +100,37 @@ fn column(value: &Dynamic, rows: Option<usize>, name: &str) -> Result<Column> {
     }
     let what = format!("column `{name}`");
     let cells = match (value.read_lock::<Array>(), rows) {
-        (Some(items), _) => items.iter().map(|v| cell(v, &what)).collect::<Result<Vec<_>>>()?,
+        (Some(items), _) => items.iter().map(|v| work.check().and_then(|()| cell(v, &what))).collect::<Result<Vec<_>>>()?,
         (None, Some(rows)) => vec![cell(value, &what)?; rows],
         (None, None) => return Err(Error::input(format!("{what} must be a tensor or an array, not {}", describe(value)))),
     };
-    Column::from_cells(cells).map_err(|e| e.context(what))
+    of_cells(cells, work).map_err(|e| e.context(what))
 }
 
-fn from_columns(map: &Map) -> Result<Table> {
-    map.iter().try_fold(Table::default(), |table, (name, value)| table.with(name, column(value, None, name)?))
+fn of_cells(cells: Vec<Cell>, work: &Work) -> Result<Column> {
+    unless_stopped(work, cells.len(), move || Column::from_cells(cells))
+}
+
+fn from_columns(map: &Map, work: &Work) -> Result<Table> {
+    map.iter().try_fold(Table::default(), |table, (name, value)| table.with(name, column(value, None, name, work)?))
 }
 
 /// Rows as maps; every row has the keys of the first.
-fn from_rows(rows: &Array) -> Result<Table> {
+fn from_rows(rows: &Array, work: &Work) -> Result<Table> {
     let maps: Vec<Map> = rows
         .iter()
         .map(|row| {
+            work.check()?;
             Map::from_script(row).ok_or_else(|| Error::input(format!("table: each row must be a map, not {}", describe(row))))
         })
         .collect::<Result<_>>()?;
     let Some(first) = maps.first() else { return Ok(Table::default()) };
     first.keys().try_fold(Table::default(), |table, name| {
         let cells = maps.iter().enumerate().map(|(i, map)| match map.get(name) {
-            Some(value) => cell(value, &format!("row {i}, `{name}`")),
+            Some(value) => work.check().and_then(|()| cell(value, &format!("row {i}, `{name}`"))),
             None => Err(Error::input(format!("table: row {i} has no `{name}`, which row 0 has"))),
         });
-        table.with(name, Column::from_cells(cells.collect::<Result<_>>()?).map_err(|e| e.context(format!("column `{name}`")))?)
+        table.with(name, of_cells(cells.collect::<Result<_>>()?, work).map_err(|e| e.context(format!("column `{name}`")))?)
     })
 }
 
@@ -149,10 +155,10 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
     })
 }
 
-/// What `f` makes of a table of so many rows; a long one need not be waited for when the user interrupts.
-fn unless_stopped(call: &Call, rows: usize, f: impl FnOnce() -> Result<Table> + Send + 'static) -> Result<Table> {
+/// What `f` makes of so many rows; a long one need not be waited for when the user interrupts.
+fn unless_stopped<T: Send + 'static>(work: &Work, rows: usize, f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     const LONG: usize = 1 << 17;
-    if rows > LONG { call.work().detached(f) } else { f() }
+    if rows > LONG { work.detached(f) } else { f() }
 }
 
 fn names(value: &Dynamic, what: &str) -> Result<Vec<String>> {
@@ -176,11 +182,14 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```
             fn table(call, data: Dynamic, names: Option<Vec<String>>) -> Table {
                 let table = match (data.read_lock::<Map>(), data.read_lock::<Array>()) {
-                    (Some(columns), _) => from_columns(&columns)?,
-                    (_, Some(rows)) => from_rows(&rows)?,
+                    (Some(columns), _) => from_columns(&columns, call.work())?,
+                    (_, Some(rows)) => from_rows(&rows, call.work())?,
                     _ => return Err(Error::input(format!("table: `data` must be a map of columns or an array of rows, not {}", describe(&data)))),
                 };
-                names.map_or(Ok(table.clone()), |names| table.select(&names))
+                match names {
+                    Some(names) => table.select(&names),
+                    None => Ok(table),
+                }
             }
         },
         entry! {
@@ -267,7 +276,7 @@ pub(super) fn entries() -> Vec<Entry> {
                     Some("desc") => Order::Descending,
                     Some(other) => return Err(Error::input(format!("sort: the order is \"asc\" or \"desc\", not \"{other}\""))),
                 };
-                unless_stopped(call, table.len(), move || table.sort(&column, order))
+                unless_stopped(call.work(), table.len(), move || table.sort(&column, order))
             }
         },
         entry! {
@@ -295,7 +304,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```
             method with_column(call, table: Table, name: String, values: Dynamic) -> Table {
                 let rows = table.len();
-                let column = column(&values, Some(rows), &name)?;
+                let column = column(&values, Some(rows), &name, call.work())?;
                 table.with(&name, column)
             }
         },
@@ -311,7 +320,7 @@ pub(super) fn entries() -> Vec<Entry> {
             method group_by(call, table: Table, columns: Dynamic, summaries: Map) -> Table {
                 let map = option_map(&Dynamic::from_map(summaries)).unwrap_or_default();
                 let (columns, summaries) = (names(&columns, "group_by: `columns`")?, Summary::parse(&map)?);
-                unless_stopped(call, table.len(), move || table.group_by(&columns, &summaries))
+                unless_stopped(call.work(), table.len(), move || table.group_by(&columns, &summaries))
             }
         },
         entry! {
@@ -326,7 +335,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```
             method join(call, left: Table, right: Table, columns: Dynamic; options: JoinOptions) -> Table {
                 let (columns, how, rows) = (names(&columns, "join: `columns`")?, options.how, left.len().max(right.len()));
-                unless_stopped(call, rows, move || left.join(&right, &columns, how))
+                unless_stopped(call.work(), rows, move || left.join(&right, &columns, how))
             }
         },
         entry! {

@@ -4,18 +4,18 @@ use super::{Session, stack};
 use crate::error::Error;
 use crate::script;
 use crate::script::scan::{self, Outline, Outliner, outline};
-use rhai::{EvalAltResult, ParseErrorType, Position};
+use rhai::{AST, ASTNode, EvalAltResult, Expr, ParseErrorType, Position, Stmt};
 
 /// Words that carry on a statement whose block was closed on the line above.
 const CARRYING_ON: &[&str] = &["else", "catch", "while", "until"];
 
 impl Session {
     /// True when `text` is the beginning of a cell that goes on: an open bracket, comment or `` ` `` string, a `"` string
-    /// whose line ends with `\`, or an expression without its end. Any other open `"` is a fault at once: such a string
-    /// cannot go on over lines.
+    /// whose line ends with `\`, an expression without its end, or a `///` comment, which belongs to the function below it.
+    /// Any other open `"` is a fault at once: such a string cannot go on over lines.
     pub fn is_incomplete(&self, text: &str) -> bool {
         let outline = outline(text);
-        !outline.broken && (outline.open || self.lacks_end(text))
+        !outline.broken && (outline.open || ends_with_doc(text, &outline) || self.lacks_end(text))
     }
 
     /// The length of the first cell of a text that is no single cell: whole lines, up to where the text is complete and the
@@ -27,7 +27,7 @@ impl Session {
         let (mut end, mut outliner) = (0, Outliner::default());
         for line in text.split_inclusive('\n') {
             end += line.len();
-            let (cell, after) = (&text[..end], text[end..].trim_start());
+            let cell = &text[..end];
             if cell.trim_start().is_empty() {
                 continue;
             }
@@ -35,11 +35,17 @@ impl Session {
                 break;
             }
             outliner.read(cell);
-            let carried_on = after.starts_with('.')
-                || after.starts_with("?.")
-                || cell.trim_end().ends_with('}') && CARRYING_ON.iter().any(|word| is_word(after, word));
-            let Outline { open, broken, .. } = outliner.outline;
-            if broken || !open && !carried_on && !self.lacks_end(cell) {
+            let outline = &outliner.outline;
+            if outline.broken {
+                break;
+            }
+            let carried_on = || {
+                let after = scan::after_comments(&text[end..]);
+                let closed = outline.last_code().is_some_and(|(_, range)| cell[range.clone()] == *"}");
+                let else_or_like = closed && CARRYING_ON.iter().any(|word| is_word(after, word));
+                after.starts_with('.') || after.starts_with("?.") || else_or_like
+            };
+            if !outline.open && !ends_with_doc(cell, outline) && !carried_on() && !self.lacks_end(cell) {
                 break;
             }
         }
@@ -67,6 +73,43 @@ pub(super) fn closed(text: &str) -> Result<(), EvalAltResult> {
     }
 }
 
+/// Names that the session sets by itself.
+const KEPT: &[&str] = &["ans", "Out"];
+
+/// Refuses to change what the session sets after each cell. A cell may declare a variable of that name.
+pub(super) fn leaves_kept(ast: &AST) -> Result<(), EvalAltResult> {
+    let (mut changed, mut declared) = (Vec::new(), Vec::new());
+    for statement in ast.statements() {
+        statement.walk(&mut Vec::new(), &mut |path: &[ASTNode]| {
+            match path.last() {
+                Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => {
+                    if let Expr::Variable(name, _, position) = &assignment.1.lhs {
+                        changed.push((name.1.to_string(), *position));
+                    }
+                }
+                Some(ASTNode::Stmt(Stmt::Var(declaration, ..))) => declared.push(declaration.0.name.to_string()),
+                _ => {}
+            }
+            true
+        });
+    }
+    let kept = |name: &String| KEPT.contains(&name.as_str()) && !declared.contains(name);
+    match changed.into_iter().find(|(name, _)| kept(name)) {
+        Some((name, position)) => {
+            let error = Error::input(format!("`{name}` is kept by the prompt: it cannot be changed"));
+            Err(*script::raise(error.help("another name is free: `let value = …`"), position))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The last piece is a comment that documents what follows it.
+fn ends_with_doc(text: &str, outline: &Outline) -> bool {
+    let last = outline.pieces.last().filter(|(kind, _)| *kind == scan::Kind::Comment).map(|(_, range)| &text[range.clone()]);
+    let documents = |line: &str, block: &str| line.starts_with(block) && !line[block.len()..].starts_with(['/', '*']);
+    last.is_some_and(|comment| documents(comment, "///") || documents(comment, "/**"))
+}
+
 /// A position behind the last character of a text.
 fn is_past(text: &str, position: Position) -> bool {
     let text = text.trim_end();
@@ -84,6 +127,7 @@ fn is_word(text: &str, word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Answer;
     use super::super::tests::session;
 
     #[test]
@@ -105,12 +149,28 @@ mod tests {
             "\"a \\\n",
             "`a ${b",
             "`line\nline",
+            "/// doc",
+            "let x = 1;\n/// doc\n",
+            "/** doc */",
         ] {
             assert!(session.is_incomplete(text), "{text}");
         }
-        for text in
-            ["foo)", "let 5", "1", "let x = 1;", "fn f() { }", "\"open", "f(\"open", "", "// comment", "x y", "f(\"a\nb\","]
-        {
+        for text in [
+            "foo)",
+            "let 5",
+            "1",
+            "let x = 1;",
+            "fn f() { }",
+            "\"open",
+            "f(\"open",
+            "",
+            "// comment",
+            "//// rule",
+            "/**/",
+            "/// doc\nfn f() { }",
+            "x y",
+            "f(\"a\nb\",",
+        ] {
             assert!(!session.is_incomplete(text), "{text}");
         }
     }
@@ -127,5 +187,29 @@ mod tests {
         let right =
             ["1", ":vars", "fn f() {\n  2\n}", "if x {\n}\nelse {\n}", "list\n  .map(f)", "!echo \"it's", "`a\nb`", "/* c\n*/ 3"];
         assert_eq!(cells, right);
+        let text =
+            "/// doc\nfn mine(a) { a }\nmine(1)\nif x { 1 }\n// why\n/* and\n */ else { 2 }\nl\n// then\n.len()\n// end\n2";
+        let (mut rest, mut cells) = (text, Vec::new());
+        while let Some(end) = session.first_cell(rest) {
+            cells.push(rest[..end].trim());
+            rest = &rest[end..];
+        }
+        let right = [
+            "/// doc\nfn mine(a) { a }",
+            "mine(1)",
+            "if x { 1 }\n// why\n/* and\n */ else { 2 }",
+            "l\n// then\n.len()",
+            "// end",
+            "2",
+        ];
+        assert_eq!(cells, right);
+    }
+
+    #[test]
+    fn a_comment_above_a_function_is_its_help() {
+        let mut session = session();
+        session.cell("/// doc of mine\nfn mine(a) { a }").unwrap();
+        let Answer::Page(page) = session.command("?mine").unwrap() else { panic!("no page") };
+        assert!(page.contains("doc of mine"), "{page}");
     }
 }

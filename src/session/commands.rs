@@ -258,6 +258,13 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(Error::new(Kind::Io, "there is no such folder").file(folder).help("`:save` makes no folders").into());
     }
+    let needed = session.log.needed();
+    if !needed.is_empty() {
+        let names: Vec<String> = needed.iter().map(|name| format!("`{name}`")).collect();
+        let message = format!(":save: the script would not run without {}, which a session brought", names.join(", "));
+        let help = "no script can write what they hold; make them again in a cell, or keep all with `:session save FILE`";
+        return Err(Error::input(message).help(help).into());
+    }
     crate::files::write_atomic(&file, session.log.script().as_bytes())?;
     let mut said = format!("{} inputs saved as {}", session.log.len(), file.display());
     for lost in &session.log.lost {

@@ -20,6 +20,8 @@ pub(super) struct Log {
     inputs: Vec<Input>,
     /// What no script can do again, in words.
     pub(super) lost: Vec<String>,
+    /// Variables that `:session load` brought and that no script can write, with how many inputs there were then.
+    missing: Vec<(String, usize)>,
 }
 
 struct Input {
@@ -36,6 +38,30 @@ impl Log {
         self.inputs.push(Input { cell: Some(cell), text: text.trim().into(), valued });
     }
 
+    /// What `:session load` brought: `text` does it again but for the variables `missing`.
+    pub(super) fn loaded(&mut self, text: String, missing: Vec<String>, file: &str) {
+        self.inputs.push(Input { cell: None, text, valued: false });
+        if !missing.is_empty() {
+            let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+            self.lost.push(format!("{} of `:session load {file}`: no script can write what they hold", names.join(", ")));
+        }
+        self.missing.extend(missing.into_iter().map(|name| (name, self.inputs.len())));
+    }
+
+    /// The variables that a later input uses, or a function that was loaded, and that the script would not have.
+    pub(super) fn needed(&self) -> Vec<&str> {
+        let needs = |(name, loaded): &&(String, usize)| {
+            let from = self.inputs.iter().skip(loaded.saturating_sub(1));
+            for input in from {
+                let tokens = words(&input.text);
+                let Some(at) = tokens.iter().position(|word| word == name) else { continue };
+                return at == 0 || !["let", "const"].contains(&tokens[at - 1]);
+            }
+            false
+        };
+        self.missing.iter().filter(needs).map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Inputs so far.
     pub(super) fn len(&self) -> usize {
         self.inputs.len()
@@ -43,10 +69,7 @@ impl Log {
 
     /// The script. `ans` and `Out` are filled where some input asks for them.
     pub(super) fn script(&self) -> String {
-        let asked = |name: &str| {
-            let named = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
-            self.inputs.iter().any(|input| named(&input.text))
-        };
+        let asked = |name: &str| self.inputs.iter().any(|input| words(&input.text).contains(&name));
         let (ans, out) = (asked("ans"), asked("Out"));
         let mut text = String::new();
         if ans || out {
@@ -79,6 +102,11 @@ impl Log {
         }
         text
     }
+}
+
+/// The names and other words of a text.
+fn words(text: &str) -> Vec<&str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty()).collect()
 }
 
 /// The texts of the inputs, each without the functions that a later one defines again.
@@ -236,6 +264,38 @@ mod tests {
             "10"
         );
         assert_eq!(again(&["40 + 2", "nowhere", "ans + 1 // note", "let y = Out[1] + Out[3];"], "y"), "85");
+    }
+
+    #[test]
+    fn what_a_loaded_session_brought_stands_in_what_is_saved() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, saved) = (place.path().join("s.session"), place.path().join("saved.rhai"));
+        let mut first = session();
+        for cell in [
+            "let x = [1, 2.5, \"a\\n\", 'c', #{\"a b\": ()}]; const K = 1..4; let t = tensor([[1, 2, 3], [4, 5, 6]]);",
+            "/// Twice.\nfn twice(a) { a + a }\nfn of() { x.len() }",
+            "import \"std/experiments\" as exp; let model = load_model(\"demo\"); let far = 1.0 / 0.0; let near = 7;",
+            "let add = |a| a + near;",
+        ] {
+            first.cell(cell).unwrap();
+        }
+        first.command(&format!(":session save {}", file.display())).unwrap();
+        let mut second = session();
+        second.command(&format!(":session load {}", file.display())).unwrap();
+        second.cell("let y = [twice(of()), x, t.sum(), t.shape, model.cfg.n_layers, -far];").unwrap();
+        let asked = "[y, exp::indices(1, 3, \"k\"), near, K]";
+        let right = value(&mut second, asked);
+        let save = format!(":save {}", saved.display());
+        let Answer::Note(said) = second.command(&save).unwrap() else { panic!("no note") };
+        assert!(said.contains("not in it: `add` of `:session load"), "{said}");
+        let text = std::fs::read_to_string(&saved).unwrap();
+        let mut third = session();
+        third.eval(&text, "saved.rhai").unwrap_or_else(|report| panic!("{report}\n{text}"));
+        assert_eq!(value(&mut third, asked), right, "{text}");
+        // A closure that an input needs cannot be written.
+        second.cell("let z = add(1);").unwrap();
+        let report = second.command(&save).unwrap_err();
+        assert!(report.message.contains("`add`"), "{report}");
     }
 
     #[test]

@@ -54,6 +54,19 @@ impl Sources {
         }
     }
 
+    /// The text that holds a place as [`Sources::place`] names it, and the line of the place in it: of a file that is read
+    /// cell by cell, the newest cell that begins there or above.
+    pub(super) fn of_place(&self, name: &str, line: usize) -> Option<(Arc<str>, usize)> {
+        let sources = lock(&self.0);
+        if let Some(source) = sources.get(name).filter(|source| source.part_of.is_none()) {
+            return Some((source.text.clone(), line));
+        }
+        let first = |source: &Source| source.part_of.as_ref().filter(|(file, _)| **file == *name).map(|(_, first)| *first);
+        let parts = sources.values().filter_map(|source| first(source).map(|first| (first, source)));
+        let (first, source) = parts.filter(|(first, _)| *first <= line).max_by_key(|(first, _)| *first)?;
+        Some((source.text.clone(), line + 1 - first))
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<Source> {
         lock(&self.0).get(name).cloned()
     }

@@ -6,6 +6,7 @@
 //! other three are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
 //! text back to what the user wrote.
 
+use super::bounds::Watch;
 use crate::script::scan::{Kind, outline};
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
 use rhai::{ParseError, Position, Scope, Stmt};
@@ -17,7 +18,10 @@ const SHARE: &str = "share$";
 
 /// The session's variables that functions see. Copies share them.
 #[derive(Clone, Default)]
-pub(super) struct Shared(Arc<RwLock<Inner>>);
+pub(super) struct Shared {
+    inner: Arc<RwLock<Inner>>,
+    watch: Arc<Watch>,
+}
 
 #[derive(Default)]
 struct Inner {
@@ -34,7 +38,25 @@ impl Shared {
         let shared = self.clone();
         // Marked so because Rhai may change it, not because it will go.
         #[allow(deprecated)]
-        engine.on_var(move |name, index, context| if index > 0 { Ok(None) } else { shared.answer(name, context) });
+        engine.on_var(move |name, index, context| {
+            if shared.watch.is_due() {
+                shared.look(context.scope())?;
+            }
+            if index > 0 { Ok(None) } else { shared.answer(name, context) }
+        });
+    }
+
+    /// A cell begins.
+    pub(super) fn begin(&self) {
+        self.watch.begin();
+    }
+
+    /// Ends a script one of whose variables has grown too large. It cannot catch that: it would go on growing.
+    fn look(&self, scope: &Scope) -> Result<(), Box<EvalAltResult>> {
+        match self.watch.look(scope) {
+            Some(found) => Err(EvalAltResult::ErrorTerminated(Dynamic::from(found), Position::NONE).into()),
+            None => Ok(()),
+        }
     }
 
     /// The value of a name that has no place in the scope of the running function.
@@ -110,11 +132,11 @@ impl Shared {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Inner> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Any error as a report: what happened, the line with a caret, the chain of calls, what would be right.
 
+use super::bounds::TooLarge;
 use super::modules::Sources;
 use super::stack::{TOO_DEEP, TooDeep};
 use super::suggest::{self, Callable, Known};
@@ -267,6 +268,10 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
             None => input(display::text(known.engine, &value, usize::MAX), Vec::new()),
         },
         EvalAltResult::ErrorTerminated(value, _) if value.is::<TooDeep>() => too_deep(),
+        EvalAltResult::ErrorTerminated(value, _) if value.is::<TooLarge>() => {
+            let TooLarge(error) = value.cast();
+            (error.kind(), error.to_string(), error.helps().to_vec())
+        }
         EvalAltResult::ErrorTerminated(..) => (Kind::Interrupted, "interrupted".into(), Vec::new()),
         EvalAltResult::ErrorStackOverflow(_) => too_deep(),
         EvalAltResult::ErrorParsing(ParseErrorType::BadInput(LexError::Runtime(text)), _) if text == TOO_DEEP => {

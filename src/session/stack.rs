@@ -1,10 +1,11 @@
 //! Scripts nest as deep as they like: they are parsed and run on a large stack, and where even that comes to its end the
 //! script fails with an error instead of taking the process with it.
 
+use super::bounds;
 use crate::work::Work;
 use rhai::{Dynamic, Engine, LexError, Token};
 use std::cell::Cell;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of stack on which a script runs. Address space only: pages are taken as they are touched.
 const SIZE: usize = 256 << 20;
@@ -27,20 +28,30 @@ thread_local! {
     static BASE: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Runs `f` on a large stack.
+/// Runs `f` on a large stack; the caller counts the time meanwhile.
 pub(super) fn on_large<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if BASE.get() != 0 {
         return f();
     }
     let mut task = Some(f);
+    let (done, waiting) = (AtomicBool::new(false), std::thread::current());
     let ran = std::thread::scope(|scope| {
-        let task = &mut task;
+        let (task, done) = (&mut task, &done);
         let run = move || {
             BASE.set(address());
-            task.take().map(|f| f())
+            let value = task.take().map(|f| f());
+            done.store(true, Ordering::Release);
+            waiting.unpark();
+            value
         };
         let thread = std::thread::Builder::new().name("saerepl-script".into()).stack_size(SIZE).spawn_scoped(scope, run);
-        thread.ok().and_then(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        thread.ok().and_then(|thread| {
+            while !done.load(Ordering::Acquire) && !thread.is_finished() {
+                std::thread::park_timeout(bounds::TICK);
+                bounds::tick();
+            }
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     });
     // No room for such a thread: the caller's own stack must do.
     match (ran, task) {

@@ -5,7 +5,8 @@ use super::{Answer, Report, Session, names, stack};
 use crate::error::{Error, Result, ResultExt};
 use crate::files;
 use crate::formats::{TensorSet, safetensors};
-use crate::script::keep::{Keeper, Reader, Store};
+use crate::script::keep::{self, Keeper, Reader, Store};
+use crate::script::scan::functions;
 use crate::tensor::Bytes;
 use rhai::{AST, Dynamic, FnPtr};
 use serde_json::{Value as Json, json};
@@ -39,7 +40,9 @@ fn save(session: &Session, file: &Path) -> Result<String> {
                 variables.insert(name.into(), json!({"constant": constant, "value": kept}));
             }
             Err(error) => {
-                lost.push(format!("`{name}` is not kept: {}", error.message()));
+                let message = error.message();
+                let place = if message.starts_with(['.', '[']) { name } else { "" };
+                lost.push(format!("`{name}` is not kept: {place}{message}"));
                 lost.extend(error.helps().iter().map(|help| format!("  {help}")));
             }
         }
@@ -147,8 +150,31 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
         }
     }
     session.drop_shadowed(before);
-    session.log.lost.push(format!("what `:session load {}` brought", file.display()));
+    log(session, &saved, file);
     Ok(format!("{} variables and the functions of {} cells loaded", saved.variables.len(), saved.cells.len()))
+}
+
+/// Notes what was loaded as a script writes it: imports, variables and functions.
+fn log(session: &mut Session, saved: &Saved, file: &Path) {
+    let path = std::path::absolute(file).map_or_else(|_| file.display().to_string(), |path| path.display().to_string());
+    let mut text = format!("// :session load {}\n", file.display());
+    for (name, path) in &saved.imports {
+        text += &format!("import {} as {name};\n", Json::from(path.as_str()));
+    }
+    let mut missing = Vec::new();
+    for (name, variable) in &saved.variables {
+        let word = if variable["constant"] == true { "const" } else { "let" };
+        match keep::literal(&variable["value"], &saved.shared, &path) {
+            Some(value) => text += &format!("{word} {name} = {value};\n"),
+            None => missing.push(name.clone()),
+        }
+    }
+    for (_, cell, _) in &saved.cells {
+        for function in functions(cell) {
+            text += &format!("{}\n", &cell[function.range]);
+        }
+    }
+    session.log.loaded(text, missing, &file.display().to_string());
 }
 
 /// The saved cells, parsed among the saved variables: they mean by `f(x)` what they did there.
@@ -219,6 +245,22 @@ mod tests {
             "[101, 102, 110, 110, 110]"
         );
         assert_eq!(value(&mut second, "exp::indices(1, 3, \"k\")"), "[1]");
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_kept_is_named_and_blobs_are_kept() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("a.session");
+        let mut first = session();
+        first
+            .cell("let nested = #{a: 1, fig: [0, plot::line(tensor([1, 2]))]}; let b = blob(3, 7); let fig = nested.fig[1];")
+            .unwrap();
+        let said = command(&mut first, &format!(":session save {}", file.display()));
+        assert!(said.contains("`nested` is not kept: nested.fig[1]: a Figure cannot be kept"), "{said}");
+        assert!(said.contains("`fig` is not kept: a Figure cannot be kept"), "{said}");
+        let mut second = session();
+        command(&mut second, &format!(":session load {}", file.display()));
+        assert_eq!(value(&mut second, "b == blob(3, 7)"), "true");
     }
 
     #[test]

@@ -32,8 +32,8 @@ impl Known<'_> {
 
     /// The text before a place.
     fn before(&self, place: &Frame) -> Option<String> {
-        let (line, column) = (u16::try_from(place.line).ok()?, u16::try_from(place.column).ok()?);
-        let text = self.sources.get(&place.source)?.text;
+        let (text, line) = self.sources.of_place(&place.source, place.line)?;
+        let (line, column) = (u16::try_from(line).ok()?, u16::try_from(place.column).ok()?);
         let end = scan::byte_of(&text, Position::new(line, column))?;
         Some(text[..end].to_string())
     }

@@ -19,12 +19,15 @@ let twin = m.to_array();
 let text = "";
 text.pad(2000000, "ab,");
 let words = text.split(",");
+let one = [1];
+let letter = "a";
+letter.pad(16000000, "a");
 let map = #{};
 for i in 0..100000 { map[`key${i}`] = i; }
 "#;
 
-/// Calls that take longer than a blink, each on its own. Not among them: a large list inside a text (`${list}`) and a table of
-/// large lists, which Rhai's interpolation and the reading of options still finish before they stop.
+/// Calls that take longer than a blink, each on its own. Not among them: a large list inside a text (`${list}`), which Rhai's
+/// interpolation still finishes before it stops.
 const CALLS: &[&str] = &[
     "t.to_array()",
     "m.to_array()",
@@ -76,6 +79,17 @@ const CALLS: &[&str] = &[
     "einsum(\"ij,kj->ik\", m, m)",
     "svd(m)",
     "whole.unique()",
+    "words.join(\",\")",
+    "ints.join(\", \")",
+    "{ let grown = one; for i in 0..24 { grown.append(grown); } }",
+    "{ let grown = letter; for i in 0..4 { grown += grown; } }",
+    "{ let grown = letter; for i in 0..4 { grown = `${grown}${grown}`; } }",
+    "letter.split(\"a\")",
+    "letter.split('a')",
+    "table(#{a: ints})",
+    "table(#{a: floats, b: words})",
+    "save(#{a: ints}, \"f.json\")",
+    "save(#{a: words, b: floats}, \"g.json\")",
 ];
 
 /// The aim is 50 ms; machines that run many tests at once are given time.

@@ -309,6 +309,36 @@ fn piped_input_stops_at_the_first_error_with_its_line_in_the_whole_input() {
 }
 
 #[test]
+fn a_fault_is_told_in_piped_input_as_in_a_script() {
+    for script in [
+        "let l = [#{alpha: 1}];\nl[0].alhpa\n",
+        "let m = #{alpha: #{beta: 1}};\nlet k = 2;\n\nm.alpha.betta + k\n",
+        "let t = table(#{score: [1, 2]});\nt[\"scroe\"]\n",
+        "let rows = [#{name: 1}];\nfor row in rows {\n  row.nmae;\n}\n",
+        "fn f(row) {\n  row.nmae\n}\nlet r = #{name: 1};\nf(r)\n",
+        "let list = [1, 2];\nlist.pusj(3)\n",
+        "let n = 1;\nn + #{}\n",
+        "/// Doc.\nfn one(a) { a }\none(1, 2)\n",
+        "let value = 3;\nvlaue\n",
+    ] {
+        let ((_, piped, _), (_, ran, _)) = (pipe(script), run(script, &[]));
+        assert!(ran.contains("s.rhai:"), "{ran}");
+        assert_eq!(piped.replace("<stdin>", "s.rhai"), ran, "{script}");
+    }
+}
+
+#[test]
+fn comments_belong_to_what_follows_in_piped_input_and_a_byte_order_mark_to_nothing() {
+    for (input, shown) in [
+        ("/// doc of mine\nfn mine(a) { a }\nmine(1)\n", "1\n"),
+        ("if false { 1 }\n// why\nelse { 2 }\n", "2\n"),
+        ("\u{feff}let x = 3;\nx\n", "3\n"),
+    ] {
+        assert_eq!(pipe(input), (shown.into(), String::new(), 0), "{input}");
+    }
+}
+
+#[test]
 fn deep_scripts_end_with_an_error_and_not_with_the_process() {
     let nested = format!("{}1{}", "(".repeat(200_000), ")".repeat(200_000));
     let (_, error, status) = run(&nested, &[]);
