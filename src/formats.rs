@@ -40,6 +40,10 @@ pub trait Files: Send + Sync {
         let in_folder = |file: &String| file.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
         Ok(self.list()?.into_iter().filter(in_folder).collect())
     }
+    /// Why a file that should be there may be absent, where that is known.
+    fn why_absent(&self) -> Option<String> {
+        None
+    }
     /// The bytes of one file, fetched or mapped.
     ///
     /// # Errors

@@ -731,4 +731,47 @@ pub(super) mod tests {
             assert!(first.starts_with(help), "{text}: {:?}", report.help);
         }
     }
+
+    #[test]
+    fn assignments_into_what_cannot_be_changed_are_refused_and_methods_are_not() {
+        let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        let set_up = "let m = load_model(\"demo\"); let d = mlp_neurons(m, 0); let t = zeros([2, 3]); const FIXED = m; \
+                      let tab = table(#{a: [1.0, 2.0], s: [\"x\", \"y\"]}); let h = #{m: m, list: [[1], [2]]}; let i = [0];";
+        session.eval(set_up, "In[1]").unwrap();
+        for (text, message) in [
+            ("m.cfg.n_layers = 3", "`cfg` of a Model cannot be set"),
+            ("m.cfg.n_layers += 1", "`cfg` of a Model cannot be set"),
+            ("m.cfg[\"n_layers\"] = 3", "`cfg` of a Model cannot be set"),
+            ("m.cfg.remove(\"n_layers\")", "`cfg` of a Model cannot be set"),
+            ("m.W_E[0] = 3.0", "`W_E` of a Model cannot be set"),
+            ("m.W_E[0][1] = 3.0", "`W_E` of a Model cannot be set"),
+            ("h.m.W_E[i[0]] = 3.0", "`W_E` of a Model cannot be set"),
+            ("d.W_dec[0][0] = 5.0", "`W_dec` of a Dictionary cannot be set"),
+            ("d.cfg.layer = 3", "`cfg` of a Dictionary cannot be set"),
+            ("fn set(x) { x.cfg.layer = 3; } set(d)", "`cfg` of a Dictionary cannot be set"),
+            ("[d].map(|x| { x.cfg.layer = 3; x })", "`cfg` of a Dictionary cannot be set"),
+            ("t.T[0] = 1.0", "`T` of a Tensor cannot be set"),
+            ("t.shape[0] = 1", "`shape` of a Tensor cannot be set"),
+            ("tab[\"a\"][0] = 9", "what a Table holds cannot be set"),
+            ("tab[\"s\"][0] = \"z\"", "what a Table holds cannot be set"),
+            ("tab.a[0] = 9", "what a Table holds cannot be set"),
+            ("tab[\"a\"] = [9, 9]", "what a Table holds cannot be set"),
+        ] {
+            let report = session.eval(text, "In[2]").err().unwrap_or_else(|| panic!("{text} is not refused"));
+            assert_eq!(report.message, message, "{text}");
+            assert!(!report.help.is_empty(), "{text}");
+        }
+        for text in [
+            "m.cfg.keys().len() + m.cfg.len() + t.shape.len() + tab[\"s\"].len() + FIXED.cfg.keys().len()",
+            "m.name.to_upper(); m.name.len(); m.W_E[0].sum(); tab.columns.map(|c| c)",
+            "unembed(d, m).table().columns.contains(\"k\"); product_stats(m.W_out(1), m.W_U).rows.table().columns.contains(\"p95\")",
+            "let w = m.W_E; w[0] = 3.0; let c = d.cfg; c.layer = 3; c.layer",
+            "t[0][1] = 5.0; h.list[1][0] = 7; h.list[t.shape.len() - 1].push(1); h.list[1]",
+            "let g = plot::line([1, 2]); g.title = \"T\"; g.title",
+        ] {
+            session.eval(text, "In[3]").unwrap_or_else(|report| panic!("{text}: {report}"));
+        }
+        let shown = session.eval("[t[0][1], h.list[1].len()]", "In[4]").unwrap().value.unwrap();
+        assert_eq!(session.display(&shown), "[5.0, 2]");
+    }
 }

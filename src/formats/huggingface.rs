@@ -134,7 +134,8 @@ fn shards(files: &dyn Files, index: &Value, list: &[String]) -> Result<TensorSet
     if !missing.is_empty() {
         let verb = if missing.len() == 1 { "is" } else { "are" };
         let message = format!("names {} shards, of which {} {verb} missing: {}", names.len(), missing.len(), missing.join(", "));
-        return Err(fault(message).help("the download or copy did not finish; fetch them again"));
+        let why = files.why_absent().unwrap_or_else(|| "the download or copy did not finish; fetch them again".into());
+        return Err(fault(message).help(why));
     }
     let mut all = TensorSet::new(files.name());
     for name in &names {
@@ -155,7 +156,9 @@ fn shards(files: &dyn Files, index: &Value, list: &[String]) -> Result<TensorSet
 fn no_config(files: &dyn Files, list: &[String]) -> Error {
     let error = Error::format(format!("there is no config.json among its {} files", list.len())).file(files.name());
     let with = |ending: &str| list.iter().find(|f| f.ends_with(ending));
-    if let Some(gguf) = with(".gguf") {
+    if let Some(why) = files.why_absent() {
+        error.help(why)
+    } else if let Some(gguf) = with(".gguf") {
         error.help(format!("it holds GGUF weights; name the file itself: `{}`", files.path_of(gguf).display()))
     } else if list.iter().any(|f| f == "adapter_config.json") {
         error.help("it is an adapter (LoRA); merge it into its base model first")

@@ -381,11 +381,17 @@ impl HubFiles {
             Some(near) => error.help(format!("the nearest name is `{near}`")),
             None => error,
         };
-        if self.hub.offline { error.help("HF_HUB_OFFLINE is set: only what is in the cache is seen") } else { error }
+        match self.why_absent() {
+            Some(why) => error.help(why),
+            None => error,
+        }
     }
 }
 
 impl Files for HubFiles {
+    fn why_absent(&self) -> Option<String> {
+        self.hub.offline.then(|| "HF_HUB_OFFLINE is set: only what is in the cache is seen; unset it to download the rest".into())
+    }
     fn name(&self) -> String {
         let folder = self.folder.trim_end_matches('/');
         if folder.is_empty() { self.repo.id.clone() } else { format!("{}/{folder}", self.repo.id) }

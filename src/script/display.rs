@@ -117,8 +117,9 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
     if let Some(table) = value.read_lock::<Table>() {
         return text::table(&table, width);
     }
-    if let Some(tensor) = value.read_lock::<Tensor>() {
-        return text::tensor(&tensor, width);
+    if value.is::<Tensor>() {
+        // Its rows stay whole.
+        return native(engine, value);
     }
     if let Some(function) = value.read_lock::<FnPtr>() {
         return if function.is_anonymous() { "closure".into() } else { format!("function {}", function.fn_name()) };

@@ -469,6 +469,27 @@ fn refusals_say_what_to_do() {
     let error = offline.find("org/repo").unwrap_err();
     assert!(error.message().contains("is not in the cache, and HF_HUB_OFFLINE is set"), "{error}");
     assert!(error.helps()[0].contains("unset HF_HUB_OFFLINE"));
+    // What the cache lacks of a repository that was begun.
+    let index = br#"{"weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors"}}"#;
+    server.put(
+        "org/shards",
+        Access::Open,
+        &[("config.json", small("{}")), ("model.safetensors.index.json", small(std::str::from_utf8(index).unwrap()))],
+    );
+    for (fetched, missing) in
+        [("config.json", "shards, of which 2 are missing"), ("model.safetensors.index.json", "no config.json")]
+    {
+        let mut home = Home::of(&server);
+        let files = home.files("org/shards");
+        files.open(fetched).unwrap();
+        if fetched == "config.json" {
+            files.open("model.safetensors.index.json").unwrap();
+        }
+        home.hub.offline = true;
+        let error = saerepl::formats::huggingface::read(home.files("org/shards").as_ref()).unwrap_err();
+        assert!(error.message().contains(missing), "{error}");
+        assert!(error.helps()[0].starts_with("HF_HUB_OFFLINE is set"), "{error:?}");
+    }
     let mut unplugged = Home::of(&server);
     unplugged.hub.endpoint = "http://127.0.0.1:9".into();
     let error = unplugged.find("org/repo").unwrap_err();

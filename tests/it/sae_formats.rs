@@ -128,10 +128,10 @@ fn trap_01_the_same_names_in_opposite_orientations() {
         [("W_enc", [6, 6]), ("W_dec", [6, 6])].iter().map(|(name, shape)| (*name, tensor("0", 36, 0, shape, &[6, 1]))).collect();
     let entries = [entries, vec![("b_enc", tensor("0", 36, 0, &[6], &[1])), ("b_dec", tensor("0", 36, 0, &[6], &[1]))]].concat();
     let qwen =
-        place.put("SAE-Res-Qwen3-8B-Base-W64K-L0_50/layer7.sae.pt", &checkpoint(&whole(dict(&entries)), &[("0", values(36))]));
+        place.put("SAE-Res-Qwen3-8B-Base-W64K-L0_5/layer7.sae.pt", &checkpoint(&whole(dict(&entries)), &[("0", values(36))]));
     let sae = load(&qwen);
     assert_eq!((turned(&sae.w_enc().unwrap()), turned(&sae.w_dec())), (values(36), values(36)));
-    assert_eq!(sae.activation(), Activation::TopK(50));
+    assert_eq!(sae.activation(), Activation::TopK(5));
 }
 
 #[test]

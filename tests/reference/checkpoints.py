@@ -9,7 +9,6 @@ import argparse
 import collections
 import dataclasses
 import datetime
-import enum
 import os
 import pathlib
 import sys
@@ -25,16 +24,11 @@ D, N, K = 6, 10, 3
 RNG = np.random.default_rng(43)
 
 
-class Kind(enum.Enum):
-    TOP_K = "topk"
-
-
 @dataclasses.dataclass
 class Config:
     k: int = K
     lr: float = 3e-4
     path: pathlib.Path = pathlib.PurePosixPath("/data/run")
-    kind: Kind = Kind.TOP_K
     betas: tuple = (0.9, 0.999)
 
 
@@ -60,7 +54,7 @@ def save(value, name):
 def main():
     os.makedirs(OUT, exist_ok=True)
     # Classes of this script are of the module that a training script is.
-    for of in (Kind, Config, Bag, SAE):
+    for of in (Config, Bag, SAE):
         of.__module__ = "training.sae"
     sys.modules["training.sae"] = sys.modules[__name__]
     sys.modules["training"] = sys.modules[__name__]
