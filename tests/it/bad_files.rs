@@ -194,7 +194,7 @@ fn bad_files() -> Vec<Bad> {
         (
             "no-weights.pt",
             std::fs::read(fixture("checkpoints/no-weights.pt")).unwrap(),
-            "it calls `training.sae.Kind`, which is not among what weights are made by",
+            "holds no tensor that can be read; it holds `training.sae.Config`",
         ),
         (
             "namespace.pt",
