@@ -41,6 +41,9 @@ pub fn sniff(bytes: &[u8]) -> FileKind {
     let text = text_start(head);
     if head.is_empty() {
         FileKind::Empty
+    // Before the others: the length that such a file opens with may look like their first bytes.
+    } else if head.get(8) == Some(&b'{') && header_length(head).is_some_and(|n| n <= super::safetensors::MAX_HEADER) {
+        FileKind::Safetensors
     } else if head.starts_with(b"GGUF") {
         FileKind::Gguf
     } else if head.starts_with(b"\x93NUMPY") {
@@ -53,8 +56,6 @@ pub fn sniff(bytes: &[u8]) -> FileKind {
         FileKind::LfsPointer
     } else if head.iter().all(|b| *b == 0) {
         FileKind::Zeros
-    } else if head.get(8) == Some(&b'{') && header_length(head).is_some_and(|n| n <= super::safetensors::MAX_HEADER) {
-        FileKind::Safetensors
     } else if [&b"<!doctype"[..], b"<html", b"<head", b"<?xml"].iter().any(|tag| starts_with_ignoring_case(text, tag)) {
         FileKind::Html
     } else if matches!(text, [b'{' | b'[', ..]) {
@@ -131,11 +132,15 @@ mod tests {
         for (bytes, kind) in [
             (b"GGUF\x03\0\0\0".to_vec(), FileKind::Gguf),
             (b"\x02\0\0\0\0\0\0\0{}".to_vec(), FileKind::Safetensors),
+            (b"\x80\x02\0\0\0\0\0\0{\"a".to_vec(), FileKind::Safetensors),
+            (b"PK\x03\x04\0\0\0\0{\"a".to_vec(), FileKind::Safetensors),
             (zip("W_enc.npy"), FileKind::Npz),
             (zip("archive/data.pkl"), FileKind::Pickle),
             (zip("notes.txt"), FileKind::Zip),
             (b"\x93NUMPY\x01\0".to_vec(), FileKind::Npy),
             (b"\x80\x02}q\0.".to_vec(), FileKind::Pickle),
+            (b"\x80\x02}q\0X{\0{\0".to_vec(), FileKind::Pickle),
+            (b"\x80\x04\x95\x0b\0\0\0\0\0\0\0}".to_vec(), FileKind::Pickle),
             (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n".to_vec(), FileKind::LfsPointer),
             (b"\xef\xbb\xbf \n<!DOCTYPE HTML>".to_vec(), FileKind::Html),
             (b"<HTML><body>".to_vec(), FileKind::Html),
