@@ -47,6 +47,15 @@ pub fn write_polled(path: &Path, bytes: &[u8], go_on: &dyn Fn() -> Result<()>) -
     Ok(())
 }
 
+/// A path as a person writes it, `~` and `~/…` as a shell reads them: names in scripts pass through no shell.
+pub fn expand_home(name: &str) -> PathBuf {
+    let below = if name == "~" { Some("") } else { name.strip_prefix("~/") };
+    match (below, std::env::home_dir()) {
+        (Some(rest), Some(home)) => home.join(rest),
+        _ => PathBuf::from(name),
+    }
+}
+
 /// Where the provenance of a file lies that cannot carry it itself: `scores.csv` → `scores.csv.provenance.json`.
 pub fn sidecar(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();

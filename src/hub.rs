@@ -15,6 +15,7 @@ pub use remote::Hub;
 pub use suites::{average_l0, names as suites, near as near_suites, nearest_l0};
 
 use crate::error::{Error, Kind, Result, nearest};
+use crate::files::expand_home;
 use crate::formats::{Files, Folder};
 use crate::tensor::Bytes;
 use crate::work::Work;
@@ -153,6 +154,16 @@ pub fn resolve_inside(name: &str, path: Option<&str>, work: &Work) -> Result<(Pl
     }
 }
 
+/// A name that means the same from any folder: local paths absolute, the others as they are.
+pub fn absolute(name: &str) -> String {
+    if name == "demo" || name.starts_with("demo/") {
+        return name.into();
+    }
+    let path = expand_home(name);
+    let found = path.exists().then(|| std::path::absolute(path).ok()).flatten();
+    found.map_or_else(|| name.into(), |path| path.display().to_string())
+}
+
 /// As [`resolve`], with a hub given by the caller.
 ///
 /// # Errors
@@ -240,14 +251,6 @@ fn looks_like_a_path(name: &str, repo: &RepoName) -> bool {
 
 fn has_ending(path: &Path, endings: &[&str]) -> bool {
     path.extension().and_then(|e| e.to_str()).is_some_and(|e| endings.iter().any(|known| e.eq_ignore_ascii_case(known)))
-}
-
-/// `~/…` as a shell reads it: names in scripts pass through no shell.
-fn expand_home(name: &str) -> PathBuf {
-    match (name.strip_prefix("~/"), std::env::home_dir()) {
-        (Some(rest), Some(home)) => home.join(rest),
-        _ => PathBuf::from(name),
-    }
 }
 
 fn no_such_file(name: &str, path: &Path) -> Error {

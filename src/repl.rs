@@ -35,7 +35,8 @@ pub struct Screen {
 
 /// Runs the prompt until the user leaves, or the piped input to its end or first error; gives the exit status.
 pub fn main(work: &Work, screen: &Screen) -> u8 {
-    let draw = image::draw().filter(|_| screen.colour && std::io::stdout().is_terminal());
+    let pictures = image::draw().filter(|_| screen.colour && std::io::stdout().is_terminal());
+    let draw = pictures.or(std::io::stdin().is_terminal().then_some(image::draw_and_save));
     let session = Session::new(work.clone(), SessionOptions { width: (screen.width)(), draw, ..SessionOptions::default() });
     if std::io::stdin().is_terminal() { prompt(session, screen) } else { pipe::run(session, screen) }
 }

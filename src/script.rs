@@ -63,12 +63,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-/// Draws a figure for whoever sees the session's output, in so many columns; the text may hold escape sequences.
-pub type Draw = fn(&Figure, usize, &Work) -> Result<String>;
+/// Draws a figure for whoever sees the session's output; the text may hold escape sequences.
+pub type Draw = fn(&Figure, &Host) -> Result<String>;
 
 /// A figure as characters: what every output can take.
-fn drawn_with_characters(figure: &Figure, width: usize, _: &Work) -> Result<String> {
-    Ok(render::sketch(figure, width))
+pub fn drawn_with_characters(figure: &Figure, host: &Host) -> Result<String> {
+    Ok(render::sketch(figure, host.width))
 }
 
 /// Explains an error that a script caught, in the words of a report.

@@ -1,13 +1,17 @@
-//! Figures in the terminal: by kitty's or iTerm2's protocol or as sixels where the terminal takes one of them.
+//! Figures in the terminal: by kitty's or iTerm2's protocol or as sixels where the terminal takes one of them, else with
+//! characters and as a file that one can open.
 
 use crate::Result;
+use crate::error::Error;
 use crate::figure::Figure;
+use crate::files;
 use crate::render::{self, Picture};
-use crate::script::Draw;
+use crate::script::{Draw, Host, drawn_with_characters};
 use crate::work::Work;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// Bytes of base64 in one escape sequence of kitty's.
 const CHUNK: usize = 4096;
@@ -23,11 +27,41 @@ enum Protocol {
 /// What draws figures in this terminal; none if it takes no pictures.
 pub(super) fn draw() -> Option<Draw> {
     let draw: Draw = match protocol(|name| std::env::var(name).ok())? {
-        Protocol::Kitty => |figure, _, work| sequence(figure, Protocol::Kitty, work),
-        Protocol::Iterm => |figure, _, work| sequence(figure, Protocol::Iterm, work),
-        Protocol::Sixel => |figure, _, work| sequence(figure, Protocol::Sixel, work),
+        Protocol::Kitty => |figure, host| sequence(figure, Protocol::Kitty, &host.work),
+        Protocol::Iterm => |figure, host| sequence(figure, Protocol::Iterm, &host.work),
+        Protocol::Sixel => |figure, host| sequence(figure, Protocol::Sixel, &host.work),
     };
     Some(draw)
+}
+
+/// A figure in characters, and the name of the file in the output folder that shows it whole.
+pub(super) fn draw_and_save(figure: &Figure, host: &Host) -> Result<String> {
+    let said = match saved(figure, host) {
+        Ok(file) => format!("saved as {}", file.display()),
+        Err(error) if error.is_interrupted() => return Err(error),
+        Err(error) => format!("not saved: {error}"),
+    };
+    Ok(format!("{}\n{said}", drawn_with_characters(figure, host)?))
+}
+
+/// The first of `figure-1.svg`, `figure-2.svg`, … that holds this figure already or is not there yet.
+fn saved(figure: &Figure, host: &Host) -> Result<PathBuf> {
+    let mut figure = figure.clone();
+    figure.provenance = figure.provenance.with("run", host.run());
+    let document = host.work.detached(move || render::svg(&figure))?;
+    for number in 1.. {
+        host.work.check()?;
+        let file = host.out_dir.join(format!("figure-{number}.svg"));
+        match std::fs::read(&file) {
+            Ok(bytes) if bytes == document.as_bytes() => return Ok(file),
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return files::write_atomic(&file, document.as_bytes()).map(|()| file);
+            }
+            Err(e) => return Err(Error::io(&e, &file)),
+        }
+    }
+    Err(Error::internal("no number is left for a figure"))
 }
 
 /// What the terminal speaks, from its environment: asking it would stall those that do not answer.
@@ -106,6 +140,27 @@ fn kitty(encoded: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::figure::{LineOptions, Series};
+    use crate::provenance::Provenance;
+
+    #[test]
+    fn a_figure_is_saved_once_and_overwrites_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = Host { out_dir: std::sync::Arc::new(folder.path().join("out")), ..Host::new(Work::silent(1).unwrap()) };
+        let figure = |title: &str| {
+            let options = LineOptions { title: Some(title.into()), ..LineOptions::default() };
+            Figure::line(vec![Series::new("", vec![1.0, 4.0, 9.0])], options, Provenance::default()).unwrap()
+        };
+        let name = |n: u32| host.out_dir.join(format!("figure-{n}.svg"));
+        std::fs::create_dir_all(&*host.out_dir).unwrap();
+        std::fs::write(name(2), "another's").unwrap();
+        for (title, n) in [("a", 1), ("b", 3), ("a", 1), ("b", 3)] {
+            assert_eq!(saved(&figure(title), &host).unwrap(), name(n));
+            assert!(std::fs::read_to_string(name(n)).unwrap().contains(&format!(">{title}<")));
+        }
+        assert_eq!(std::fs::read(name(2)).unwrap(), b"another's");
+        assert!(draw_and_save(&figure("a"), &host).unwrap().ends_with("figure-1.svg"));
+    }
 
     #[test]
     fn the_protocol_is_read_from_the_environment() {

@@ -221,7 +221,8 @@ pub(super) fn entries() -> Vec<Entry> {
         },
         entry! {
             /// Shows a value as the session shows a result: text in quotes, a table with its columns, a figure as a picture where
-            /// the output takes pictures and else drawn with characters. Nothing is written to a file: `save` does that.
+            /// the output takes pictures and else drawn with characters. The prompt of a terminal without pictures also writes the figure to
+            /// the output folder, once, and says where; elsewhere nothing is written to a file: `save` does that.
             ///
             /// ```rhai
             /// show(#{layer: 3, share: 0.25});

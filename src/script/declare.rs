@@ -207,6 +207,7 @@ impl Entry {
         let (body, required) = (Arc::clone(&self.body), self.params.iter().filter(|p| !p.optional).count());
         let (takes_options, name) = (self.options.is_some(), self.spoken());
         let makes_handle = matches!(self.returns, "Model" | "Dictionary");
+        let seeded = self.options.is_some_and(|keys| keys().iter().any(|key| key.name == "seed"));
         let run = move |context: Option<NativeCallContext>, values: &mut [&mut Dynamic]| {
             let Some(native) = context else {
                 return Err("a native function was called without its context".into());
@@ -220,7 +221,7 @@ impl Entry {
                 call.raised.take().unwrap_or_else(|| super::raise_in(e, native.call_source(), native.call_position()))
             })?;
             if makes_handle {
-                host.recipes.note(&name, values, &value);
+                host.recipes.note(&name, values, seeded.then(|| host.work.seed()), &value);
             }
             Ok(value)
         };

@@ -67,7 +67,7 @@ fn cut_list(open: &str, close: &str, len: usize, width: usize, items: impl Itera
 pub fn result(host: &Host, engine: &Engine, value: &Dynamic) -> Result<String> {
     let plain = display(engine, value, host.width);
     match value.read_lock::<Figure>() {
-        Some(figure) => Ok(format!("{}\n{plain}", (host.draw)(&figure, host.width, &host.work)?)),
+        Some(figure) => Ok(format!("{}\n{plain}", (host.draw)(&figure, host)?)),
         None => Ok(plain),
     }
 }

@@ -31,7 +31,8 @@ crate::options! {
 pub(super) fn place(call: &Call, function: &str, name: &str) -> Result<PathBuf> {
     let path = Path::new(name);
     let inside = path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !inside || name.is_empty() {
+    // `~` would be a folder of that name, which nobody means.
+    if !inside || name.is_empty() || name.starts_with('~') {
         return Err(Error::input(format!("{function}: \"{name}\" must be a name below the output folder"))
             .help("results go to out_dir(); choose the folder with `--out DIR`"));
     }
@@ -44,7 +45,11 @@ fn unfit(value: &Dynamic, extension: &str, right: &str) -> Error {
 
 fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Result<()> {
     if let Some(dictionary) = value.read_lock::<Dictionary>() {
-        return save_sae(&dictionary, path, options.dtype);
+        save_sae(&dictionary, path, options.dtype)?;
+        if options.dtype == Precision::F32 {
+            call.host.recipes.note_saved(value, path);
+        }
+        return Ok(());
     }
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
     // Beside how a value itself was made: the script, its parameters and the seed.

@@ -3,17 +3,18 @@
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
 use crate::formats::{TensorSet, npy};
+use crate::hub;
 use crate::model::Model;
 use crate::script::convert::type_name;
 use crate::script::lower;
-use crate::table::Table;
+use crate::table::{Cell, Table};
 use crate::tensor::Tensor;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rhai::{Blob, Dynamic, Engine, FnPtr, ImmutableString, Map, NativeCallContext, Position};
+use rhai::{Blob, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,18 +28,56 @@ pub struct Recipes(Arc<Mutex<BTreeMap<Identity, Result<Json>>>>);
 type Identity = (usize, String);
 
 impl Recipes {
-    /// Notes the call that gave `value`, if it is a model or a dictionary that such a call makes again.
-    pub(super) fn note(&self, function: &str, arguments: &[&mut Dynamic], value: &Dynamic) {
-        let Some(id) = identity(value) else { return };
-        let plain = |argument: &&mut Dynamic| Keeper { recipes: self, store: None }.write(argument);
-        let arguments: Result<Vec<Json>> = arguments.iter().map(plain).collect();
+    /// Notes the call that gave `value`, if it is a model or a dictionary that such a call makes again. `seed`: what the call
+    /// uses where its options name none.
+    pub(super) fn note(&self, function: &str, arguments: &[&mut Dynamic], seed: Option<u64>, value: &Dynamic) {
+        let recipe = match function {
+            "train_sae" => Err(Error::input("it was trained, which takes too long to be done again")
+                .help("`save(sae, \"folder\")` keeps it as files, and then the session keeps it, too")),
+            _ => self.recipe(function, arguments, seed).map_err(|error| {
+                let whole = Error::input(format!("it was made by `{function}`, and {}", error.message()));
+                error.helps().iter().fold(whole, |whole, help| whole.help(help))
+            }),
+        };
+        self.insert(value, recipe);
+    }
+
+    fn recipe(&self, function: &str, arguments: &[&mut Dynamic], seed: Option<u64>) -> Result<Json> {
         // What was made of a tensor that has changed since must not be taken for this one.
-        let recipe = arguments.map(|arguments| json!({"call": function, "arguments": arguments}));
-        let recipe = recipe.map_err(|error| {
-            let whole = Error::input(format!("it was made by `{function}`, and {}", error.message()));
-            error.helps().iter().fold(whole, |whole, help| whole.help(help))
-        });
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, recipe);
+        let plain = |argument: &&mut Dynamic| Keeper { recipes: self, store: None }.write(argument);
+        let mut arguments: Vec<Json> = arguments.iter().map(plain).collect::<Result<_>>()?;
+        let options = |arguments: &mut Vec<Json>| match arguments.last().is_some_and(|last| last.get("map").is_some()) {
+            true => arguments.pop().unwrap_or_default(),
+            false => json!({"map": {}}),
+        };
+        if let Some(seed) = seed {
+            let mut options = options(&mut arguments);
+            if options["map"]["seed"].is_null() {
+                options["map"]["seed"] = json!(seed);
+            }
+            arguments.push(options);
+        }
+        if let ("load_model" | "load_sae", [Json::String(name), rest @ ..]) = (function, &mut arguments[..])
+            // A revision is one of the hub.
+            && rest.last().is_none_or(|options| options["map"]["revision"].is_null())
+        {
+            *name = hub::absolute(name);
+        }
+        Ok(json!({"call": function, "arguments": arguments}))
+    }
+
+    /// Notes that a dictionary lies in a folder, if no call makes it again.
+    pub(super) fn note_saved(&self, value: &Dynamic, folder: &Path) {
+        if self.of(value).is_some_and(|recipe| recipe.is_err()) {
+            let folder = hub::absolute(&folder.display().to_string());
+            self.insert(value, Ok(json!({"call": "load_sae", "arguments": [folder]})));
+        }
+    }
+
+    fn insert(&self, value: &Dynamic, recipe: Result<Json>) {
+        if let Some(id) = identity(value) {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id, recipe);
+        }
     }
 
     fn of(&self, value: &Dynamic) -> Option<Result<Json>> {
@@ -52,12 +91,21 @@ fn identity(value: &Dynamic) -> Option<Identity> {
     model.or_else(|| value.read_lock::<Dictionary>().map(|dict| (dict.address(), dict.id().to_string())))
 }
 
+/// Tells the weights of a model or a dictionary from others, where they can be read.
+fn fingerprint(value: &Dynamic) -> Option<String> {
+    let model = value.read_lock::<Model>().map(|model| model.fingerprint());
+    model.or_else(|| value.read_lock::<Dictionary>().map(|dict| dict.fingerprint()))?.ok()
+}
+
 /// Bytes of a tensor that is written into the JSON where there is no place beside it: the argument of a recipe, which
 /// stays as long as the session does.
 const INLINE: usize = 4 << 20;
 
+/// Cells of a table that a script still writes out.
+const CELLS: usize = 10_000;
+
 /// A value that a [`Keeper`] wrote to `file`, as a script writes it: tensors as what the file holds. None for closures,
-/// tables and blobs.
+/// blobs, and tables of many cells.
 pub fn literal(json: &Json, shared: &[Json], file: &str) -> Option<String> {
     let each = |items: &[Json]| items.iter().map(|item| literal(item, shared, file)).collect::<Option<Vec<_>>>();
     let text = |text: &str| Json::from(text).to_string();
@@ -67,11 +115,7 @@ pub fn literal(json: &Json, shared: &[Json], file: &str) -> Option<String> {
         Json::Object(object) => {
             let (kind, inner) = object.iter().next()?;
             match kind.as_str() {
-                "float" => match inner.as_str()?.parse::<f64>().ok()? {
-                    v if v.is_nan() => "(0.0 / 0.0)".into(),
-                    v if v.is_infinite() => format!("({:?} / 0.0)", v.signum()),
-                    v => format!("{v:?}"),
-                },
+                "float" => number(inner.as_str()?.parse().ok()?),
                 "char" => format!("{}[0]", text(inner.as_str()?)),
                 "range" => format!("({}..{})", inner.get(0)?, inner.get(1)?),
                 "inclusive" => format!("({}..={})", inner.get(0)?, inner.get(1)?),
@@ -82,12 +126,49 @@ pub fn literal(json: &Json, shared: &[Json], file: &str) -> Option<String> {
                     format!("#{{{}}}", inner.as_object()?.iter().map(entry).collect::<Option<Vec<_>>>()?.join(", "))
                 }
                 "made" => format!("{}({})", inner["call"].as_str()?, each(inner["arguments"].as_array()?)?.join(", ")),
+                "table" => {
+                    let bytes = STANDARD.decode(inner.as_str()?).ok()?;
+                    table(&Table::from_parquet(bytes, Path::new(file)).ok()?)?
+                }
                 "shared" => literal(shared.get(usize::try_from(inner.as_u64()?).ok()?)?, shared, file)?,
                 _ => return None,
             }
         }
         plain => plain.to_string(),
     })
+}
+
+fn number(v: f64) -> String {
+    match v {
+        v if v.is_nan() => "(0.0 / 0.0)".into(),
+        v if v.is_infinite() => format!("({:?} / 0.0)", v.signum()),
+        v => format!("{v:?}"),
+    }
+}
+
+fn table(table: &Table) -> Option<String> {
+    let text = |text: &str| Json::from(text).to_string();
+    let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+    let cell = |cell: Cell| match cell {
+        Cell::Float(v) => number(v),
+        Cell::Int(v) => v.to_string(),
+        Cell::Bool(v) => v.to_string(),
+        Cell::Text(v) => text(&v),
+        Cell::FloatList(v) => list(v.into_iter().map(number).collect()),
+        Cell::IntList(v) => list(v.iter().map(i64::to_string).collect()),
+        Cell::TextList(v) => list(v.iter().map(|v| text(v)).collect()),
+    };
+    let names: Vec<&str> = table.names().collect();
+    // An empty column does not say what it is a column of.
+    if table.is_empty() || table.len() * names.len() > CELLS {
+        return None;
+    }
+    let column = |name: &&str| {
+        let column = table.column(name).ok()?;
+        Some(format!("{}: {}", text(name), list((0..table.len()).map(|row| cell(column.cell(row))).collect())))
+    };
+    let columns = names.iter().map(column).collect::<Option<Vec<_>>>()?;
+    Some(format!("table(#{{{}}}, {})", columns.join(", "), list(names.iter().map(|name| text(name)).collect())))
 }
 
 /// What stands beside the JSON of a session's values.
@@ -187,7 +268,11 @@ impl Keeper<'_> {
 
     fn native(&mut self, value: &Dynamic) -> Result<Json> {
         if let Some(recipe) = self.recipes.of(value) {
-            return Ok(json!({"made": recipe?}));
+            let mut recipe = recipe?;
+            if self.store.is_some() {
+                recipe["fingerprint"] = json!(fingerprint(value));
+            }
+            return Ok(json!({"made": recipe}));
         }
         if let Some(table) = value.read_lock::<Table>() {
             return Ok(json!({"table": STANDARD.encode(table.to_parquet()?)}));
@@ -218,6 +303,22 @@ fn inside(place: &str, error: Error) -> Error {
     error.helps().iter().fold(whole, |whole, help| whole.help(help))
 }
 
+/// Why a value cannot be read back.
+pub enum Fault {
+    /// No [`Keeper`] wrote it, or the user stopped: nothing of the session is to be taken.
+    Broken(Error),
+    /// What it was made of is not there any more.
+    Lost(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Fault::Broken(error)
+    }
+}
+
+type Read<T> = std::result::Result<T, Fault>;
+
 /// Reads back what a [`Keeper`] wrote.
 pub struct Reader<'a> {
     /// Makes models and dictionaries again.
@@ -230,6 +331,8 @@ pub struct Reader<'a> {
     pub shared: &'a [Json],
     /// Those that were read; none while one is being read.
     pub read: RefCell<BTreeMap<usize, Option<Dynamic>>>,
+    /// The calls that made a model or a dictionary with other weights than it had.
+    pub changed: RefCell<BTreeSet<String>>,
 }
 
 impl Reader<'_> {
@@ -237,7 +340,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// No [`Keeper`] wrote it, or a model or dictionary cannot be made again.
-    pub fn read(&self, json: &Json) -> Result<Dynamic> {
+    pub fn read(&self, json: &Json) -> Read<Dynamic> {
         Ok(match json {
             Json::Null => Dynamic::UNIT,
             Json::Bool(v) => (*v).into(),
@@ -246,16 +349,16 @@ impl Reader<'_> {
             Json::Array(items) => Dynamic::from_array(self.list(items)?),
             Json::Object(object) => match object.iter().next() {
                 Some((kind, inner)) => self.object(kind, inner, json)?,
-                None => return Err(broken(json)),
+                None => return Err(broken(json).into()),
             },
         })
     }
 
-    fn list(&self, items: &[Json]) -> Result<Vec<Dynamic>> {
+    fn list(&self, items: &[Json]) -> Read<Vec<Dynamic>> {
         items.iter().map(|item| self.read(item)).collect()
     }
 
-    fn object(&self, kind: &str, inner: &Json, whole: &Json) -> Result<Dynamic> {
+    fn object(&self, kind: &str, inner: &Json, whole: &Json) -> Read<Dynamic> {
         let text = || inner.as_str().ok_or_else(|| broken(whole));
         let bytes = || STANDARD.decode(text()?).map_err(|_| broken(whole));
         let ends = || match inner.as_array().map(Vec::as_slice) {
@@ -273,7 +376,7 @@ impl Reader<'_> {
             "table" => Dynamic::from(Table::from_parquet(bytes()?, &self.data.source)?),
             "map" => {
                 let entries = inner.as_object().ok_or_else(|| broken(whole))?;
-                let map = entries.iter().map(|(key, value)| Ok((key.into(), self.read(value)?))).collect::<Result<Map>>()?;
+                let map = entries.iter().map(|(key, value)| Ok((key.into(), self.read(value)?))).collect::<Read<Map>>()?;
                 Dynamic::from_map(map)
             }
             "function" => {
@@ -284,35 +387,51 @@ impl Reader<'_> {
             }
             "made" => self.made(inner)?,
             "shared" => self.shared(inner)?,
-            _ => return Err(broken(whole)),
+            _ => return Err(broken(whole).into()),
         })
     }
 
     /// The value at a place of `shared`: whoever asks for it gets the same one.
-    fn shared(&self, place: &Json) -> Result<Dynamic> {
+    fn shared(&self, place: &Json) -> Read<Dynamic> {
         let place = place.as_u64().and_then(|place| usize::try_from(place).ok()).ok_or_else(|| broken(place))?;
         let json = self.shared.get(place).ok_or_else(|| broken(&json!({"shared": place})))?;
         // Taken out of the map first: reading may come back here.
         let known = self.read.borrow().get(&place).cloned();
         match known {
-            Some(value) => value.ok_or_else(|| broken(json)),
+            Some(value) => value.ok_or_else(|| broken(json).into()),
             None => {
                 self.read.borrow_mut().insert(place, None);
-                let value = self.read(json)?.into_shared();
-                self.read.borrow_mut().insert(place, Some(value.clone()));
-                Ok(value)
+                let value = self.read(json).map(Dynamic::into_shared);
+                match &value {
+                    Ok(value) => self.read.borrow_mut().insert(place, Some(value.clone())),
+                    Err(_) => self.read.borrow_mut().remove(&place),
+                };
+                value
             }
         }
     }
 
     /// Calls what made a value again.
-    fn made(&self, recipe: &Json) -> Result<Dynamic> {
+    fn made(&self, recipe: &Json) -> Read<Dynamic> {
         let name = recipe["call"].as_str().ok_or_else(|| broken(recipe))?;
         let mut arguments = self.list(recipe["arguments"].as_array().map_or(&[], Vec::as_slice))?;
         let mut arguments: Vec<&mut Dynamic> = arguments.iter_mut().collect();
         let global = self.engine.new_global_runtime_state();
         let call = NativeCallContext::new_with_all_fields(self.engine, name, None, &global, Position::NONE);
-        call.call_native_fn_raw(name, false, &mut arguments).map_err(|error| lower(&error))
+        let value = call.call_native_fn_raw(name, false, &mut arguments).map_err(|error| match error.unwrap_inner() {
+            EvalAltResult::ErrorFunctionNotFound(..) => Fault::Broken(broken(recipe)),
+            _ => match lower(&error) {
+                error if error.is_interrupted() => Fault::Broken(error),
+                error => Fault::Lost(error),
+            },
+        })?;
+        if let Some(saved) = recipe["fingerprint"].as_str()
+            && fingerprint(&value).is_some_and(|now| now != saved)
+        {
+            let first = recipe["arguments"][0].as_str().map_or_else(|| "…".into(), |first| format!("{first:?}"));
+            self.changed.borrow_mut().insert(format!("{name}({first})"));
+        }
+        Ok(value)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Outcome, Report, Session, default_out_dir, explain, script_text, store, timing};
 use crate::error::{Error, Kind, nearest};
+use crate::files::expand_home;
 use crate::script::convert::type_name;
 use crate::script::{display, help, param};
 use rhai::Dynamic;
@@ -210,22 +211,81 @@ fn vars(session: &Session) -> Answer {
     Answer::Page(rows.iter().map(line).collect::<Vec<_>>().join("\n"))
 }
 
+/// The path that a command was given: without quotes around it, `~` as a shell reads it.
+pub(super) fn path(argument: &str) -> PathBuf {
+    expand_home(unquoted(argument.trim()))
+}
+
+fn unquoted(text: &str) -> &str {
+    let within = |quote| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)).filter(|text| !text.contains(quote));
+    within('"').or_else(|| within('\'')).unwrap_or(text)
+}
+
+/// Commands make no folders: a name that is mistyped would become one.
+pub(super) fn existing_folder(file: &Path) -> crate::Result<()> {
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+        Some(folder) => Err(Error::new(Kind::Io, "there is no such folder").file(folder).help("commands make no folders")),
+        None => Ok(()),
+    }
+}
+
+/// The words of a command: white space inside quotes and brackets divides none.
+fn words(text: &str) -> Vec<&str> {
+    let (mut words, mut start, mut depth, mut quote) = (Vec::new(), None, 0usize, None);
+    for (at, c) in text.char_indices() {
+        if c.is_whitespace() && depth == 0 && quote.is_none() {
+            words.extend(start.take().map(|start| &text[start..at]));
+            continue;
+        }
+        start = start.or(Some(at));
+        match (quote, c) {
+            (Some(open), c) => quote = Some(open).filter(|open| *open != c),
+            // Within a word it is an apostrophe.
+            (None, '"' | '\'') if depth > 0 || start == Some(at) || text[..at].ends_with('=') => quote = Some(c),
+            (None, '[' | '{' | '(') => depth += 1,
+            (None, ']' | '}' | ')') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    words.extend(start.map(|start| &text[start..]));
+    words
+}
+
+/// What `:run` was given. A path with spaces need not stand in quotes: words without `=` belong to it, unless the first is
+/// one alone.
+fn file_and_parameters(arguments: &str) -> (PathBuf, Vec<&str>) {
+    let words = words(arguments);
+    let count = match words.first() {
+        Some(first) if !path(first).is_file() => words.iter().take_while(|word| !word.contains('=')).count().max(1),
+        _ => 1,
+    };
+    let (file, parameters) = words.split_at(count.min(words.len()));
+    match file {
+        [one] => (path(one), parameters.to_vec()),
+        _ => (path(&file.join(" ")), parameters.to_vec()),
+    }
+}
+
 /// `:run FILE key=value …`: the script's variables and functions stay.
 fn run_file(session: &mut Session, arguments: &str) -> Result<Answer, Box<Report>> {
-    let mut words = arguments.split_whitespace();
-    let Some(file) = words.next() else {
+    let (file, given) = file_and_parameters(arguments);
+    if file.as_os_str().is_empty() {
         return Err(Error::input(":run needs a file").help("`:run FILE.rhai key=value`").into());
-    };
+    }
     let mut parameters = BTreeMap::new();
-    for word in words {
+    for word in given {
         let Some((key, value)) = word.split_once('=') else {
             return Err(Error::input(format!(":run: \"{word}\" is no parameter"))
                 .help("parameters are given as key=value")
                 .into());
         };
-        parameters.insert(key.to_string(), value.to_string());
+        if parameters.insert(key.to_string(), unquoted(value).to_string()).is_some() {
+            return Err(Error::input(format!(":run: the parameter `{key}` is given twice")).into());
+        }
     }
-    let text = script_text(Path::new(file))?;
+    let text = script_text(&file)?;
+    let file = file.display().to_string();
+    let file = file.as_str();
     let declared = session.declarations(&text, file)?;
     param::check(parameters.keys().map(String::as_str), &declared).map_err(|error| error.file(file))?;
     let before = session.host.clone();
@@ -250,14 +310,11 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
     if file.is_empty() {
         return Err(Error::input(":save needs a file").help("`:save FILE.rhai`").into());
     }
-    let mut file = PathBuf::from(file);
+    let mut file = path(file);
     if file.extension().is_none() {
         file.set_extension("rhai");
     }
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        return Err(Error::new(Kind::Io, "there is no such folder").file(folder).help("`:save` makes no folders").into());
-    }
+    existing_folder(&file)?;
     let needed = session.log.needed();
     if !needed.is_empty() {
         let names: Vec<String> = needed.iter().map(|name| format!("`{name}`")).collect();
@@ -274,13 +331,8 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
 }
 
 fn change_folder(folder: &str) -> Result<Answer, Box<Report>> {
-    let home = || std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let target = match folder.trim_matches('"') {
-        "" => None,
-        "~" => Some(home()),
-        folder => Some(folder.strip_prefix("~/").map_or_else(|| folder.into(), |rest| home().join(rest))),
-    };
-    if let Some(target) = target {
+    let target = path(folder);
+    if !target.as_os_str().is_empty() {
         std::env::set_current_dir(&target).map_err(|e| Error::io(&e, &target))?;
     }
     let here = std::env::current_dir().map_err(|e| Error::io(&e, Path::new(".")))?;
@@ -289,7 +341,65 @@ fn change_folder(folder: &str) -> Result<Answer, Box<Report>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::session::tests::session;
+    use crate::session::tests::{session, value};
+
+    #[test]
+    fn words_and_paths_are_read_as_a_shell_reads_them() {
+        for (text, expected) in [
+            ("a.rhai layers=[0, 1] s='a b'", vec!["a.rhai", "layers=[0, 1]", "s='a b'"]),
+            ("\"my script.rhai\"  k=1", vec!["\"my script.rhai\"", "k=1"]),
+            ("it's.rhai names=[\"x ]\", 'y'] m=#{a: 1}", vec!["it's.rhai", "names=[\"x ]\", 'y']", "m=#{a: 1}"]),
+            ("  ", vec![]),
+        ] {
+            assert_eq!(super::words(text), expected, "{text}");
+        }
+        let home = std::env::home_dir().unwrap();
+        for (text, expected) in [
+            ("~/s.rhai", home.join("s.rhai")),
+            ("'~/a b'", home.join("a b")),
+            ("~", home.clone()),
+            (" \"q.session\" ", "q.session".into()),
+            ("a b.session", "a b.session".into()),
+            ("~other/x", "~other/x".into()),
+        ] {
+            assert_eq!(super::path(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn scripts_run_with_spaces_in_their_paths_and_parameters() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("my script.rhai");
+        std::fs::write(&file, "let l = param(\"layers\", [], \"which\"); let s = param(\"s\", \"\", \"text\");").unwrap();
+        let mut session = session();
+        for (quote, arguments) in
+            [("\"", "layers=[0, 1] s='a b'"), ("", "s=\"a b\" layers=[0, 1]"), ("'", "layers=[0,1] s=\"a b\"")]
+        {
+            session.command(&format!(":run {quote}{}{quote} {arguments}", file.display())).unwrap();
+            assert_eq!(value(&mut session, "[l, s]"), "[[0, 1], \"a b\"]", "{arguments}");
+            session.cell("l = 0; s = 0;").unwrap();
+        }
+        for (arguments, message) in
+            [("layers=[0] layers=[1]", ":run: the parameter `layers` is given twice"), ("s=a b", ":run: \"b\" is no parameter")]
+        {
+            assert_eq!(session.command(&format!(":run {} {arguments}", file.display())).unwrap_err().message, message);
+        }
+        let plain = place.path().join("plain.rhai");
+        std::fs::write(&plain, "1").unwrap();
+        let report = session.command(&format!(":run {} more", plain.display())).unwrap_err();
+        assert_eq!(report.message, ":run: \"more\" is no parameter");
+    }
+
+    #[test]
+    fn commands_make_no_folders() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = place.path().join("absent");
+        for command in [":save", ":session save"] {
+            let report = session().command(&format!("{command} {}", folder.join("x.rhai").display())).unwrap_err();
+            assert!(report.to_string().contains("absent: there is no such folder"), "{report}");
+            assert!(!folder.exists());
+        }
+    }
 
     #[test]
     fn beginnings_that_several_commands_have_are_answered_with_all_of_them() {

@@ -275,7 +275,8 @@ mod tests {
             "let x = [1, 2.5, \"a\\n\", 'c', #{\"a b\": ()}]; const K = 1..4; let t = tensor([[1, 2, 3], [4, 5, 6]]);",
             "/// Twice.\nfn twice(a) { a + a }\nfn of() { x.len() }",
             "import \"std/experiments\" as exp; let model = load_model(\"demo\"); let far = 1.0 / 0.0; let near = 7;",
-            "let add = |a| a + near;",
+            "let add = |a| a + near; let tab = table(#{s: [\"a\\\"b\", \"c\"], n: [1, 2], v: [0.5, 0.0 / 0.0], l: [[1, 2], [3]]}, [\"s\", \"v\", \"n\", \"l\"]);",
+            "let large = table(#{n: arange(20000)});",
         ] {
             first.cell(cell).unwrap();
         }
@@ -283,11 +284,12 @@ mod tests {
         let mut second = session();
         second.command(&format!(":session load {}", file.display())).unwrap();
         second.cell("let y = [twice(of()), x, t.sum(), t.shape, model.cfg.n_layers, -far];").unwrap();
-        let asked = "[y, exp::indices(1, 3, \"k\"), near, K]";
+        second.cell("tab").unwrap();
+        let asked = "[y, exp::indices(1, 3, \"k\"), near, K, tab.columns, tab.head(2)]";
         let right = value(&mut second, asked);
         let save = format!(":save {}", saved.display());
         let Answer::Note(said) = second.command(&save).unwrap() else { panic!("no note") };
-        assert!(said.contains("not in it: `add` of `:session load"), "{said}");
+        assert!(said.contains("not in it: `add`, `large` of `:session load"), "{said}");
         let text = std::fs::read_to_string(&saved).unwrap();
         let mut third = session();
         third.eval(&text, "saved.rhai").unwrap_or_else(|report| panic!("{report}\n{text}"));

@@ -5,6 +5,7 @@ use super::names::{self, Edits};
 use super::suggest::rhai_functions;
 use super::{readable, stdlib};
 use crate::error::{Error, nearest};
+use crate::files::expand_home;
 use crate::script::{Host, raise};
 use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, ParseError, Position, Scope};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +78,7 @@ pub(super) fn absolute(folder: &Path, path: &str) -> Option<String> {
     if path.starts_with("std/") {
         return Some(path.into());
     }
-    std::path::absolute(folder.join(path)).ok().map(|path| path.display().to_string())
+    std::path::absolute(folder.join(expand_home(path))).ok().map(|path| path.display().to_string())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -127,7 +128,7 @@ impl Modules {
         }
         // A cell is no file: its name has no folder.
         let beside = source.map(Path::new).filter(|p| p.is_file()).and_then(Path::parent);
-        let mut file = beside.unwrap_or(&self.folder).join(path);
+        let mut file = beside.unwrap_or(&self.folder).join(expand_home(path));
         if file.extension().is_none_or(|e| e != "rhai") {
             file.as_mut_os_string().push(".rhai");
         }

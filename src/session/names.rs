@@ -131,6 +131,15 @@ impl Shared {
         }
     }
 
+    /// Declares a constant, also for the functions that mention it.
+    pub(super) fn set_constant(&self, scope: &mut Scope<'static>, name: &str, value: Dynamic) {
+        scope.push_constant_dynamic(name, value);
+        let mentioned = self.read().mentioned.contains(name);
+        if mentioned {
+            self.share(scope, name);
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
     }

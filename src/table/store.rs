@@ -2,7 +2,7 @@
 
 use super::Table;
 use crate::error::{Error, Result, ResultExt};
-use crate::files;
+use crate::files::{self, expand_home};
 use crate::work::Work;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +39,8 @@ impl Table {
     /// # Errors
     /// No such file, none that matches, another extension, a damaged file, or files whose columns differ.
     pub fn load(name: &str, work: &Work) -> Result<Table> {
-        let path = Path::new(name);
+        let path = &expand_home(name);
+        let name = &*path.to_string_lossy();
         if path.exists() || !name.contains(['*', '?', '[']) {
             return load_one(path, work);
         }

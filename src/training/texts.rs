@@ -2,6 +2,7 @@
 
 use super::source::{Activations, Chunk, Patch, Splice};
 use crate::error::{Error, Result};
+use crate::files::expand_home;
 use crate::model::forward::{Edit, Forward, Hook, Logits, Op, Request};
 use crate::model::{EncodeOptions, Model};
 use crate::options::{Ids, Value};
@@ -34,7 +35,7 @@ pub fn read_texts(texts: &Value) -> Result<(Vec<String>, String)> {
         }
         Value::Text(path) => {
             let mut files = Vec::new();
-            collect(Path::new(path), &mut files, &mut Vec::new())?;
+            collect(&expand_home(path), &mut files, &mut Vec::new())?;
             if files.is_empty() {
                 return Err(Error::input("there is no .txt or .md file in it").file(path));
             }

@@ -135,10 +135,15 @@ const WALK: &[Step] = &[
     ("a map", "#{b: 1, a: [1.5]}", &["#{a: [1.5], b: 1}"]),
     ("a model", "let model = load_model(\"demo\"); model", &["Model demo"]),
     ("a dictionary", "let neurons = mlp_neurons(model, 1).select([0, 2]); neurons", &["Dictionary ", "2 features"]),
-    ("a figure is drawn with characters", "plot::line([1, 4, 9])", &["9 │", "└──", "Figure plot::line"]),
-    ("also by show", "show(plot::bar([\"a\", \"b\"], [1, 2]))", &["█", "Figure plot::bar"]),
+    (
+        "a figure is drawn with characters and saved",
+        "plot::line([1, 4, 9])",
+        &["9 │", "└──", "saved as out/figure-1.svg", "Figure plot::line"],
+    ),
+    ("also by show", "show(plot::bar([\"a\", \"b\"], [1, 2]))", &["█", "saved as out/figure-2.svg", "Figure plot::bar"]),
+    ("but only once", "plot::line([1, 4, 9])", &["saved as out/figure-1.svg"]),
     ("and is written where save says", "save(plot::line([1, 4, 9]), \"curve.svg\")", &["\"out/curve.svg\""]),
-    ("nothing else was", "!ls out", &["\r\ncurve.svg\r\n"]),
+    ("nothing else was", "!ls out", &["\r\ncurve.svg  figure-1.svg  figure-2.svg\r\n"]),
     // Commands.
     (":help lists commands and functions", ":help", &[":session save|load FILE", "Tensor.topk"]),
     (
