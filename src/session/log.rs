@@ -289,7 +289,7 @@ mod tests {
         let right = value(&mut second, asked);
         let save = format!(":save {}", saved.display());
         let Answer::Note(said) = second.command(&save).unwrap() else { panic!("no note") };
-        assert!(said.contains("not in it: `add`, `large` of `:session load"), "{said}");
+        assert!(said.contains("not in it: `large`, `add` of `:session load"), "{said}");
         let text = std::fs::read_to_string(&saved).unwrap();
         let mut third = session();
         third.eval(&text, "saved.rhai").unwrap_or_else(|report| panic!("{report}\n{text}"));
