@@ -167,7 +167,7 @@ impl Session {
         script::install(&mut engine, host.clone());
         stack::guard(&mut engine, &work);
         let shared = Shared::default();
-        shared.install(&mut engine);
+        shared.install(&mut engine, &work);
         let native = Arc::new(suggest::rhai_functions(&engine));
         host.explain = report::explainer(native.clone(), sources.clone());
         engine.set_default_tag(Dynamic::from(host.clone()));

@@ -185,3 +185,28 @@ impl std::fmt::Debug for Work {
         f.debug_struct("Work").field("threads", &self.threads()).field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
     }
 }
+
+/// What a test hears of a session's work: everything that is written, in its order. Copies share it.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(crate) struct Heard(Arc<std::sync::Mutex<Vec<String>>>);
+
+#[cfg(test)]
+impl Heard {
+    /// A handle whose texts come here.
+    pub(crate) fn work(&self, threads: usize) -> Work {
+        Work::new(threads, 0, Box::new(Silent), Box::new(self.clone())).unwrap()
+    }
+
+    /// What was written since this was last asked.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+#[cfg(test)]
+impl Sink for Heard {
+    fn write(&self, _: Stream, text: &str) {
+        self.0.lock().unwrap().push(text.into());
+    }
+}

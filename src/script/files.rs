@@ -167,37 +167,47 @@ pub(super) fn entries() -> Vec<Entry> {
             }
         },
         entry! {
-            /// Reads a `.npy` file.
+            /// The array in a NumPy `.npy` file, in any dtype and order; mapped, not read at once.
+            ///
+            /// Errors: a file that is not there or cannot be read, or is no such array.
             ///
             /// ```rhai
             /// save(arange(6).reshape([2, 3]), "numbers.npy");
             /// assert(load_npy(out_dir() + "/numbers.npy").sum() == 15);
             /// ```
-            fn load_npy(call, path: String) -> Tensor { npy::read(Bytes::map(Path::new(&path))?, Path::new(&path)) }
+            fn load_npy(call, path: String) -> Tensor { open(&path, npy::read) }
         },
         entry! {
-            /// Reads a `.npz` file: a map of tensors.
+            /// The arrays in a NumPy `.npz` file: a map from names to tensors.
+            ///
+            /// Errors: as `load_npy`.
             ///
             /// ```rhai
             /// save(#{ a: ones([2]), b: zeros([3]) }, "pair.npz");
             /// assert(load_npz(out_dir() + "/pair.npz").b.shape == [3]);
             /// ```
             fn load_npz(call, path: String) -> Map {
-                Ok(map_of(&npz::read(Bytes::map(Path::new(&path))?, Path::new(&path), call.work())?))
+                Ok(map_of(&open(&path, |bytes, file| npz::read(bytes, file, call.work()))?))
             }
         },
         entry! {
-            /// Reads a `.safetensors` file: a map of tensors, which share the mapped file.
+            /// The tensors in a `.safetensors` file: a map from names to tensors. Mapped, not read at once; stored as they are
+            /// (bf16 and f16 compute as f32).
+            ///
+            /// Errors: as `load_npy`.
             ///
             /// ```rhai
             /// save(#{ a: ones([2, 2]) }, "one.safetensors");
             /// assert(load_safetensors(out_dir() + "/one.safetensors").a.sum() == 4.0);
             /// ```
-            fn load_safetensors(call, path: String) -> Map {
-                Ok(map_of(&safetensors::read(Bytes::map(Path::new(&path))?, Path::new(&path))?))
-            }
+            fn load_safetensors(call, path: String) -> Map { Ok(map_of(&open(&path, safetensors::read)?)) }
         },
     ]
+}
+
+fn open<T>(path: &str, read: impl FnOnce(Bytes, &Path) -> Result<T>) -> Result<T> {
+    let path = Path::new(path);
+    read(Bytes::map(path)?, path)
 }
 
 fn map_of(set: &TensorSet) -> Map {
