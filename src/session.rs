@@ -774,4 +774,32 @@ pub(super) mod tests {
         let shown = session.eval("[t[0][1], h.list[1].len()]", "In[4]").unwrap().value.unwrap();
         assert_eq!(session.display(&shown), "[5.0, 2]");
     }
+
+    #[test]
+    fn closures_of_other_cells_are_refused_the_same_assignments() {
+        let mut session = session();
+        for (i, text) in [
+            "let m = load_model(\"demo\"); let tab = table(#{a: [1.0, 2.0]});",
+            "let held = |x| { m.cfg.n_layers = x; };",
+            "let given = |v| { v.cfg[\"n_layers\"] = 3; };",
+            "let within = |v| { let inner = |w| { w[\"a\"][0] = 3; }; inner.call(v) };",
+            "let reads = |v| { m.cfg.keys().len() + v.cfg.len() };",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            session.eval(text, &format!("In[{i}]")).unwrap();
+        }
+        for (text, message) in [
+            ("held(3)", "`cfg` of a Model cannot be set"),
+            ("[1, 2].map(held)", "`cfg` of a Model cannot be set"),
+            ("given(m)", "`cfg` of a Model cannot be set"),
+            ("fn through(f, v) { f.call(v) } through(given, m)", "`cfg` of a Model cannot be set"),
+            ("within(tab)", "what a Table holds cannot be set"),
+        ] {
+            let report = session.eval(text, "In[9]").err().unwrap_or_else(|| panic!("{text} is not refused"));
+            assert_eq!(report.message, message, "{text}");
+        }
+        assert_eq!(value(&mut session, "reads(m) == 2 * m.cfg.len() && [m].map(reads)[0] == reads(m)"), "true");
+    }
 }
