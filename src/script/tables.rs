@@ -158,7 +158,7 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
 /// What `f` makes of so many rows; a long one need not be waited for when the user interrupts.
 fn unless_stopped<T: Send + 'static>(work: &Work, rows: usize, f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     const LONG: usize = 1 << 17;
-    if rows > LONG { work.detached(f) } else { f() }
+    if rows > LONG { work.detached(|_| f()) } else { f() }
 }
 
 fn names(value: &Dynamic, what: &str) -> Result<Vec<String>> {

@@ -67,12 +67,12 @@ impl Work {
     /// # Errors
     /// The session has a device already.
     pub fn use_device(&self, device: Device) -> Result<()> {
-        self.0.device.set(device).map_err(|_| Error::input("the device of a session is chosen once"))
+        self.inner.device.set(device).map_err(|_| Error::input("the device of a session is chosen once"))
     }
 
     /// Where candle makes products; nothing where the kernel of this program does.
     pub fn device(&self) -> Option<&Device> {
-        self.0.device.get()
+        self.inner.device.get()
     }
 }
 
