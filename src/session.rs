@@ -776,6 +776,17 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_hint_may_lie_in_an_earlier_cell() {
+        let help = "`t` is (): `.sort(…)` gives (), nothing: it changes `t` itself";
+        let cells = ["let t = [3, 1, 2];", "t = t.sort();", "t.len()"];
+        let (mut prompt, mut piped) = (session(), session());
+        let asked = cells.map(|cell| prompt.cell(cell).map_err(|report| report.help));
+        assert_eq!(asked[2].as_ref().unwrap_err(), &[help]);
+        let read = [(1, cells[0]), (2, cells[1]), (3, cells[2])].map(|(line, cell)| piped.cell_of("<stdin>", line, cell));
+        assert_eq!(read[2].as_ref().unwrap_err().help, [help]);
+    }
+
+    #[test]
     fn closures_of_other_cells_are_refused_the_same_assignments() {
         let mut session = session();
         for (i, text) in [

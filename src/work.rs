@@ -179,7 +179,9 @@ impl Work {
         loop {
             match receive.recv_timeout(std::time::Duration::from_millis(10)) {
                 Ok(result) => return result,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => self.check().inspect_err(|_| left.store(true, Ordering::Relaxed))?,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    self.check().inspect_err(|_| left.store(true, Ordering::Relaxed))?
+                }
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
                     return Err(Error::internal("a helper thread stopped without a result"));
                 }

@@ -19,7 +19,9 @@ impl Table {
     pub fn save(&self, path: &Path, work: &Work) -> Result<()> {
         let table = self.clone();
         match extension(path).as_str() {
-            "csv" => files::write_with_sidecar(path, &work.detached(move |_| table.to_csv())?, &self.provenance, &|| work.check()),
+            "csv" => {
+                files::write_with_sidecar(path, &work.detached(move |_| table.to_csv())?, &self.provenance, &|| work.check())
+            }
             "parquet" => files::write_polled(path, &work.detached(move |_| table.to_parquet())?, &|| work.check()),
             "json" => {
                 let (bytes, nulls) = work.detached(move |_| Ok(table.to_json()))?;
