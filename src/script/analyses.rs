@@ -690,10 +690,12 @@ fn validation() -> Entry {
                 Value::Int(head) => Ids::List(vec![*head]).resolve(n_heads, "head")?,
                 other => Ids::read(other).ok_or_else(|| wrong_heads(other))?.resolve(n_heads, "head")?,
             };
-            let (texts, _) = read_texts(&texts)?;
-            let encode = |text: &String| model.encode(text, &EncodeOptions::default(), call.work());
-            let texts = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
-            analysis::validate_attention(&dict, &model, layer, &heads, &texts, &options, call.work())
+            call.work().detached(move |work| {
+                let (texts, _) = read_texts(&texts)?;
+                let encode = |text: &String| model.encode(text, &EncodeOptions::default(), work);
+                let texts = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
+                analysis::validate_attention(&dict, &model, layer, &heads, &texts, &options, work)
+            })
         }
     }
 }
