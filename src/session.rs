@@ -794,7 +794,7 @@ pub(super) mod tests {
             "let held = |x| { m.cfg.n_layers = x; };",
             "let given = |v| { v.cfg[\"n_layers\"] = 3; };",
             "let within = |v| { let inner = |w| { w[\"a\"][0] = 3; }; inner.call(v) };",
-            "let reads = |v| { m.cfg.keys().len() + v.cfg.len() };",
+            "let reading = |v| { m.cfg.keys().len() + v.cfg.len() };",
         ]
         .into_iter()
         .enumerate()
@@ -811,6 +811,6 @@ pub(super) mod tests {
             let report = session.eval(text, "In[9]").err().unwrap_or_else(|| panic!("{text} is not refused"));
             assert_eq!(report.message, message, "{text}");
         }
-        assert_eq!(value(&mut session, "reads(m) == 2 * m.cfg.len() && [m].map(reads)[0] == reads(m)"), "true");
+        assert_eq!(value(&mut session, "reading(m) == 2 * m.cfg.len() && [m].map(reading)[0] == reading(m)"), "true");
     }
 }

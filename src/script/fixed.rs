@@ -43,8 +43,9 @@ const CHANGING: &[&str] = &[
     "make_lower",
 ];
 
-/// The places of the links of chains, by which Rhai calls their setters, and whether the chain is assigned to.
-type Links = BTreeMap<Position, bool>;
+/// The links of chains, by which Rhai calls their setters: their places with the names of properties (none for an index, or the dot), and
+/// whether the chain is assigned to.
+type Links = BTreeMap<(Position, String), bool>;
 
 /// The links of a source.
 struct Places {
@@ -66,15 +67,25 @@ impl Assigned {
     }
 
     /// A setter is called by an assignment. What the calling source does not know is a place in a closure of another one; where
-    /// closures of several sources have it, it is one of an assignment if all say so.
-    fn contains(&self, call: &NativeCallContext) -> bool {
+    /// closures of several sources have it, it is one of an assignment if all say so: which of them runs cannot be known.
+    fn contains(&self, call: &NativeCallContext, property: Option<&str>) -> bool {
         let sources = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let place = call.call_position();
-        let own = sources.get(call.call_source().unwrap_or_default()).and_then(|places| places.all.get(&place));
-        own.copied().unwrap_or_else(|| {
-            let mut found = sources.values().filter_map(|places| places.closures.get(&place)).peekable();
-            found.peek().is_some() && found.all(|assigned| *assigned)
+        let own = sources.get(call.call_source().unwrap_or_default()).and_then(|places| at(&places.all, place, property));
+        own.unwrap_or_else(|| {
+            let mut found = sources.values().filter_map(|places| at(&places.closures, place, property)).peekable();
+            found.peek().is_some() && found.all(|assigned| assigned)
         })
+    }
+}
+
+/// Whether the link at a place is assigned to, where there is one. Rhai calls an index for a property that a type does not have, too.
+fn at(links: &Links, place: Position, property: Option<&str>) -> Option<bool> {
+    match property {
+        Some(name) => links.get(&(place, name.to_string())).copied(),
+        None => {
+            links.range((place, String::new())..).take_while(|((at, _), _)| *at == place).map(|(_, assigned)| *assigned).max()
+        }
     }
 }
 
@@ -94,17 +105,17 @@ fn links_of(ast: &AST) -> Links {
 /// Notes the links of a chain. A part of a chain that is assigned to comes by here, too, and changes nothing.
 fn links(chain: &Expr, assigned: bool, found: &mut Links) {
     let (Expr::Dot(link, flags, position) | Expr::Index(link, flags, position)) = chain else { return };
-    let mut add = |position: &Position| *found.entry(*position).or_default() |= assigned;
-    add(position);
+    let mut add = |position: &Position, name: &str| *found.entry((*position, name.into())).or_default() |= assigned;
+    add(position, "");
     // Behind the bracket of the last index stands any expression, which is no link.
     if matches!(chain, Expr::Index(..)) && flags.contains(ASTFlags::BREAK) {
         return;
     }
     match &link.rhs {
-        Expr::Property(_, position) if matches!(chain, Expr::Dot(..)) => add(position),
+        Expr::Property(property, position) if matches!(chain, Expr::Dot(..)) => add(position, &property.2),
         Expr::Dot(next, ..) | Expr::Index(next, ..) => {
-            if let Expr::Property(_, position) = &next.lhs {
-                add(position);
+            if let Expr::Property(property, position) = &next.lhs {
+                add(position, &property.2);
             }
             links(&link.rhs, assigned, found);
         }
@@ -142,7 +153,7 @@ pub(super) fn register(module: &mut Module, assigned: &Assigned) {
         let assigned = assigned.clone();
         let refuse = move |call: Option<NativeCallContext>, _: &mut [&mut Dynamic]| {
             let Some(call) = call else { return Ok(Dynamic::UNIT) };
-            if !assigned.contains(&call) {
+            if !assigned.contains(&call, property) {
                 return Ok(Dynamic::UNIT);
             }
             Err(raise_in(refusal(&kind, property), call.call_source(), call.call_position()))
