@@ -52,7 +52,7 @@ pub fn rank_biserial_replicates(
     work: &Work,
 ) -> Result<Vec<f64>> {
     let members = strata.members();
-    let poll = |i: usize| if i % POLL == 0 { work.check() } else { Ok(()) };
+    let poll = |i: usize| if i.is_multiple_of(POLL) { work.check() } else { Ok(()) };
     let draw = |index: usize, scratch: &mut (Vec<u32>, Vec<u32>)| -> Result<f64> {
         let mut random = Random::new(seed, index as u64);
         let (count_a, count_b) = scratch;
