@@ -228,6 +228,7 @@ pub fn attention_scores(
         let (key_operands, bases) = (setup.key_operands(distances)?, setup.base_scores(distances, work)?);
         let product = Product {
             absolute,
+            shape: false,
             row_quantiles: options.quantiles.clone(),
             col_quantiles: options.quantiles.clone(),
             all_quantiles: options.quantiles.clone(),

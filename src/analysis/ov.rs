@@ -217,6 +217,7 @@ pub fn ov_scores(
     let product = Product {
         row_scale: cosine.then(|| write_norms.iter().map(|norm| inverse(norm) as f32).collect()),
         absolute,
+        shape: false,
         row_quantiles: options.quantiles.clone(),
         col_quantiles: options.quantiles.clone(),
         all_quantiles: options.quantiles.clone(),

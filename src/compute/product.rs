@@ -91,6 +91,8 @@ pub struct Product {
     pub col_quantiles: Vec<f64>,
     /// Quantiles over all pairs.
     pub all_quantiles: Vec<f64>,
+    /// Skewness and kurtosis; without them they are NaN.
+    pub shape: bool,
     /// Statistics of columns.
     pub cols: bool,
     /// The softmax of each row, and with `cols` what it gives to each column.
@@ -206,6 +208,7 @@ impl Product {
             row_quantiles: Vec::new(),
             col_quantiles: Vec::new(),
             all_quantiles: Vec::new(),
+            shape: true,
             cols: false,
             softmax: false,
             softmax_negative: false,
@@ -232,6 +235,7 @@ impl Product {
         let blocks = stream.run(
             &Rows {
                 absolute: self.absolute,
+                shape: self.shape,
                 top: self.top.min(m),
                 bottom: self.bottom.min(m),
                 mask: self.col_mask.as_deref(),
@@ -249,7 +253,7 @@ impl Product {
         let rows: Vec<Done> = blocks.into_iter().flat_map(rows::Block::finish).collect();
         let mut all = Central::EMPTY;
         rows.iter().for_each(|row| all.merge(&row.moments));
-        let all = all.finish();
+        let all = self.moments(&all);
         if let (Some(hunt), Some(first)) = (&mut hunt, first) {
             hunt.begin(all.n, first);
         }
@@ -263,6 +267,7 @@ impl Product {
             let label = format!("{}, columns", self.label);
             let fold = Rows {
                 absolute: self.absolute,
+                shape: self.shape,
                 top: 0,
                 bottom: 0,
                 mask: None,
@@ -299,7 +304,7 @@ impl Product {
             m,
             non_finite,
             broken: if non_finite > 0 { sides.broken(work)? } else { Default::default() },
-            rows: rows.into_iter().map(row_stats).collect(),
+            rows: rows.into_iter().map(|row| self.row(row)).collect(),
             cols,
             all: All { moments: all, quantiles },
             pairs,
@@ -488,27 +493,32 @@ impl Product {
         Ok(Hunt::new(&self.all_quantiles, sample))
     }
 
+    fn moments(&self, central: &Central) -> Moments {
+        let moments = central.finish();
+        if self.shape { moments } else { Moments { skewness: f64::NAN, kurtosis: f64::NAN, ..moments } }
+    }
+
+    fn row(&self, row: Done) -> RowStats {
+        RowStats {
+            moments: self.moments(&row.moments),
+            quantiles: row.quantiles,
+            top: row.top,
+            bottom: row.bottom,
+            softmax: row.softmax,
+            softmax_negative: row.softmax_negative,
+            non_finite: row.non_finite,
+        }
+    }
+
     fn col(&self, j: usize, col: Done) -> ColStats {
         let masked = self.col_mask.as_ref().is_some_and(|mask| mask[j]);
         let weight = if masked { ColSoftmax { mean_weight: 0.0, max_weight: 0.0 } } else { col.weight };
         ColStats {
-            moments: col.moments.finish(),
+            moments: self.moments(&col.moments),
             quantiles: col.quantiles,
             softmax: self.softmax.then_some(weight),
             non_finite: col.non_finite,
         }
-    }
-}
-
-fn row_stats(row: Done) -> RowStats {
-    RowStats {
-        moments: row.moments.finish(),
-        quantiles: row.quantiles,
-        top: row.top,
-        bottom: row.bottom,
-        softmax: row.softmax,
-        softmax_negative: row.softmax_negative,
-        non_finite: row.non_finite,
     }
 }
 

@@ -23,6 +23,20 @@ fn random(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_f32((0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect(), shape).unwrap()
 }
 
+#[test]
+fn skewness_and_kurtosis_are_made_where_they_are_asked_for() {
+    let product = Product { cols: true, absolute: true, ..Product::new(random(&[5, 3], 1), random(&[3, 40], 2)) };
+    let (with, without) = (product.run(&work(1)).unwrap(), Product { shape: false, ..product }.run(&work(1)).unwrap());
+    let moments = |o: &Outcome| -> Vec<Moments> {
+        o.rows.iter().map(|r| r.moments).chain(o.cols.iter().map(|c| c.moments)).chain([o.all.moments]).collect()
+    };
+    for (with, without) in moments(&with).into_iter().zip(moments(&without)) {
+        assert!(with.skewness.is_finite() && with.kurtosis.is_finite());
+        assert!(without.skewness.is_nan() && without.kurtosis.is_nan());
+        assert_eq!((with.mean, with.std, with.max), (without.mean, without.std, without.max));
+    }
+}
+
 // ---- against numpy -------------------------------------------------------------------------------------------------------
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -311,10 +325,11 @@ fn small_limits_of_memory_change_nothing() {
     let fold = |fold: &Rows<'_>, limits| {
         let stream = Stream { limits, ..product.stream(std::slice::from_ref(&sides.left), &sides.right, "") };
         let rows: Vec<Done> = stream.run(fold, &work(2)).unwrap().into_iter().flat_map(rows::Block::finish).collect();
-        format!("{:?}", rows.into_iter().map(row_stats).collect::<Vec<_>>())
+        format!("{:?}", rows.into_iter().map(|row| product.row(row)).collect::<Vec<_>>())
     };
     let rows = Rows {
         absolute: false,
+        shape: true,
         top: 5,
         bottom: 5,
         mask: None,
