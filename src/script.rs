@@ -68,7 +68,8 @@ pub type Draw = fn(&Figure, &Host) -> Result<String>;
 
 /// A figure as characters: what every output can take.
 pub fn drawn_with_characters(figure: &Figure, host: &Host) -> Result<String> {
-    Ok(render::sketch(figure, host.width))
+    let (drawn, width) = (figure.clone(), host.width);
+    host.work.detached(move |_| Ok(render::sketch(&drawn, width)))
 }
 
 /// Explains an error that a script caught, in the words of a report.

@@ -48,7 +48,7 @@ pub(super) fn draw_and_save(figure: &Figure, host: &Host) -> Result<String> {
 fn saved(figure: &Figure, host: &Host) -> Result<PathBuf> {
     let mut figure = figure.clone();
     figure.provenance = figure.provenance.with("run", host.run());
-    let document = host.work.detached(move || render::svg(&figure))?;
+    let document = host.work.detached(move |_| render::svg(&figure))?;
     for number in 1.. {
         host.work.check()?;
         let file = host.out_dir.join(format!("figure-{number}.svg"));

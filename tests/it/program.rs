@@ -556,3 +556,28 @@ fn the_session_in_the_readme_is_true() {
     let (out, error, status) = pipe(&(typed.join("\n") + "\n"));
     assert_eq!((out.lines().collect::<Vec<_>>(), error.as_str(), status), (shown, "", 0));
 }
+
+#[test]
+fn a_tilde_is_the_home_folder_wherever_files_are_named() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path().join("work");
+    std::fs::create_dir_all(&at).unwrap();
+    std::fs::write(home.path().join("t.txt"), "text").unwrap();
+    std::fs::write(home.path().join("t.csv"), "a\n1\n2\n").unwrap();
+    std::fs::write(home.path().join("mine.rhai"), "fn two() { 2 }").unwrap();
+    let piped = |input: &str| {
+        let output = Command::new(PROGRAM).current_dir(&at).env("HOME", home.path()).write_stdin(input).output().unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (out, error) = piped("save(tensor([1, 2]), \"x.npy\"); save(tensor([3, 4]), \"~/x.npy\")\n");
+    assert!(out.is_empty() && error.contains("\"~/x.npy\" must be a name below the output folder"), "{out}{error}");
+    std::fs::rename(at.join("out/x.npy"), home.path().join("x.npy")).unwrap();
+    let (out, error) = piped(
+        "import \"~/mine\" as mine;\n[load_npy(\"~/x.npy\").sum(), load_texts(\"~/t.txt\"), load_table(\"~/t.csv\").len, mine::two()]\n\
+         :session save ~/q.session\n:session save \"quoted.session\"\n:save ~/s\n:run ~/s.rhai\n:session load '~/q.session'\nans\n",
+    );
+    assert!(error.is_empty(), "{error}");
+    assert_eq!(out.matches("[3, [\"text\"], 2, 2]").count(), 2, "{out}");
+    assert!(home.path().join("q.session").is_file() && home.path().join("s.rhai").is_file(), "{out}");
+    assert!(at.join("quoted.session").is_file() && !at.join("~").exists());
+}
