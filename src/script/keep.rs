@@ -33,8 +33,7 @@ impl Recipes {
     /// uses where its options name none.
     pub(super) fn note(&self, function: &str, arguments: &[&mut Dynamic], seed: Option<u64>, value: &Dynamic) {
         let recipe = match function {
-            "train_sae" => Err(Error::input("it was trained, which takes too long to be done again")
-                .help("`save(sae, \"folder\")` keeps it as files, and then the session keeps it, too")),
+            TRAINING => Err(trained()),
             _ => self.recipe(function, arguments, seed).map_err(|error| {
                 let whole = Error::input(format!("it was made by `{function}`, and {}", error.message()));
                 error.helps().iter().fold(whole, |whole, help| whole.help(help))
@@ -47,12 +46,8 @@ impl Recipes {
         // What was made of a tensor that has changed since must not be taken for this one.
         let plain = |argument: &&mut Dynamic| Keeper { recipes: self, store: None }.write(argument);
         let mut arguments: Vec<Json> = arguments.iter().map(plain).collect::<Result<_>>()?;
-        let options = |arguments: &mut Vec<Json>| match arguments.last().is_some_and(|last| last.get("map").is_some()) {
-            true => arguments.pop().unwrap_or_default(),
-            false => json!({"map": {}}),
-        };
         if let Some(seed) = seed {
-            let mut options = options(&mut arguments);
+            let mut options = arguments.pop_if(|last| last.get("map").is_some()).unwrap_or_else(|| json!({"map": {}}));
             if options["map"]["seed"].is_null() {
                 options["map"]["seed"] = json!(seed);
             }
@@ -90,6 +85,14 @@ impl Recipes {
 fn identity(value: &Dynamic) -> Option<Identity> {
     let model = value.read_lock::<Model>().map(|model| (model.address(), model.id().to_string()));
     model.or_else(|| value.read_lock::<Dictionary>().map(|dict| (dict.address(), dict.id().to_string())))
+}
+
+/// The call that no session repeats.
+const TRAINING: &str = "train_sae";
+
+fn trained() -> Error {
+    Error::input("it was trained, which takes too long to be done again")
+        .help("`save(sae, \"folder\")` keeps it as files, and then the session keeps it, too")
 }
 
 /// Tells the weights of a model or a dictionary from others, where they can be read.
@@ -419,6 +422,9 @@ impl Reader<'_> {
     /// Calls what made a value again.
     fn made(&self, recipe: &Json) -> Read<Dynamic> {
         let name = recipe["call"].as_str().ok_or_else(|| broken(recipe))?;
+        if name == TRAINING {
+            return Err(Fault::Lost(trained()));
+        }
         let mut arguments = self.list(recipe["arguments"].as_array().map_or(&[], Vec::as_slice))?;
         let mut arguments: Vec<&mut Dynamic> = arguments.iter_mut().collect();
         let global = self.engine.new_global_runtime_state();

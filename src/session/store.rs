@@ -120,7 +120,7 @@ impl Saved {
 /// Everything is read before anything changes: a broken file leaves the session as it was. What a sound one needs and does
 /// not find (a model that is gone, a module) is named, and the rest loaded.
 fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<Report>> {
-    let saved = Saved::read(file)?;
+    let mut saved = Saved::read(file)?;
     let untouched = |mut report: Box<Report>| {
         report.help.push("nothing was loaded: the session is as it was".into());
         report
@@ -136,11 +136,12 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
         read: RefCell::default(),
         changed: RefCell::default(),
     };
-    let (mut values, mut said) = (Vec::new(), Vec::new());
+    let (mut values, mut lost, mut said) = (Vec::new(), Vec::new(), Vec::new());
     for (name, variable) in &saved.variables {
         match reader.read(&variable["value"]) {
             Ok(value) => values.push((name, variable["constant"] == true, value)),
             Err(Fault::Lost(error)) => {
+                lost.push(name.clone());
                 said.push(format!("`{name}` is not loaded: {error}"));
                 said.extend(error.helps().iter().map(|help| format!("  {help}")));
             }
@@ -165,6 +166,7 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
         }
     }
     session.drop_shadowed(before);
+    saved.variables.retain(|name, _| !lost.contains(name));
     log(session, &saved, file);
     said.insert(0, format!("{count} variables and the functions of {} cells loaded", saved.cells.len()));
     Ok(said.join("\n"))
@@ -174,7 +176,8 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
 fn log(session: &mut Session, saved: &Saved, file: &Path) {
     let path = std::path::absolute(file).map_or_else(|_| file.display().to_string(), |path| path.display().to_string());
     let mut text = format!("// :session load {}\n", file.display());
-    for (name, path) in &saved.imports {
+    let imported = |name: &str| session.global.iter_imports().any(|(known, _)| known == name);
+    for (name, path) in saved.imports.iter().filter(|(name, _)| imported(name)) {
         text += &format!("import {} as {name};\n", Json::from(path.as_str()));
     }
     let mut missing = Vec::new();
@@ -366,6 +369,11 @@ mod tests {
         assert!(said.contains("the import `one` is not loaded: ") && said.contains("module.rhai"), "{said}");
         assert_eq!(value(&mut third, "[x, f(), z, c]"), "[7, 7, 9, 2]");
         assert!(third.cell("g()").unwrap_err().to_string().contains("one"));
+        // Nor does a script ask for it.
+        let script = place.path().join("saved.rhai");
+        command(&mut third, &format!(":save {}", script.display()));
+        let script = std::fs::read_to_string(&script).unwrap();
+        assert!(!script.contains("own.safetensors") && !script.contains("import"), "{script}");
     }
 
     /// An SAE of 20 features, whose weights depend on `seed`.
