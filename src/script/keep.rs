@@ -4,7 +4,7 @@ use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
 use crate::formats::{TensorSet, npy};
 use crate::model::Model;
-use crate::script::convert::type_name;
+use crate::script::convert::{type_name, with_article};
 use crate::script::lower;
 use crate::table::Table;
 use crate::tensor::Tensor;
@@ -207,7 +207,7 @@ impl Keeper<'_> {
             }
             _ => {}
         }
-        Err(Error::input(format!("a {} cannot be kept", type_name(value))))
+        Err(Error::input(format!("{} cannot be kept", with_article(&type_name(value)))))
     }
 }
 

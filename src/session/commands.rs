@@ -2,6 +2,7 @@
 
 use super::{Outcome, Report, Session, default_out_dir, explain, script_text, store, timing};
 use crate::error::{Error, Kind, nearest};
+use crate::render::text::counted;
 use crate::script::convert::type_name;
 use crate::script::{display, help, param};
 use rhai::Dynamic;
@@ -266,7 +267,7 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
         return Err(Error::input(message).help(help).into());
     }
     crate::files::write_atomic(&file, session.log.script().as_bytes())?;
-    let mut said = format!("{} inputs saved as {}", session.log.len(), file.display());
+    let mut said = format!("{} saved as {}", counted(session.log.len(), "input"), file.display());
     for lost in &session.log.lost {
         said += &format!("\nnot in it: {lost}");
     }

@@ -1,7 +1,7 @@
 //! The one built program as its users meet it: exit statuses, messages, parameters, interruption, the prompt.
 
 use assert_cmd::Command;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -395,6 +395,39 @@ fn piped_input_takes_time_in_proportion_to_its_lines() {
     // One cell of as many lines.
     let list: String = (0..20_000).map(|i| format!("  {i},\n")).collect();
     assert_eq!(pipe(&format!("let l = [\n{list}];\nl.len()\n")).0, "20000\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn piped_cells_run_as_they_come_and_an_interrupt_ends_the_wait() {
+    let mut command = std::process::Command::new(PROGRAM);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut shown) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    for (sent, answer) in [
+        ("let x = 40;\nx + 2\n", "42"),
+        ("fn f(a) {\n  a + 1\n}\n[f(x),\n 1]\n// then\n", "[41, 1]"),
+        ("if false { 1 }\nelse { 2 }\n", "2"),
+        ("[1, 2, 3]\n  .len()\n", "3"),
+        ("!cat\n\"the rest is no command's\"\n", "\"the rest is no command's\""),
+    ] {
+        input.write_all(sent.as_bytes()).unwrap();
+        assert_eq!(shown.next().unwrap().unwrap(), answer, "{sent}");
+    }
+    // What the terminal's Ctrl-C sends.
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert_eq!((error.as_str(), child.wait().unwrap().code()), ("interrupted\n", Some(130)));
+}
+
+#[test]
+fn a_byte_that_is_no_text_stops_piped_input_at_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = b"print(1)\nfn f() {\n  \"caf\xe9\"\n}\nprint(2)\n".to_vec();
+    let output = Command::new(PROGRAM).current_dir(folder.path()).write_stdin(input).output().unwrap();
+    assert_eq!((output.stdout, output.status.code()), (b"1\n".to_vec(), Some(1)));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("error: line 3 is no text: a script is UTF-8 (<stdin>, byte 24)"), "{error}");
 }
 
 #[test]
