@@ -173,8 +173,7 @@ struct Cells {
 
 impl Validator for Cells {
     fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        let (text, session) = (context.input(), self.session.borrow());
-        let goes_on = !session.is_command(text) && session.is_incomplete(text);
+        let goes_on = self.session.borrow().goes_on(context.input());
         Ok(if goes_on { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

@@ -78,7 +78,7 @@ impl Input {
                     return ended.map(|()| None);
                 }
                 let came = self.wait(session.work())?;
-                if !came && !session.is_incomplete(&self.text) {
+                if !came && !session.goes_on(&self.text) {
                     end = session.first_cell(&self.text, false);
                 }
             }

@@ -33,6 +33,9 @@ impl Session {
                 continue;
             }
             if self.is_command(cell) {
+                if self.goes_on(cell) {
+                    continue;
+                }
                 return Some(end);
             }
             outliner.read(cell);
@@ -204,6 +207,17 @@ mod tests {
             "2",
         ];
         assert_eq!(cells, right);
+    }
+
+    #[test]
+    fn a_cell_that_is_timed_may_have_many_lines() {
+        let mut session = session();
+        let text = ":timeit for i in 0..3 {\n  i;\n}";
+        assert!(session.goes_on(":timeit for i in 0..3 {\n") && !session.goes_on(text) && session.is_command(text));
+        assert!(!session.goes_on(":times {") && !session.goes_on("?f(") && session.goes_on("f(") && !session.goes_on("f()"));
+        assert_eq!(session.first_cell(&format!("\n{text}\n1\n"), true), Some(text.len() + 2));
+        assert!(matches!(session.command(text), Ok(Answer::Value(note, _)) if note.contains(" ± ")));
+        assert!(session.command(":time if true {\n  5 +\n}").is_err());
     }
 
     #[test]

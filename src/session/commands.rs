@@ -98,11 +98,11 @@ const PYTHON: &[(&str, &str)] = &[
 ];
 
 impl Session {
-    /// Whether a line is no Rhai: `:command`, `?name`, `name?`, `!cmd`.
-    pub fn is_command(&self, line: &str) -> bool {
-        let line = line.trim();
+    /// Whether a text is no Rhai: `:command`, `?name`, `name?`, `!cmd`. A line all of them, but for a cell that is timed.
+    pub fn is_command(&self, text: &str) -> bool {
+        let line = text.trim();
         if line.contains('\n') {
-            return false;
+            return timed(line).is_some();
         }
         // `!ready`, `!is_ready(x)`, `!true` and `!(a && b)` are Rhai; `!cat file` is not, though `cat` is a function.
         let shell = |rest: &str| {
@@ -114,6 +114,14 @@ impl Session {
             !rest.starts_with('(') && !known
         };
         line.starts_with([':', '?']) || asked(line).is_some() || line.strip_prefix('!').is_some_and(shell)
+    }
+
+    /// True when `text` is the beginning of a cell, or of a command with one, that goes on.
+    pub fn goes_on(&self, text: &str) -> bool {
+        match timed(text.trim_start()) {
+            Some(cell) => self.is_incomplete(cell),
+            None => !self.is_command(text) && self.is_incomplete(text),
+        }
     }
 
     /// Does what a line that is no Rhai asks for.
@@ -143,6 +151,12 @@ impl Session {
             None => Err(unknown(name).into()),
         }
     }
+}
+
+/// The cell in `:time cell`.
+fn timed(text: &str) -> Option<&str> {
+    let (command, cell) = text.split_once(char::is_whitespace)?;
+    [":time", ":timeit"].contains(&command).then_some(cell)
 }
 
 fn unknown(name: &str) -> Error {

@@ -238,6 +238,10 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
     if is_method && types.first() == Some(&"()") {
         return (message, Vec::new());
     }
+    let getter = |e: &Entry| e.form == Form::Getter && e.name == name && types.first().is_some_and(|of| e.params[0].kind == *of);
+    if is_method && entries().iter().any(getter) {
+        return (message, vec![format!("`{name}` is a property, without brackets: `.{name}`")]);
+    }
     if let Some(entry) = entries().iter().find(|entry| entry.namespace.is_some() && entry.name == name) {
         return (message, vec![format!("did you mean `{}`? `{}`", entry.path(), entry.signature())]);
     }
@@ -340,6 +344,34 @@ fn gave_nothing(known: &Known<'_>, text: &str, before: &str) -> Option<String> {
     })
 }
 
+/// Where the option stands of which a message speaks, if it is written in the call at `place`.
+pub(super) fn option(known: &Known<'_>, place: &Frame, message: &str) -> Option<Frame> {
+    let name = message.split_once("option `")?.1.split_once('`')?.0;
+    let (text, line) = known.sources.of_place(&place.source, place.line)?;
+    let position = |line: usize, column: usize| Some(Position::new(u16::try_from(line).ok()?, u16::try_from(column).ok()?));
+    let call = scan::byte_of(&text, position(line, place.column)?)?;
+    let open = call + text[call..].find(|c: char| !c.is_alphanumeric() && c != '_')?;
+    let (mut depth, mut at) = (0usize, None);
+    for (kind, range) in outline(&text[open..]).pieces {
+        match kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            // In the brackets of the call and those of its map.
+            Kind::Other if depth == 2 && text[open..][range.clone()].split(':').next() == Some(name) => {
+                at = Some(open + range.start)
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    let key = scan::position_of(&text, at?);
+    let (below, column) = (key.line()?, key.position()?);
+    let text = text.lines().nth(below - 1)?.to_string();
+    Some(Frame { line: place.line + below - line, column, text, ..place.clone() })
+}
+
 /// The token of a fault stands after a dot.
 fn is_method(fault: &Frame) -> bool {
     let before: String = fault.text.chars().take(fault.column - 1).collect();
@@ -360,6 +392,11 @@ pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
     }
     if let Some(hint) = foreign::member(of, name) {
         return (message, vec![hint]);
+    }
+    let cfg =
+        fault.and_then(|fault| known.before(fault)).and_then(|before| known.view().where_it_ended(&format!("{before}cfg"), &[]));
+    if cfg.is_some_and(|cfg| cfg.keys().iter().any(|key| key == name)) {
+        return (message, vec![format!("`cfg` has it: `.cfg.{name}`")]);
     }
     let mut help = did_you_mean(name, named(Form::Getter).chain(named(Form::Method)));
     let all: Vec<&str> = named(Form::Getter).collect();
@@ -419,6 +456,9 @@ pub(super) fn indexing(known: &Known<'_>, kind: &str, fault: Option<&Frame>) -> 
 fn operators(name: &str, types: &[&str]) -> Vec<String> {
     if ["+", "-", "*", "/", "**", "@"].contains(&name) && types.contains(&"array") {
         return vec![format!("arithmetic on many numbers is done with tensors: `tensor(list) {name} …`")];
+    }
+    if name == "*" && types.contains(&"string") {
+        return vec!["a text is not multiplied: `let line = \"\"; line.pad(20, \"-\");` makes one of 20 characters".into()];
     }
     if name == "+" && types.contains(&"string") {
         return vec!["text in backquotes takes any value: `${x}` in it".into()];

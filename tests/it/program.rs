@@ -4,7 +4,7 @@ use assert_cmd::Command;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_saerepl");
 
@@ -427,7 +427,7 @@ fn a_byte_that_is_no_text_stops_piped_input_at_its_line() {
     let output = Command::new(PROGRAM).current_dir(folder.path()).write_stdin(input).output().unwrap();
     assert_eq!((output.stdout, output.status.code()), (b"1\n".to_vec(), Some(1)));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.starts_with("error: line 3 is no text: a script is UTF-8 (<stdin>, byte 24)"), "{error}");
+    assert!(error.starts_with("error: <stdin>: line 3 is no text: a script is UTF-8 (at byte 24)\n"), "{error}");
 }
 
 #[test]
@@ -455,7 +455,7 @@ const NATIVE: &str = "let a = randn([3000, 3000]);\nprint(\"started\");\nloop { 
 #[cfg(unix)]
 #[test]
 fn an_interrupt_stops_loops_and_native_work_at_once_with_status_130() {
-    for script in ["print(\"started\");\nlet n = 0;\nloop { try { n += 1; throw n; } catch { } }", NATIVE] {
+    let interrupted = |script: &str| {
         let folder = folder(script);
         let mut child = std::process::Command::new(PROGRAM)
             .current_dir(folder.path())
@@ -470,13 +470,19 @@ fn an_interrupt_stops_loops_and_native_work_at_once_with_status_130() {
         let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         let status = child.wait().unwrap();
-        let took = asked.elapsed();
+        let took = asked.elapsed().as_secs_f64() * 1e3;
         let mut error = String::new();
         child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-        assert_eq!(status.code(), Some(130));
+        assert_eq!(status.code(), Some(130), "{script}");
         assert!(error.starts_with("error: interrupted\n"), "{error}");
-        // The promise is 50 ms; other tests share the cores here.
-        assert!(took < Duration::from_millis(500), "{took:?}");
+        took
+    };
+    for script in ["print(\"started\");\nlet n = 0;\nloop { try { n += 1; throw n; } catch { } }", NATIVE] {
+        let waits = [(); 3].map(|()| interrupted(script));
+        eprintln!("the program ended after {waits:.0?} ms");
+        // The promise is 50 ms to the end of the work, which `benches/session.rs` asks for (its runs show 15 ms at most). Here
+        // `kill` begins and the process ends in that time, too, and other tests share the cores.
+        assert!(waits.iter().any(|wait| *wait < 100.0) && waits.iter().all(|wait| *wait < 500.0), "{script}: {waits:.0?} ms");
     }
 }
 
