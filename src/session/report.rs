@@ -263,7 +263,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
             Some(ScriptError { error, .. }) => {
                 let by_text = error.message().starts_with("Tensor[…]") && error.message().ends_with('"');
                 let row = by_text.then(|| "a token's row is `model.W_E[model.token_id(\" the\")]`".to_string());
-                let list = error.message().starts_with("Tensor[…]: `value`") && error.message().ends_with("array");
+                let list = error.message().starts_with("Tensor[…]: `value`") && error.message().contains("not an array");
                 let list = list.then(|| "a tensor takes parts of tensors: `t[0..2] = tensor([7, 8])`".to_string());
                 (error.kind(), error.to_string(), error.helps().iter().cloned().chain(row).chain(list).collect())
             }
@@ -491,7 +491,7 @@ mod tests {
             ("let ok = #{ddoff: 1};\nt.std(\n  f(0),\n  #{ /* why */\n    ddoff: 0 })", (5, 5)),
             ("t.std(#{ddof: \"ddof\"})", (1, 9)),
             ("plot::line([1], #{titel: \"a\"})", (1, 19)),
-            ("generate(load_model(\"demo\"), \"a\", #{ max_new_tokens: 3 })", (1, 39)),
+            ("generate(load_model(\"demo\"), \"a\", #{ max_new_tokens: 3 })", (1, 38)),
             ("t.std(o); #{ddoff: 1}", (1, 3)),
         ] {
             assert_eq!(failed(&mut session, text).1, [place], "{text}");
