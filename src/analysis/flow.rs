@@ -237,6 +237,7 @@ fn nearest(
         cosine: true,
         top: k,
         bottom: if absolute { k } else { 0 },
+        shape: false,
         label: "matching features".into(),
         ..Product::new(a.rows.clone(), right.t())
     };

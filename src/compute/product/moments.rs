@@ -182,19 +182,21 @@ impl Running {
     /// Scores of a run that tell pivot and unit at first; if they mislead, the whole run tells.
     const HEAD: usize = 64;
 
-    /// Adds a run. Returns its extremes and the number of scores in it that are not finite, which are left out.
+    /// Adds a run, with `SHAPE` to the higher moments, too. Returns its extremes and the number of scores in it that are not
+    /// finite, which are left out.
     #[inline(always)]
-    pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32]) -> (f32, f32, usize) {
+    pub(super) fn add<S: Simd, const SHAPE: bool>(&mut self, simd: S, run: &[f32]) -> (f32, f32, usize) {
         if self.scale == 0.0 {
             self.aim(&run[..run.len().min(Self::HEAD)]);
         }
-        let mut sums = simd::sums(simd, run, self.scale, self.pivot * self.scale);
+        let highest = if SHAPE { 3 } else { 1 };
+        let mut sums = simd::sums::<S, SHAPE>(simd, run, self.scale, self.pivot * self.scale);
         if !centred(&sums.powers, run.len()) {
-            if sums.powers[3].is_finite() || run.iter().all(|x| x.is_finite()) {
+            if sums.powers[highest].is_finite() || run.iter().all(|x| x.is_finite()) {
                 self.aim(run);
-                sums = simd::sums(simd, run, self.scale, self.pivot * self.scale);
+                sums = simd::sums::<S, SHAPE>(simd, run, self.scale, self.pivot * self.scale);
             }
-            if !sums.powers[3].is_finite() {
+            if !sums.powers[highest].is_finite() {
                 return self.add_finite(run);
             }
         }
@@ -260,20 +262,25 @@ mod tests {
     use pulp::{Arch, WithSimd};
     use rand::{RngExt, SeedableRng};
 
-    struct Add<'a>(&'a mut Running, &'a [f32]);
-    impl WithSimd for Add<'_> {
+    struct Add<'a, const SHAPE: bool>(&'a mut Running, &'a [f32]);
+    impl<const SHAPE: bool> WithSimd for Add<'_, SHAPE> {
         type Output = (f32, f32, usize);
         fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-            self.0.add(simd, self.1)
+            self.0.add::<S, SHAPE>(simd, self.1)
         }
     }
 
     fn streamed(scores: &[f32], run: usize) -> Moments {
-        let mut running = Running::EMPTY;
+        let (mut running, mut plain) = (Running::EMPTY, Running::EMPTY);
         for run in scores.chunks(run) {
-            Arch::new().dispatch(Add(&mut running, run));
+            let ends = Arch::new().dispatch(Add::<true>(&mut running, run));
+            assert_eq!(Arch::new().dispatch(Add::<false>(&mut plain, run)), ends);
         }
-        running.finish().finish()
+        let (whole, plain) = (running.finish().finish(), plain.finish().finish());
+        // Without the higher powers, the others are the same.
+        let others = |m: Moments| [m.n as f64, m.mean, m.std, m.min, m.max].map(f64::to_bits);
+        assert_eq!(others(whole), others(plain));
+        whole
     }
 
     /// By their definitions, in two passes.

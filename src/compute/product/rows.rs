@@ -14,6 +14,8 @@ use std::sync::Mutex;
 pub(super) struct Rows<'a> {
     /// Scores are replaced by their magnitudes, except for softmax.
     pub absolute: bool,
+    /// Third and fourth moments, too.
+    pub shape: bool,
     pub top: usize,
     pub bottom: usize,
     /// Columns that stay out of the lists and of softmax.
@@ -119,6 +121,13 @@ impl Fold for Rows<'_> {
     }
 }
 
+impl Rows<'_> {
+    #[inline(always)]
+    fn moments<S: Simd>(&self, simd: S, row: &mut Row, run: &[f32]) -> (f32, f32, usize) {
+        if self.shape { row.moments.add::<S, true>(simd, run) } else { row.moments.add::<S, false>(simd, run) }
+    }
+}
+
 struct FoldTile<'a> {
     fold: &'a Rows<'a>,
     block: &'a mut Block,
@@ -151,7 +160,7 @@ impl WithSimd for FoldTile<'_> {
         for (i, row) in rows.iter_mut().enumerate() {
             let run = scores.row(i);
             // Those of magnitudes come last: softmax is of the signed scores.
-            let signed = (!fold.absolute).then(|| row.moments.add(simd, run));
+            let signed = if fold.absolute { None } else { Some(fold.moments(simd, row, run)) };
             let ends = signed.filter(|(_, _, bad)| *bad == 0);
             if let Some(softmax) = &mut row.softmax {
                 softmax.add(simd, run, ends.map(|(_, max, _)| max), mask, &mut scratch[0]);
@@ -164,10 +173,13 @@ impl WithSimd for FoldTile<'_> {
             if let Some(normalisers) = fold.normalisers {
                 row.weight.add(simd, run, &normalisers[cols.clone()]);
             }
-            let (min, max, bad) = signed.unwrap_or_else(|| {
-                simd::abs(simd, run);
-                row.moments.add(simd, run)
-            });
+            let (min, max, bad) = match signed {
+                Some(ends) => ends,
+                None => {
+                    simd::abs(simd, run);
+                    fold.moments(simd, row, run)
+                }
+            };
             row.non_finite += bad as u64;
             row.top.add(simd, run, cols.start, max, mask);
             row.bottom.add(simd, run, cols.start, min, mask);
@@ -177,6 +189,11 @@ impl WithSimd for FoldTile<'_> {
             if let Some(probes) = fold.probes {
                 probes.add(simd, found, run, bad == 0, scratch);
             }
+        }
+        if let (Some(all), Some(pairs)) = (fold.pairs, pairs)
+            && pairs.many()
+        {
+            lock(all).merge(pairs);
         }
     }
 }

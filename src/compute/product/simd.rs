@@ -8,7 +8,7 @@ use pulp::Simd;
 /// Sums of powers of `x · scale - shift` over a run, and its extremes.
 #[derive(Clone, Copy)]
 pub(super) struct Sums {
-    /// First to fourth powers.
+    /// First and second powers; third and fourth ones where they are asked for, else 0.
     pub powers: [f32; 4],
     /// Least score.
     pub min: f32,
@@ -26,9 +26,10 @@ struct Lanes<V> {
     max: V,
 }
 
-/// [`Sums`] of a run. Extremes mean nothing where a score is NaN; the fourth power is not finite where any score is not.
+/// [`Sums`] of a run, of all four powers with `SHAPE`. Extremes mean nothing where a score is NaN; the highest power is not
+/// finite where any score is not.
 #[inline(always)]
-pub(super) fn sums<S: Simd>(simd: S, run: &[f32], scale: f32, shift: f32) -> Sums {
+pub(super) fn sums<S: Simd, const SHAPE: bool>(simd: S, run: &[f32], scale: f32, shift: f32) -> Sums {
     let (scales, shifts) = (simd.splat_f32s(scale), simd.splat_f32s(-shift));
     let (zero, inf) = (simd.splat_f32s(0.0), simd.splat_f32s(f32::INFINITY));
     let mut lanes = [Lanes { powers: [zero; 4], min: inf, max: simd.splat_f32s(f32::NEG_INFINITY) }; UNROLL];
@@ -37,8 +38,10 @@ pub(super) fn sums<S: Simd>(simd: S, run: &[f32], scale: f32, shift: f32) -> Sum
         let d2 = simd.mul_f32s(d, d);
         l.powers[0] = simd.add_f32s(l.powers[0], d);
         l.powers[1] = simd.add_f32s(l.powers[1], d2);
-        l.powers[2] = simd.mul_add_e_f32s(d2, d, l.powers[2]);
-        l.powers[3] = simd.mul_add_e_f32s(d2, d2, l.powers[3]);
+        if SHAPE {
+            l.powers[2] = simd.mul_add_e_f32s(d2, d, l.powers[2]);
+            l.powers[3] = simd.mul_add_e_f32s(d2, d2, l.powers[3]);
+        }
         l.min = simd.min_f32s(l.min, x);
         l.max = simd.max_f32s(l.max, x);
     };
@@ -67,7 +70,8 @@ pub(super) fn sums<S: Simd>(simd: S, run: &[f32], scale: f32, shift: f32) -> Sum
     for x in tail {
         let d = x.mul_add(scale, -shift);
         let d2 = d * d;
-        for (sum, power) in out.powers.iter_mut().zip([d, d2, d2 * d, d2 * d2]) {
+        let highest = if SHAPE { 4 } else { 2 };
+        for (sum, power) in out.powers.iter_mut().zip([d, d2, d2 * d, d2 * d2]).take(highest) {
             *sum += power;
         }
         out.min = out.min.min(*x);

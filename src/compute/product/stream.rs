@@ -17,13 +17,18 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 /// Rows of a block: tile and packed rows of usual widths fit the second-level cache together.
-const ROWS: usize = 11 * MR;
+pub(super) const ROWS: usize = 11 * MR;
 /// Columns of a tile.
 const COLS: usize = 1024;
 /// A product of fewer rows is cut into this many blocks, so that there is work for all cores.
 const BLOCKS: usize = 16;
 /// Vectors of a panel that are packed at a time.
 const STRIP: usize = 8 * NR;
+
+/// Elements of whole rows of scores that a block keeps at a time, so that they are still in a cache when they are read
+/// again; but never fewer rows than one for so many terms: each block reads all of the right side.
+const WHOLE: usize = 1 << 19;
+const TERMS_A_ROW: usize = 4;
 
 /// Elements of a panel for each row that goes through it, at most, and at least in all.
 const PANEL_A_ROW: usize = 1 << 13;
@@ -171,7 +176,7 @@ impl Stream<'_> {
         let mut height = n.div_ceil(BLOCKS).next_multiple_of(MR).clamp(2 * MR, ROWS);
         height = height.min(block_size / (depth * self.left.len()));
         if whole {
-            height = height.min(block_size / stride);
+            height = height.min((WHOLE / stride).max(depth * self.left.len() / TERMS_A_ROW)).min(block_size / stride);
         }
         let height = (height / MR * MR).max(MR);
         let panel_width = (panel_size / (depth * self.right.len()) / COLS * COLS).max(COLS);

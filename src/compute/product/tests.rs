@@ -23,6 +23,20 @@ fn random(shape: &[usize], seed: u64) -> Tensor {
     Tensor::from_f32((0..shape.iter().product()).map(|_| rng.random_range(-1.0..1.0)).collect(), shape).unwrap()
 }
 
+#[test]
+fn skewness_and_kurtosis_are_made_where_they_are_asked_for() {
+    let product = Product { cols: true, absolute: true, ..Product::new(random(&[5, 3], 1), random(&[3, 40], 2)) };
+    let (with, without) = (product.run(&work(1)).unwrap(), Product { shape: false, ..product }.run(&work(1)).unwrap());
+    let moments = |o: &Outcome| -> Vec<Moments> {
+        o.rows.iter().map(|r| r.moments).chain(o.cols.iter().map(|c| c.moments)).chain([o.all.moments]).collect()
+    };
+    for (with, without) in moments(&with).into_iter().zip(moments(&without)) {
+        assert!(with.skewness.is_finite() && with.kurtosis.is_finite());
+        assert!(without.skewness.is_nan() && without.kurtosis.is_nan());
+        assert_eq!((with.mean, with.std, with.max), (without.mean, without.std, without.max));
+    }
+}
+
 // ---- against numpy -------------------------------------------------------------------------------------------------------
 
 fn numbers(value: &Value) -> Vec<f64> {
@@ -311,10 +325,11 @@ fn small_limits_of_memory_change_nothing() {
     let fold = |fold: &Rows<'_>, limits| {
         let stream = Stream { limits, ..product.stream(std::slice::from_ref(&sides.left), &sides.right, "") };
         let rows: Vec<Done> = stream.run(fold, &work(2)).unwrap().into_iter().flat_map(rows::Block::finish).collect();
-        format!("{:?}", rows.into_iter().map(row_stats).collect::<Vec<_>>())
+        format!("{:?}", rows.into_iter().map(|row| product.row(row)).collect::<Vec<_>>())
     };
     let rows = Rows {
         absolute: false,
+        shape: true,
         top: 5,
         bottom: 5,
         mask: None,
@@ -405,6 +420,14 @@ fn histograms_count_as_numpy_does() {
     }
     assert_eq!(histogram.counts, expected);
     assert_eq!(histogram.counts.iter().sum::<u64>(), 33 * 1200);
+    // Too many bins for each tile to have its own.
+    let fine = product.histogram(19 * 1000, lo, hi, &work(2)).unwrap();
+    assert_eq!(fine.counts.len(), 19_000);
+    let mut expected = vec![0u64; 19_000];
+    for x in &scores {
+        expected[fine.edges.partition_point(|e| e <= x).clamp(1, 19_000) - 1] += 1;
+    }
+    assert_eq!(fine.counts, expected);
     let row = product.row_histogram(7, 5, -0.5, 0.5, &work(1)).unwrap();
     let inside = scores[7 * 1200..8 * 1200].iter().filter(|x| x.abs() <= 0.5).count();
     assert_eq!(row.counts.iter().sum::<u64>(), inside as u64);
@@ -529,15 +552,14 @@ fn several_panels_on_a_device_change_nothing_beyond_rounding() {
 #[test]
 fn a_search_among_scores_that_change_ends_in_an_error() {
     let hunt = || {
-        let mut hunt = Hunt::new(&[0.5], (0..1000).map(|i| i as f32));
+        let hunt = Hunt::new(&[0.5], (0..1000).map(|i| i as f32));
         let first = hunt.first();
-        hunt.begin(1000, first);
-        hunt
+        hunt.begin(1000, first, &work(1)).unwrap()
     };
     // Passes that find nothing, as if each score had moved out of its range.
-    let error = quantile::finish(hunt(), 1000, |_| Ok(())).unwrap_err();
+    let error = quantile::finish(hunt(), 1000, &work(1), |_| Ok(())).unwrap_err();
     assert!(error.message().contains("not found in 16 passes"), "{error}");
-    let stopped = quantile::finish(hunt(), 1000, |_| Err(Error::interrupted()));
+    let stopped = quantile::finish(hunt(), 1000, &work(1), |_| Err(Error::interrupted()));
     assert!(stopped.unwrap_err().is_interrupted());
 }
 
