@@ -5,6 +5,7 @@ use super::{Answer, Report, Session, names, stack};
 use crate::error::{Error, Result, ResultExt};
 use crate::files;
 use crate::formats::{TensorSet, safetensors};
+use crate::render::text::counted;
 use crate::script::keep::{self, Keeper, Reader, Store};
 use crate::script::scan::functions;
 use crate::tensor::Bytes;
@@ -55,8 +56,7 @@ fn save(session: &Session, file: &Path) -> Result<String> {
         }
     }
     let cells: Vec<Json> = session.defining.iter().map(|cell| json!([cell.name, cell.text, cell.closures])).collect();
-    let mut said =
-        format!("{} variables and the functions of {} cells saved as {}", variables.len(), cells.len(), file.display());
+    let mut said = format!("{} saved as {}", what(variables.len(), cells.len()), file.display());
     let entry = json!({
         "program": env!("CARGO_PKG_VERSION"),
         "variables": variables,
@@ -151,7 +151,12 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
     }
     session.drop_shadowed(before);
     log(session, &saved, file);
-    Ok(format!("{} variables and the functions of {} cells loaded", saved.variables.len(), saved.cells.len()))
+    Ok(format!("{} loaded", what(saved.variables.len(), saved.cells.len())))
+}
+
+/// `2 variables and the functions of 1 cell`.
+fn what(variables: usize, cells: usize) -> String {
+    format!("{} and the functions of {}", counted(variables, "variable"), counted(cells, "cell"))
 }
 
 /// Notes what was loaded as a script writes it: imports, variables and functions.
