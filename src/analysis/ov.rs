@@ -215,7 +215,7 @@ pub fn ov_scores(
     }
     let absolute = options.absolute.unwrap_or(source.signed() || target.signed());
     let product = Product {
-        row_scale: cosine.then(|| write_norms.iter().map(|norm| inverse(norm) as f32).collect()),
+        row_scale: cosine.then(|| write_norms.iter().map(inverse).collect()),
         absolute,
         shape: false,
         row_quantiles: options.quantiles.clone(),
@@ -356,7 +356,7 @@ fn token_gram(model: &Model, fold_norm: bool, work: &Work) -> Result<Tensor> {
     let (embedding, unembedding) = (model.w_e(), model.w_u());
     let n = embedding.shape()[0] as f64;
     let mut gram = if model.cfg().tied {
-        second_moment(&embedding, None, false, work)?.to_f64().into_iter().map(|v| v * n).collect()
+        second_moment(&embedding, None, None, false, work)?.to_f64().into_iter().map(|v| v * n).collect()
     } else {
         matmul(&unembedding, &embedding, work)?.to_f64()
     };
