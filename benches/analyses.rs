@@ -2,9 +2,10 @@
 //! over the number of features.
 //!
 //! `cargo bench --bench analyses [-- small | large | JOB …]`; without an argument, SmolLM2-135M's shapes with 1k to 65k
-//! features, two layers deep. `small` ends at 4k features; `large` takes Gemma-2-2B's shapes (bf16, 26 layers, 5.2 GB in
-//! the target folder) with 16k features. Each job runs in a process of its own: one run that is not counted, then three (one
-//! where it takes over 10 s), of which the median counts, as for the bare products, which are made in turn with it. Memory is
+//! features, two layers deep, and a single one: what a small call takes. `small` ends at 4k features; `large` takes
+//! Gemma-2-2B's shapes (bf16, 26 layers, 5.2 GB in the target folder) with 16k features, and says what a job would take for
+//! all layers and heads. Each job runs in a process of its own: one run that is not counted, then three, of which the median
+//! counts, as for the bare products, which are made in turn with it. Memory is
 //! the highest resident size, mapped weights included, beside what was resident before the job.
 
 use rand::{RngExt, SeedableRng};
@@ -225,7 +226,7 @@ fn job(name: &str, shapes: &Shapes, n: usize) -> Outcome<Value> {
         None => Ok(()),
     };
     let (mut times, mut products) = (Vec::new(), Vec::new());
-    for _ in 0..if first > 10.0 { 1 } else { 3 } {
+    for _ in 0..3 {
         products.push(seconds(&bare_run)?);
         times.push(seconds(&*run)?);
     }
@@ -251,8 +252,8 @@ fn main() -> Outcome<()> {
     let asked = |name: &str| arguments.iter().any(|argument| argument == name);
     let (shapes, sizes): (_, &[usize]) = match (asked("large"), asked("small")) {
         (true, _) => (&GEMMA2, &[16_384]),
-        (_, true) => (&SMOLLM2, &[1024, 4096]),
-        _ => (&SMOLLM2, &[1024, 4096, 16_384, 65_536]),
+        (_, true) => (&SMOLLM2, &[1, 1024, 4096]),
+        _ => (&SMOLLM2, &[1, 1024, 4096, 16_384, 65_536]),
     };
     shapes.folder()?;
     println!("shapes of {}, {} threads", shapes.name, Work::silent(0)?.threads());
@@ -281,7 +282,14 @@ fn main() -> Outcome<()> {
                 found["before_mib"],
                 found["peak_mib"]
             );
-            last = Some((*n, time));
+            last = Some((*n, time)).filter(|_| *n > 1);
+            if asked("large") {
+                let (what, times) = match name {
+                    "attention_scores" | "ov_scores" => ("heads", shapes.layers * shapes.heads),
+                    _ => ("layers", shapes.layers),
+                };
+                println!("{:>17} all {times} {what}: {:.1} min", "", times as f64 * time / 60.0);
+            }
         }
     }
     Ok(())

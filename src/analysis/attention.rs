@@ -2,8 +2,8 @@
 //! feature, before and after the softmax.
 
 use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
-use super::heads::{InputNorm, Scaling, Temperature, lengths};
-use super::product::{col_quantiles, concentration_columns, pair_table, summary};
+use super::heads::{InputNorm, Part, Scaling, Temperature, lengths};
+use super::product::{col_quantiles, concentration_columns, gather, pair_table, summary};
 use crate::compute::product::{Histogram, Outcome, Product};
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
@@ -235,7 +235,7 @@ pub fn attention_scores(
             cols: true,
             softmax: options.softmax,
             pairs: options.top_pairs,
-            ..setup.product(&setup.queries.chosen()?, key_operands)
+            ..setup.product(&setup.queries.vectors, key_operands)
         };
         let outcome = product.run(work)?;
         let distance = apart.then(|| distances[0]);
@@ -287,7 +287,7 @@ pub fn attention_matrix(
         return Err(Error::limit(format!("{n} × {m} scores are too many for one matrix"))
             .help("choose features by `query_features` and `key_features`; attention_scores never stores the scores"));
     }
-    setup.product(&setup.queries.chosen()?, setup.key_operands(&setup.groups[0])?).matrix(work)
+    setup.product(&setup.queries.vectors, setup.key_operands(&setup.groups[0])?).matrix(work)
 }
 
 /// The head vectors behind the scores: queries times the attention scale and keys, `[n_query, d_head]` and `[n_key, d_head]`
@@ -308,18 +308,18 @@ pub fn attention_vectors(
     if setup.apart() {
         return Err(Error::input("attention_vectors gives one key for each feature: pass one distance, or average: true"));
     }
-    let mut queries = setup.queries.chosen()?;
+    let mut queries = setup.queries.vectors.clone();
     let scale = model.cfg().attn_scale as f32;
     queries.make_mut_f32().iter_mut().for_each(|v| *v *= scale);
-    Ok((queries, rotated_back(&setup.keys.chosen()?, setup.rope.as_ref(), &setup.groups[0])?))
+    Ok((queries, rotated_back(&setup.keys.vectors, setup.rope.as_ref(), &setup.groups[0])?))
 }
 
-/// One side's head vectors: all of the dictionary, and which of them take part.
+/// One side's head vectors.
 struct HeadSide<'a> {
     dictionary: &'a Dictionary,
     positions: Vec<usize>,
-    /// `[n, d_head]`, after the query or key norm, one row for each feature of the dictionary.
-    vectors: Vec<f32>,
+    /// Of those that take part, `[n, d_head]`, after the query or key norm.
+    vectors: Tensor,
     /// Before the query or key norm.
     strengths: Vec<f64>,
     d_head: usize,
@@ -330,13 +330,6 @@ struct HeadSide<'a> {
 impl HeadSide<'_> {
     fn id(&self, i: usize) -> usize {
         self.dictionary.id_of(self.positions[i])
-    }
-
-    /// The vectors that take part, `[n, d_head]`.
-    fn chosen(&self) -> Result<Tensor> {
-        let row = |p: &usize| &self.vectors[p * self.d_head..(p + 1) * self.d_head];
-        let data: Vec<f32> = self.positions.iter().flat_map(row).copied().collect();
-        Tensor::from_f32(data, &[self.positions.len(), self.d_head])
     }
 }
 
@@ -394,13 +387,18 @@ impl<'a> Setup<'a> {
         let seed = options.seed.unwrap_or(work.seed());
         let side =
             |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions| -> Result<(HeadSide<'a>, Option<f64>)> {
-                let directions = dictionary.write(model, work)?;
-                let factors = norm.factors(scaling, dictionary, &directions, work)?;
-                let mut vectors = norm.project(&directions, &factors, &w, work)?;
+                let positions: Vec<usize> = positions;
+                // The scalar of the linear norm is one over the whole dictionary.
+                let whole = qk_norm == QkNorm::Linear;
+                let part = Part::new(dictionary.write(model, work)?, positions.clone(), whole, work)?;
+                let factors = norm.factors(scaling, dictionary, &part, work)?;
+                let mut vectors = norm.project(&part.directions, &factors, &w, work)?;
                 let strengths = lengths(&vectors, cfg.d_head);
                 let mut base = constant_vector(&options.base, dictionary, &norm, scaling, &w, model)?;
                 let gain = model.find_gain(&format!("blocks.{layer}.attn.{gain}"))?.map(|g| g.to_f32());
                 let scalar = head_norm(qk_norm, &mut vectors, base.as_deref_mut(), gain.as_deref(), cfg.d_head, cfg.eps);
+                let vectors = gather(&Tensor::from_f32(vectors, &[part.positions.len(), cfg.d_head])?, &part.chosen, None)?;
+                let strengths = part.chosen.iter().map(|i| strengths[*i]).collect();
                 Ok((HeadSide { dictionary, positions, vectors, strengths, d_head: cfg.d_head, base }, scalar))
             };
         let query_positions = query.positions(&options.query_features)?;
@@ -449,9 +447,9 @@ impl<'a> Setup<'a> {
     /// The right operands `[d_head, n_key]`: keys rotated back by the distances. The mean over distances is a mean of keys
     /// where nothing bends the scores; under a softcap each distance is an operand of its own.
     fn key_operands(&self, distances: &[usize]) -> Result<Vec<Tensor>> {
-        let keys = self.keys.chosen()?;
+        let keys = &self.keys.vectors;
         let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
-        groups.into_iter().map(|group| Ok(rotated_back(&keys, self.rope.as_ref(), group)?.t())).collect()
+        groups.into_iter().map(|group| Ok(rotated_back(keys, self.rope.as_ref(), group)?.t())).collect()
     }
 
     /// `base_score` of the chosen queries and keys, in this order.
@@ -464,7 +462,7 @@ impl<'a> Setup<'a> {
         let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
         let operands =
             groups.into_iter().map(|g| Ok(rotated_back(&constant_key, self.rope.as_ref(), g)?.t())).collect::<Result<_>>()?;
-        let of_queries = self.product(&self.queries.chosen()?, operands).matrix(work)?.to_f64();
+        let of_queries = self.product(&self.queries.vectors, operands).matrix(work)?.to_f64();
         Ok(Some((of_queries, of_keys)))
     }
 
@@ -613,8 +611,7 @@ fn side_table(side: &HeadSide, distance: Option<usize>, record: &Provenance) -> 
         None => table,
     };
     let table = table.with("feature", ids(side.dictionary, &side.positions))?;
-    with_labels(table, side.dictionary, &side.positions)?
-        .with("strength", side.positions.iter().map(|p| side.strengths[*p]).collect::<Vec<f64>>())
+    with_labels(table, side.dictionary, &side.positions)?.with("strength", side.strengths.clone())
 }
 
 fn query_table(

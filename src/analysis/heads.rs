@@ -139,21 +139,19 @@ impl InputNorm {
     ///
     /// # Errors
     /// `"typical"` without activation statistics in the dictionary.
-    pub(super) fn factors(
-        &self,
-        scaling: Scaling,
-        dictionary: &Dictionary,
-        directions: &Directions,
-        work: &Work,
-    ) -> Result<Vec<f64>> {
+    pub(super) fn factors(&self, scaling: Scaling, dictionary: &Dictionary, part: &Part, work: &Work) -> Result<Vec<f64>> {
         let root = (self.d_model as f64).sqrt();
+        let n = part.positions.len();
         let targets: Vec<f64> = match scaling {
-            Scaling::None => return Ok(vec![1.0; dictionary.n()]),
-            Scaling::SqrtD => vec![root; dictionary.n()],
-            Scaling::Norm(norm) => vec![norm; dictionary.n()],
-            Scaling::Typical => mean_shares(dictionary)?.into_iter().map(|share| root * share).collect(),
+            Scaling::None => return Ok(vec![1.0; n]),
+            Scaling::SqrtD => vec![root; n],
+            Scaling::Norm(norm) => vec![norm; n],
+            Scaling::Typical => {
+                let shares = mean_shares(dictionary)?;
+                part.positions.iter().map(|p| root * shares[*p]).collect()
+            }
         };
-        let norms = self.norms(directions, work)?;
+        let norms = self.norms(&part.directions, work)?;
         Ok(targets.into_iter().zip(norms).map(|(target, norm)| if norm > 0.0 { target / norm } else { 0.0 }).collect())
     }
 
@@ -166,6 +164,31 @@ impl InputNorm {
             .zip(factors)
             .for_each(|(row, c)| row.iter_mut().for_each(|v| *v = (f64::from(*v) * c) as f32));
         Ok(out)
+    }
+}
+
+/// The directions of a dictionary that a call reads: all of them, or, where only a few take part, those.
+pub(super) struct Part {
+    /// The directions.
+    pub directions: Directions,
+    /// Where each of them stands in the dictionary.
+    pub positions: Vec<usize>,
+    /// Where those that take part stand among them, in the order asked for.
+    pub chosen: Vec<usize>,
+}
+
+impl Part {
+    /// So few of a dictionary take part that copying them is quicker than reading all.
+    const FEW: usize = 8;
+
+    /// Those of `directions` that `chosen` needs; all of them where `whole` says so.
+    pub(super) fn new(directions: Directions, chosen: Vec<usize>, whole: bool, work: &Work) -> Result<Self> {
+        let (n, _) = directions.rows.matrix_shape("directions")?;
+        if whole || chosen.len() * Self::FEW > n {
+            return Ok(Part { directions, positions: (0..n).collect(), chosen });
+        }
+        let directions = Directions { rows: directions.dense(Some(&chosen), work)?, gain: None };
+        Ok(Part { directions, chosen: (0..chosen.len()).collect(), positions: chosen })
     }
 }
 

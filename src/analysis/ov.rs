@@ -2,7 +2,7 @@
 //! copy of its input.
 
 use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
-use super::heads::{InputNorm, Scaling, as_f64, lengths, output_weight, post_gain, written_norms};
+use super::heads::{InputNorm, Part, Scaling, as_f64, lengths, output_weight, post_gain, written_norms};
 use super::product::{gather, pair_table, summary};
 use crate::compute::linalg::eig;
 use crate::compute::product::{Histogram, Moments, Product};
@@ -100,9 +100,23 @@ impl Circuit {
         })
     }
 
-    /// The value vectors of all directions of a dictionary, `[n, d_head]`.
+    /// The value vectors of directions, `[n, d_head]`.
     fn values(&self, directions: &Directions, factors: &[f64], work: &Work) -> Result<Tensor> {
         Tensor::from_f32(self.norm.project(directions, factors, &self.w_v, work)?, &[factors.len(), self.d_head])
+    }
+
+    /// Those of the features at these positions of a dictionary.
+    fn values_of(
+        &self,
+        dictionary: &Dictionary,
+        positions: &[usize],
+        temperature: Scaling,
+        model: &Model,
+        work: &Work,
+    ) -> Result<Tensor> {
+        let part = Part::new(dictionary.write(model, work)?, positions.to_vec(), false, work)?;
+        let factors = self.norm.factors(temperature, dictionary, &part, work)?;
+        gather(&self.values(&part.directions, &factors, work)?, &part.chosen, None)
     }
 }
 
@@ -121,11 +135,8 @@ pub fn ov_write(
     work: &Work,
 ) -> Result<Tensor> {
     let circuit = Circuit::new(model, layer, head, options.fold_norm)?;
-    let directions = dictionary.write(model, work)?;
-    let factors = circuit.norm.factors(options.temperature, dictionary, &directions, work)?;
-    let values = circuit.values(&directions, &factors, work)?;
     let positions = dictionary.positions(&options.features)?;
-    project(&gather(&values, &positions, None)?, None, &circuit.w_o, work)
+    project(&circuit.values_of(dictionary, &positions, options.temperature, model, work)?, None, &circuit.w_o, work)
 }
 
 /// What [`ov_scores`] found. Copies share.
@@ -194,19 +205,17 @@ pub fn ov_scores(
         ))
         .help(format!("take a target at blocks.{layer}.hook_resid_mid or later, or a head of an earlier layer")));
     }
-    let directions = source.write(model, work)?;
-    let factors = circuit.norm.factors(options.temperature, source, &directions, work)?;
     let source_positions = source.positions(&options.source_features)?;
-    let values = gather(&circuit.values(&directions, &factors, work)?, &source_positions, None)?;
+    let values = circuit.values_of(source, &source_positions, options.temperature, model, work)?;
     let write_norms = written_norms(&values, &circuit.w_o, work)?;
     target.say_doubts(model, work);
-    let read = target.read(model)?;
     let target_positions = target.positions(&options.target_features)?;
+    let Part { directions: read, chosen, .. } = Part::new(target.read(model)?, target_positions.clone(), false, work)?;
     let all_norms = row_norms(&read.rows, read.gain.as_deref(), work)?;
-    let read_norms: Vec<f64> = target_positions.iter().map(|p| all_norms[*p]).collect();
+    let read_norms: Vec<f64> = chosen.iter().map(|p| all_norms[*p]).collect();
     let d_head = circuit.d_head.max(1);
     let pulled = project(&read.rows, read.gain.as_deref(), &circuit.w_o.t(), work)?;
-    let mut pulled = gather(&pulled, &target_positions, None)?;
+    let mut pulled = gather(&pulled, &chosen, None)?;
     let inverse = |norm: &f64| if *norm > 0.0 { norm.recip() } else { 0.0 };
     let cosine = options.scale == OvScale::Cosine;
     if cosine {

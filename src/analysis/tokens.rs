@@ -13,6 +13,7 @@ use crate::provenance::Provenance;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 crate::choice! {
@@ -92,6 +93,10 @@ impl Phase {
     }
 }
 
+/// Elements of the directions that are copied side by side to share a pass over the vocabulary (64 MiB). Beside more rows than
+/// these the vocabulary's widening takes no time.
+const TOGETHER: usize = 1 << 24;
+
 /// A token with its score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TokenScore {
@@ -129,8 +134,9 @@ pub fn unembed(dictionary: &Dictionary, model: &Model, options: &TokenOptions, w
     token_scores(Phase::Unembed, dictionary, model, options, work)
 }
 
-/// [`unembed`] or [`embed`] of several dictionaries, such as those of all layers, in one pass over the vocabulary: its vectors are read
-/// and widened once for all. Gives one result for each dictionary, what each alone gives but for rounding.
+/// [`unembed`] or [`embed`] of several dictionaries, such as those of all layers: those that are small together share one pass
+/// over the vocabulary, whose vectors are read and widened once for them. Gives one result for each dictionary, what each
+/// alone gives but for rounding.
 ///
 /// # Errors
 /// As [`unembed`]; also no dictionary.
@@ -146,7 +152,21 @@ pub fn token_scores_of(
     }
     let view = Arc::new(TokenView::new(phase, model, options, work)?);
     let parts = dictionaries.iter().map(|d| Ok((d, d.positions(&options.features)?))).collect::<Result<Vec<_>>>()?;
-    scored(view, parts, options.k, work)
+    let sizes: Vec<usize> = parts.iter().map(|(_, positions)| positions.len() * model.cfg().d_model).collect();
+    let groups = together(&sizes).into_iter().map(|group| scored(Arc::clone(&view), parts[group].to_vec(), options.k, work));
+    Ok(groups.collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// Neighbours among directions of so many elements each that go through the vocabulary together.
+fn together(sizes: &[usize]) -> Vec<Range<usize>> {
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for (i, size) in sizes.iter().enumerate() {
+        match groups.last_mut() {
+            Some(group) if sizes[group.clone()].iter().sum::<usize>() + size <= TOGETHER => group.end = i + 1,
+            _ => groups.push(i..i + 1),
+        }
+    }
+    groups
 }
 
 /// Encoder–embedding: the tokens whose embeddings each feature's read direction picks up.
@@ -523,5 +543,18 @@ impl TokenView {
     fn texts(&self, list: &[Scored]) -> Vec<TokenScore> {
         let text = |s: &Scored| TokenScore { id: s.id, token: self.model.vocabulary().token(s.id), score: f64::from(s.score) };
         list.iter().map(text).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dictionaries_share_a_pass_while_they_are_small_together() {
+        let most = TOGETHER;
+        assert_eq!(together(&[most / 4; 6]), [0..4, 4..6]);
+        assert_eq!(together(&[most + 1, 1, most, most / 2, most / 2]), [0..1, 1..2, 2..3, 3..5]);
+        assert!(together(&[]).is_empty());
     }
 }

@@ -49,6 +49,7 @@ use rows::{Done, Rows};
 use side::Side;
 use std::ops::Range;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use stream::{Fold, Limits, Scores, Stream};
 use top::Pairs;
 
@@ -178,6 +179,8 @@ pub struct Histogram {
 
 /// Operations of a run that is announced: tens of seconds on a small machine.
 const LONG: f64 = 4e12;
+/// Bytes of a run that is announced.
+const MUCH: usize = 256 << 20;
 /// Scores that [`Product::matrix`] makes at most (1 GiB).
 const MATRIX: usize = 1 << 28;
 /// Rows and columns of the sample that brackets quantiles over all pairs.
@@ -254,8 +257,8 @@ impl Product {
         let mut all = Central::EMPTY;
         rows.iter().for_each(|row| all.merge(&row.moments));
         let all = self.moments(&all);
-        if let (Some(hunt), Some(first)) = (&mut hunt, first) {
-            hunt.begin(all.n, first);
+        if let (Some(begun), Some(first)) = (hunt.take(), first) {
+            hunt = Some(begun.begin(all.n, first, work)?);
         }
 
         let mut cols = Vec::new();
@@ -282,8 +285,8 @@ impl Product {
             };
             let blocks = self.stream(&sides.right, left, &label).run(&fold, work)?;
             cols = blocks.into_iter().flat_map(rows::Block::finish).enumerate().map(|(j, col)| self.col(j, col)).collect();
-            if let (Some(hunt), Some(second)) = (&mut hunt, second) {
-                hunt.take(second);
+            if let Some(second) = second {
+                hunt = hunt.map(|hunt| hunt.take(second, work)).transpose()?;
             }
         }
 
@@ -291,7 +294,7 @@ impl Product {
             None => Vec::new(),
             Some(hunt) => {
                 let label = format!("{}, quantiles", self.label);
-                quantile::finish(hunt, all.n, |probes| {
+                quantile::finish(hunt, all.n, work, |probes| {
                     let pass = Pass { probes, absolute: self.absolute, arch };
                     self.stream(left, &sides.right, &label).run(&pass, work).map(drop)
                 })?
@@ -315,7 +318,8 @@ impl Product {
     fn announce(&self, sides: &Sides, work: &Work) -> Result<()> {
         let (n, m, depth) = (sides.left.count(), sides.right[0].count(), sides.left.depth);
         let left = std::slice::from_ref(&sides.left);
-        let mut engine = self.stream(left, &sides.right, "").memory(!self.row_quantiles.is_empty(), work);
+        let stream = self.stream(left, &sides.right, "");
+        let mut engine = stream.memory(!self.row_quantiles.is_empty(), work);
         let cols = self.cols || !self.col_quantiles.is_empty();
         if cols {
             engine = engine.max(self.stream(&sides.right, left, "").memory(!self.col_quantiles.is_empty(), work));
@@ -323,10 +327,12 @@ impl Product {
         let scored = (self.top.min(m) + self.bottom.min(m)) * size_of::<Scored>();
         let row = size_of::<Done>() + size_of::<RowStats>() + 2 * (scored + 8 * self.row_quantiles.len());
         let col = size_of::<Done>() + size_of::<ColStats>() + 16 * self.col_quantiles.len();
-        let results = n * row + if cols { m * col } else { 0 } + self.pairs * size_of::<Pair>();
-        let bytes = engine + results;
+        let pairs = 3 * self.pairs * size_of::<Pair>();
+        let search = quantile::memory(self.all_quantiles.len(), n.saturating_mul(m), n.div_ceil(stream::ROWS));
+        let results = n * row + if cols { m * col } else { 0 } + pairs;
+        let bytes = engine + search + results;
         let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if cols { 2.0 } else { 1.0 };
-        if flop > LONG {
+        if flop > LONG || bytes > MUCH {
             let (tera, mebibytes) = (flop / 1e12, bytes >> 20);
             work.note(&format!(
                 "{}: {n} × {m} scores of {depth} terms, {tera:.1} TFLOP, {mebibytes} MiB beside the weights",
@@ -357,6 +363,8 @@ impl Product {
             return Err(Error::limit(format!("{} × {} scores would take {} MiB", shape[0], shape[1], size >> 18))
                 .help("statistics of a product of any size take little memory; for the scores themselves choose fewer rows"));
         }
+        // Once in blocks, once together.
+        work.reserve(&self.label, 2 * (size * size_of::<f32>()) as u64)?;
         let stream = self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label);
         let mut out = Vec::with_capacity(size);
         for block in stream.run(&Keep { width: shape[1], absolute: self.absolute }, work)? {
@@ -383,11 +391,9 @@ impl Product {
         edges[bins] = hi;
         let sides = self.sides(work)?;
         let stream = self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label);
-        let mut counts = vec![0u64; bins];
-        for block in stream.run(&Count { edges: &edges, absolute: self.absolute }, work)? {
-            counts.iter_mut().zip(block).for_each(|(sum, count)| *sum += count);
-        }
-        Ok(Histogram { counts, edges })
+        let counts: Vec<AtomicU64> = edges[..bins].iter().map(|_| AtomicU64::new(0)).collect();
+        stream.run(&Count { edges: &edges, counts: &counts, absolute: self.absolute }, work)?;
+        Ok(Histogram { counts: counts.into_iter().map(AtomicU64::into_inner).collect(), edges })
     }
 
     /// [`Product::histogram`] of one row, by its position among the used rows.
@@ -585,18 +591,20 @@ impl Fold for Keep {
 /// Counts scores in bins.
 struct Count<'a> {
     edges: &'a [f64],
+    /// One set for all blocks: there may be many of both.
+    counts: &'a [AtomicU64],
     absolute: bool,
 }
 
 impl Fold for Count<'_> {
-    type State = Vec<u64>;
+    type State = ();
 
-    fn begin(&self, _: Range<usize>) -> Vec<u64> {
-        vec![0; self.edges.len() - 1]
-    }
+    fn begin(&self, _: Range<usize>) {}
 
-    fn tile(&self, counts: &mut Vec<u64>, mut scores: Scores<'_>) {
-        let bins = counts.len();
+    fn tile(&self, _: &mut (), mut scores: Scores<'_>) {
+        let bins = self.counts.len();
+        // A few bins would be contended for.
+        let mut own = vec![0u64; if bins <= 1 << 12 { bins } else { 0 }];
         let (lo, hi) = (self.edges[0], self.edges[bins]);
         let inverse = bins as f64 / (hi - lo);
         for i in 0..scores.rows.len() {
@@ -610,9 +618,17 @@ impl Fold for Count<'_> {
                     } else if bin + 1 < bins && x >= self.edges[bin + 1] {
                         bin += 1;
                     }
-                    counts[bin] += 1;
+                    match own.get_mut(bin) {
+                        Some(count) => *count += 1,
+                        None => {
+                            self.counts[bin].fetch_add(1, Ordering::Relaxed);
+                        }
+                    }
                 }
             }
+        }
+        for (all, count) in self.counts.iter().zip(own) {
+            all.fetch_add(count, Ordering::Relaxed);
         }
     }
 }

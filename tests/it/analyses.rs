@@ -322,6 +322,32 @@ fn distances_are_averaged_before_statistics_under_a_softcap_too() {
 }
 
 #[test]
+fn a_few_features_score_as_among_all() {
+    // Without and with a norm of queries and keys, whose scalar is of the whole dictionary.
+    for name in ["tiny-llama", "tiny-gemma3"] {
+        let model = model(&fixture(name));
+        let all = probes(normals(21, &[40, model.cfg().d_model]));
+        let (queries, keys) = ([17usize, 3], [39usize, 0, 5]);
+        let list = |ids: &[usize]| Given::List(ids.iter().map(|id| Given::Int(*id as i64)).collect());
+        let few: AttentionOptions = options(&[("query_features", list(&queries)), ("key_features", list(&keys))]);
+        let whole = attention_matrix(&all, &all, &model, 1, 2, &AttentionOptions::default(), &work()).unwrap().to_f64();
+        let expected: Vec<f64> = queries.iter().flat_map(|q| keys.map(|k| whole[q * 40 + k])).collect();
+        assert_close(&attention_matrix(&all, &all, &model, 1, 2, &few, &work()).unwrap().to_f64(), &expected, 1e-6, name);
+        let strengths = |o: &AttentionOptions| {
+            floats(&attention_scores(&all, &all, &model, 1, 2, o, &work()).unwrap().query.table(), "strength")
+        };
+        let expected = queries.map(|q| strengths(&AttentionOptions::default())[q]);
+        assert_close(&strengths(&few), &expected, 1e-6, &format!("{name}, strength"));
+
+        let d = model.cfg().d_model;
+        let written = ov_write(&all, &model, 1, 2, &OvWriteOptions::default(), &work()).unwrap().to_f64();
+        let two = ov_write(&all, &model, 1, 2, &options(&[("features", list(&queries))]), &work()).unwrap().to_f64();
+        let expected: Vec<f64> = queries.iter().flat_map(|q| written[q * d..(q + 1) * d].to_vec()).collect();
+        assert_close(&two, &expected, 1e-6, &format!("{name}, ov_write"));
+    }
+}
+
+#[test]
 fn the_base_score_is_the_score_of_the_constant() {
     let model = model(&fixture("tiny-gemma2"));
     let d = model.cfg().d_model;

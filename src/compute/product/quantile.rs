@@ -12,6 +12,7 @@
 use super::simd;
 use super::stream::{Fold, Scores, lock};
 use crate::error::{Error, Result};
+use crate::work::Work;
 use pulp::{Arch, Simd, WithSimd};
 use std::array;
 use std::ops::Range;
@@ -190,6 +191,13 @@ impl Finder {
 const BINS: usize = 1024;
 /// Scores that are collected for one order statistic (64 MiB).
 const COLLECTED: u64 = 1 << 24;
+
+/// Bytes that the search for so many quantiles of `scores` scores takes: what is collected of a bin, of which a bracket of
+/// twice the margin has [`BINS`], and the bins of each block of rows.
+pub(super) fn memory(quantiles: usize, scores: usize, blocks: usize) -> usize {
+    let collected = ((scores as f64 * 2.0 * MARGIN / BINS as f64) as usize).min(COLLECTED as usize);
+    quantiles * (2 * size_of::<f32>() * collected + size_of::<u64>() * BINS * blocks)
+}
 /// Share of the sample by which a bracket reaches to either side.
 const MARGIN: f64 = 0.02;
 
@@ -346,6 +354,9 @@ pub(super) struct Hunt {
 }
 
 impl Hunt {
+    /// So many collected scores take too long to choose from to be waited for.
+    const LONG: usize = 1 << 20;
+
     /// Brackets each quantile by a sample of finite scores.
     pub(super) fn new(quantiles: &[f64], sample: impl Iterator<Item = f32>) -> Self {
         let mut sample: Vec<u32> = sample.map(key).collect();
@@ -368,7 +379,7 @@ impl Hunt {
     }
 
     /// Takes what the first pass found among `n` finite scores.
-    pub(super) fn begin(&mut self, n: u64, pass: Probes) {
+    pub(super) fn begin(mut self, n: u64, pass: Probes, work: &Work) -> Result<Self> {
         if n > 0 {
             for (q, range) in self.quantiles.iter().zip(&self.brackets) {
                 let (low, high, _) = ranks(*q, n);
@@ -376,7 +387,7 @@ impl Hunt {
                 self.targets.extend([low, high].map(|rank| Target { rank, probe, below: 0, value: None }));
             }
         }
-        self.take(pass);
+        self.take(pass, work)
     }
 
     /// The probes of the next pass, if one is needed.
@@ -386,16 +397,18 @@ impl Hunt {
     }
 
     /// Takes what a pass found.
-    pub(super) fn take(&mut self, pass: Probes) {
+    pub(super) fn take(mut self, pass: Probes, work: &Work) -> Result<Self> {
         let mut found = pass.found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for part in &mut found {
-            part.scores.sort_unstable_by(f32::total_cmp);
-        }
-        for target in self.targets.iter_mut().filter(|t| t.value.is_none()) {
-            if let Some(i) = pass.probes.iter().position(|p| *p == target.probe) {
-                target.narrow(&found[i]);
+        let long = found.iter().any(|part| part.scores.len() > Self::LONG);
+        let narrowed = move || {
+            for target in self.targets.iter_mut().filter(|t| t.value.is_none()) {
+                if let Some(i) = pass.probes.iter().position(|p| *p == target.probe) {
+                    target.narrow(&mut found[i]);
+                }
             }
-        }
+            Ok(self)
+        };
+        if long { work.detached(narrowed) } else { narrowed() }
     }
 
     /// The quantiles; NaN where there are no finite scores.
@@ -411,10 +424,11 @@ impl Hunt {
 
 impl Target {
     /// Narrows the range by what was found in it, or widens it if the order statistic is not there.
-    fn narrow(&mut self, found: &Found) {
+    fn narrow(&mut self, found: &mut Found) {
         let (lo, hi) = self.probe.range;
         if self.probe.collect {
-            self.value = self.rank.checked_sub(self.below).and_then(|i| found.scores.get(i as usize)).copied();
+            let at = self.rank.checked_sub(self.below).map(|i| i as usize).filter(|i| *i < found.scores.len());
+            self.value = at.map(|i| *found.scores.select_nth_unstable_by(i, f32::total_cmp).1);
             return;
         }
         if self.rank < found.below {
@@ -506,7 +520,7 @@ const PASSES: usize = 16;
 ///
 /// # Errors
 /// Those of `pass`; also scores that are not the same in each pass, so that the search misses what it bracketed.
-pub(super) fn finish(mut hunt: Hunt, n: u64, mut pass: impl FnMut(&Probes) -> Result<()>) -> Result<Vec<f64>> {
+pub(super) fn finish(mut hunt: Hunt, n: u64, work: &Work, mut pass: impl FnMut(&Probes) -> Result<()>) -> Result<Vec<f64>> {
     let mut passes = 0;
     while let Some(probes) = hunt.open() {
         if passes == PASSES {
@@ -515,7 +529,7 @@ pub(super) fn finish(mut hunt: Hunt, n: u64, mut pass: impl FnMut(&Probes) -> Re
         }
         passes += 1;
         pass(&probes)?;
-        hunt.take(probes);
+        hunt = hunt.take(probes, work)?;
     }
     Ok(hunt.finish(n))
 }

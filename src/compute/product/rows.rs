@@ -190,6 +190,11 @@ impl WithSimd for FoldTile<'_> {
                 probes.add(simd, found, run, bad == 0, scratch);
             }
         }
+        if let (Some(all), Some(pairs)) = (fold.pairs, pairs)
+            && pairs.many()
+        {
+            lock(all).merge(pairs);
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 /// Rows of a block: tile and packed rows of usual widths fit the second-level cache together.
-const ROWS: usize = 11 * MR;
+pub(super) const ROWS: usize = 11 * MR;
 /// Columns of a tile.
 const COLS: usize = 1024;
 /// A product of fewer rows is cut into this many blocks, so that there is work for all cores.

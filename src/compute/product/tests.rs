@@ -454,6 +454,14 @@ fn histograms_count_as_numpy_does() {
     }
     assert_eq!(histogram.counts, expected);
     assert_eq!(histogram.counts.iter().sum::<u64>(), 33 * 1200);
+    // Too many bins for each tile to have its own.
+    let fine = product.histogram(19 * 1000, lo, hi, &work(2)).unwrap();
+    assert_eq!(fine.counts.len(), 19_000);
+    let mut expected = vec![0u64; 19_000];
+    for x in &scores {
+        expected[fine.edges.partition_point(|e| e <= x).clamp(1, 19_000) - 1] += 1;
+    }
+    assert_eq!(fine.counts, expected);
     let row = product.row_histogram(7, 5, -0.5, 0.5, &work(1)).unwrap();
     let inside = scores[7 * 1200..8 * 1200].iter().filter(|x| x.abs() <= 0.5).count();
     assert_eq!(row.counts.iter().sum::<u64>(), inside as u64);
@@ -578,15 +586,14 @@ fn several_panels_on_a_device_change_nothing_beyond_rounding() {
 #[test]
 fn a_search_among_scores_that_change_ends_in_an_error() {
     let hunt = || {
-        let mut hunt = Hunt::new(&[0.5], (0..1000).map(|i| i as f32));
+        let hunt = Hunt::new(&[0.5], (0..1000).map(|i| i as f32));
         let first = hunt.first();
-        hunt.begin(1000, first);
-        hunt
+        hunt.begin(1000, first, &work(1)).unwrap()
     };
     // Passes that find nothing, as if each score had moved out of its range.
-    let error = quantile::finish(hunt(), 1000, |_| Ok(())).unwrap_err();
+    let error = quantile::finish(hunt(), 1000, &work(1), |_| Ok(())).unwrap_err();
     assert!(error.message().contains("not found in 16 passes"), "{error}");
-    let stopped = quantile::finish(hunt(), 1000, |_| Err(Error::interrupted()));
+    let stopped = quantile::finish(hunt(), 1000, &work(1), |_| Err(Error::interrupted()));
     assert!(stopped.unwrap_err().is_interrupted());
 }
 

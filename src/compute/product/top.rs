@@ -141,11 +141,17 @@ impl Pairs {
         }
     }
 
-    /// Adds the pairs of another set.
+    /// Takes the pairs of another set.
     pub(super) fn merge(&mut self, other: &mut Self) {
-        other.cut();
         self.kept.append(&mut other.kept);
-        self.cut();
+        if self.kept.len() >= 2 * self.k + 64 {
+            self.cut();
+        }
+    }
+
+    /// So many pairs that a set of all blocks should have them: blocks may be many.
+    pub(super) fn many(&self) -> bool {
+        self.kept.len() >= 1 << 10
     }
 
     /// The highest pairs, falling.
