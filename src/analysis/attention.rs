@@ -169,7 +169,8 @@ impl AttentionScores {
         self.pairs.clone()
     }
 
-    /// Over all pairs: `n mean std <quantiles> min max`; lists, one entry a distance, where distances are apart.
+    /// Over all pairs with a finite score, n of them: `n mean std <quantiles> min max`; lists, one entry a distance, where
+    /// distances are apart.
     pub fn summary(&self) -> JsonMap<String, Json> {
         self.summary.clone()
     }

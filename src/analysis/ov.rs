@@ -164,7 +164,7 @@ impl OvScores {
         self.pairs.clone()
     }
 
-    /// Over all pairs: `n mean std <quantiles> min max`.
+    /// Over all pairs with a finite score, n of them: `n mean std <quantiles> min max`.
     pub fn summary(&self) -> JsonMap<String, Json> {
         self.summary.clone()
     }

@@ -75,7 +75,7 @@ impl ProductStats {
         self.pairs.clone()
     }
 
-    /// Over all scores: `n mean std <quantiles> min max`.
+    /// Over all finite scores, n of them: `n mean std <quantiles> min max`.
     pub fn summary(&self) -> JsonMap<String, Json> {
         self.all.clone()
     }
@@ -243,7 +243,7 @@ fn signs(product: &Product, pairs: &[Pair], work: &Work) -> Result<Vec<f64>> {
     Ok(out)
 }
 
-/// The map over all scores: `n mean std <quantiles> min max`, n being the number of finite ones, of which the others are.
+/// The map over all finite scores, n of them: `n mean std <quantiles> min max`.
 pub(super) fn summary(outcome: &Outcome, quantiles: &[f64]) -> JsonMap<String, Json> {
     let all = &outcome.all;
     let mut map = JsonMap::new();

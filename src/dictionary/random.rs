@@ -37,8 +37,9 @@ const WRITE: u64 = 0;
 const READ: u64 = 2;
 
 /// Random directions as a null for `dictionary`. Write and read directions are drawn separately; each has the norm of one of
-/// the dictionary's own, drawn with replacement (those of norm 0, NaN and infinite ones left out). With a model, they are drawn in the residual
-/// stream, like the dictionary's write and read directions there; without, in the space of its own weights. Signed.
+/// the dictionary's own, drawn with replacement (those of norm 0 and those that hold NaN or infinities left out). With a model,
+/// they are drawn in the residual stream, like the dictionary's write and read directions there; without, in the space of its
+/// own weights. Signed.
 ///
 /// # Errors
 /// `n` is 0, the dictionary has no finite direction but zeros, it does not fit the model, or the user's interruption.
