@@ -57,9 +57,9 @@ pub fn sidecar(path: &Path) -> PathBuf {
 /// Writes a file and, beside it, its provenance (nothing beside it when none is recorded; an older sidecar goes).
 ///
 /// # Errors
-/// As [`write_atomic`].
-pub fn write_with_sidecar(path: &Path, bytes: &[u8], provenance: &Provenance) -> Result<()> {
-    write_atomic(path, bytes)?;
+/// As [`write_polled`].
+pub fn write_with_sidecar(path: &Path, bytes: &[u8], provenance: &Provenance, go_on: &dyn Fn() -> Result<()>) -> Result<()> {
+    write_polled(path, bytes, go_on)?;
     let sidecar = sidecar(path);
     if provenance.is_empty() {
         return match std::fs::remove_file(&sidecar) {
@@ -93,9 +93,10 @@ mod tests {
     fn a_file_is_replaced_whole_and_nothing_else_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/scores.csv");
-        write_with_sidecar(&path, b"one", &Provenance::new("test")).unwrap();
+        write_with_sidecar(&path, b"one", &Provenance::new("test"), &|| Ok(())).unwrap();
         assert_eq!(read_sidecar(&path).unwrap(), Provenance::new("test"));
-        write_with_sidecar(&path, b"two", &Provenance::default()).unwrap();
+        write_with_sidecar(&path, b"two", &Provenance::default(), &|| Ok(())).unwrap();
+        assert!(write_polled(&path, b"three", &|| Err(Error::interrupted())).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         let left: Vec<_> = std::fs::read_dir(folder.path().join("new")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, ["scores.csv"]);

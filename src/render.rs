@@ -61,10 +61,10 @@ pub fn svg(figure: &Figure) -> Result<String> {
 pub fn save_figure(figure: &Figure, path: &Path, work: &Work) -> Result<()> {
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
     let drawn = figure.clone();
-    let document = || work.detached(move || svg(&drawn));
+    let document = || work.detached(move |_| svg(&drawn));
     match extension.as_str() {
-        "svg" => files::write_atomic(path, document()?.as_bytes()),
-        "png" => files::write_atomic(path, &png(&document()?, PNG_SCALE, &figure.provenance, work)?),
+        "svg" => files::write_polled(path, document()?.as_bytes(), &|| work.check()),
+        "png" => files::write_polled(path, &png(&document()?, PNG_SCALE, &figure.provenance, work)?, &|| work.check()),
         _ => Err(Error::input("a figure is saved as .svg or .png").file(path)),
     }
 }

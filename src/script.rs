@@ -67,8 +67,9 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 pub type Draw = fn(&Figure, usize, &Work) -> Result<String>;
 
 /// A figure as characters: what every output can take.
-fn drawn_with_characters(figure: &Figure, width: usize, _: &Work) -> Result<String> {
-    Ok(render::sketch(figure, width))
+fn drawn_with_characters(figure: &Figure, width: usize, work: &Work) -> Result<String> {
+    let drawn = figure.clone();
+    work.detached(move |_| Ok(render::sketch(&drawn, width)))
 }
 
 /// Explains an error that a script caught, in the words of a report.

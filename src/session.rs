@@ -167,7 +167,7 @@ impl Session {
         script::install(&mut engine, host.clone());
         stack::guard(&mut engine, &work);
         let shared = Shared::default();
-        shared.install(&mut engine);
+        shared.install(&mut engine, &work);
         let native = Arc::new(suggest::rhai_functions(&engine));
         host.explain = report::explainer(native.clone(), sources.clone());
         engine.set_default_tag(Dynamic::from(host.clone()));
@@ -773,5 +773,44 @@ pub(super) mod tests {
         }
         let shown = session.eval("[t[0][1], h.list[1].len()]", "In[4]").unwrap().value.unwrap();
         assert_eq!(session.display(&shown), "[5.0, 2]");
+    }
+
+    #[test]
+    fn a_hint_may_lie_in_an_earlier_cell() {
+        let help = "`t` is (): `.sort(…)` gives (), nothing: it changes `t` itself";
+        let cells = ["let t = [3, 1, 2];", "t = t.sort();", "t.len()"];
+        let (mut prompt, mut piped) = (session(), session());
+        let asked = cells.map(|cell| prompt.cell(cell).map_err(|report| report.help));
+        assert_eq!(asked[2].as_ref().unwrap_err(), &[help]);
+        let read = [(1, cells[0]), (2, cells[1]), (3, cells[2])].map(|(line, cell)| piped.cell_of("<stdin>", line, cell));
+        assert_eq!(read[2].as_ref().unwrap_err().help, [help]);
+    }
+
+    #[test]
+    fn closures_of_other_cells_are_refused_the_same_assignments() {
+        let mut session = session();
+        for (i, text) in [
+            "let m = load_model(\"demo\"); let tab = table(#{a: [1.0, 2.0]});",
+            "let held = |x| { m.cfg.n_layers = x; };",
+            "let given = |v| { v.cfg[\"n_layers\"] = 3; };",
+            "let within = |v| { let inner = |w| { w[\"a\"][0] = 3; }; inner.call(v) };",
+            "let reading = |v| { m.cfg.keys().len() + v.cfg.len() };",
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            session.eval(text, &format!("In[{i}]")).unwrap();
+        }
+        for (text, message) in [
+            ("held(3)", "`cfg` of a Model cannot be set"),
+            ("[1, 2].map(held)", "`cfg` of a Model cannot be set"),
+            ("given(m)", "`cfg` of a Model cannot be set"),
+            ("fn through(f, v) { f.call(v) } through(given, m)", "`cfg` of a Model cannot be set"),
+            ("within(tab)", "what a Table holds cannot be set"),
+        ] {
+            let report = session.eval(text, "In[9]").err().unwrap_or_else(|| panic!("{text} is not refused"));
+            assert_eq!(report.message, message, "{text}");
+        }
+        assert_eq!(value(&mut session, "reading(m) == 2 * m.cfg.len() && [m].map(reading)[0] == reading(m)"), "true");
     }
 }

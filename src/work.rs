@@ -60,7 +60,11 @@ impl Sink for Silent {
 
 /// Cancel flag, progress, thread pool, device, seed and output of one session. Cheap to copy; copies share everything.
 #[derive(Clone)]
-pub struct Work(Arc<Inner>);
+pub struct Work {
+    inner: Arc<Inner>,
+    /// Set when nobody waits any more for the helper that this handle was made for.
+    left: Option<Arc<AtomicBool>>,
+}
 
 struct Inner {
     cancel: Arc<AtomicBool>,
@@ -82,7 +86,8 @@ impl Work {
             .map_err(|e| Error::limit(format!("cannot start {threads} threads: {e}")))?;
         let cancel = Arc::new(AtomicBool::new(false));
         let (seed, draws) = (AtomicU64::new(seed), AtomicU64::new(0));
-        Ok(Work(Arc::new(Inner { cancel, progress, sink, pool, seed, draws, device: OnceLock::new() })))
+        let inner = Arc::new(Inner { cancel, progress, sink, pool, seed, draws, device: OnceLock::new() });
+        Ok(Work { inner, left: None })
     }
 
     /// A handle that shows nothing: for library users and tests.
@@ -95,83 +100,88 @@ impl Work {
         if self.is_cancelled() { Err(Error::interrupted()) } else { Ok(()) }
     }
 
-    /// True once the user has asked to stop.
+    /// True once the user has asked to stop, or, in a helper, had asked when somebody still waited for it.
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancel.load(Ordering::Relaxed)
+        self.inner.cancel.load(Ordering::Relaxed) || self.left.as_ref().is_some_and(|left| left.load(Ordering::Relaxed))
     }
 
     /// The flag itself, for a signal handler.
     pub fn cancel_flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0.cancel)
+        Arc::clone(&self.inner.cancel)
     }
 
     /// Forgets an earlier request to stop: a new cell begins.
     pub fn reset_cancel(&self) {
-        self.0.cancel.store(false, Ordering::Relaxed);
+        self.inner.cancel.store(false, Ordering::Relaxed);
     }
 
     /// Begins a piece of work of `total` steps, shown as a progress bar until the returned value is dropped.
     pub fn begin(&self, label: &str, total: u64) -> Box<dyn Steps> {
-        self.0.progress.begin(label, total)
+        self.inner.progress.begin(label, total)
     }
 
     /// Begins a transfer of `total` bytes, shown with its size and speed.
     pub fn begin_bytes(&self, label: &str, total: u64) -> Box<dyn Steps> {
-        self.0.progress.begin_bytes(label, total)
+        self.inner.progress.begin_bytes(label, total)
     }
 
     /// Number of worker threads.
     pub fn threads(&self) -> usize {
-        self.0.pool.current_num_threads()
+        self.inner.pool.current_num_threads()
     }
 
     /// Runs `f` inside this session's thread pool, so that rayon's iterators in it use these threads.
     pub fn install<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
-        self.0.pool.install(f)
+        self.inner.pool.install(f)
     }
 
     /// The session's seed: what a call uses when its options name none.
     pub fn seed(&self) -> u64 {
-        self.0.seed.load(Ordering::Relaxed)
+        self.inner.seed.load(Ordering::Relaxed)
     }
 
     /// Number of the next draw under the session's seed: calls without a seed of their own follow each other like draws of
     /// one generator. Starts again when the seed is set.
     pub fn next_draw(&self) -> u64 {
-        self.0.draws.fetch_add(1, Ordering::Relaxed)
+        self.inner.draws.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Changes the session's seed.
     pub fn set_seed(&self, seed: u64) {
-        self.0.seed.store(seed, Ordering::Relaxed);
-        self.0.draws.store(0, Ordering::Relaxed);
+        self.inner.seed.store(seed, Ordering::Relaxed);
+        self.inner.draws.store(0, Ordering::Relaxed);
     }
 
     /// Writes to the user's standard output.
     pub fn print(&self, text: &str) {
-        self.0.sink.write(Stream::Out, text);
+        self.inner.sink.write(Stream::Out, text);
     }
 
     /// Writes a note or warning.
     pub fn note(&self, text: &str) {
-        self.0.sink.write(Stream::Err, text);
+        self.inner.sink.write(Stream::Err, text);
     }
 
-    /// Runs a call that cannot poll (a decomposition, a download, a rasteriser) on a helper thread and returns as soon
-    /// as it is done or the user asks to stop; then the helper's result is dropped when it arrives.
-    pub fn detached<T: Send + 'static>(&self, f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    /// Runs a call that cannot poll often enough (a decomposition, a download, a rasteriser) on a helper thread and returns as
+    /// soon as it is done or the user asks to stop; then the helper's result is dropped when it arrives. What the call does
+    /// poll is the handle it is given: that one stays cancelled when this one works on.
+    pub fn detached<T: Send + 'static>(&self, f: impl FnOnce(&Work) -> Result<T> + Send + 'static) -> Result<T> {
         let (send, receive) = std::sync::mpsc::channel();
+        let left = Arc::new(AtomicBool::new(false));
+        let helper = Work { inner: Arc::clone(&self.inner), left: Some(Arc::clone(&left)) };
         std::thread::Builder::new()
             .name("saerepl-helper".into())
             .spawn(move || {
                 // The receiver is gone when the user interrupted: nobody wants the result then.
-                let _ = send.send(f());
+                let _ = send.send(f(&helper));
             })
             .map_err(|e| Error::limit(format!("cannot start a thread: {e}")))?;
         loop {
             match receive.recv_timeout(std::time::Duration::from_millis(10)) {
                 Ok(result) => return result,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => self.check()?,
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+                    self.check().inspect_err(|_| left.store(true, Ordering::Relaxed))?
+                }
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => {
                     return Err(Error::internal("a helper thread stopped without a result"));
                 }
@@ -183,5 +193,51 @@ impl Work {
 impl std::fmt::Debug for Work {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Work").field("threads", &self.threads()).field("cancelled", &self.is_cancelled()).finish_non_exhaustive()
+    }
+}
+
+/// What a test hears of a session's work: everything that is written, in its order. Copies share it.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(crate) struct Heard(Arc<std::sync::Mutex<Vec<String>>>);
+
+#[cfg(test)]
+impl Heard {
+    /// A handle whose texts come here.
+    pub(crate) fn work(&self, threads: usize) -> Work {
+        Work::new(threads, 0, Box::new(Silent), Box::new(self.clone())).unwrap()
+    }
+
+    /// What was written since this was last asked.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+#[cfg(test)]
+impl Sink for Heard {
+    fn write(&self, _: Stream, text: &str) {
+        self.0.lock().unwrap().push(text.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_helper_that_nobody_waits_for_stays_cancelled() {
+        let work = Work::silent(1).unwrap();
+        let (send, receive) = std::sync::mpsc::channel();
+        work.cancel_flag().store(true, Ordering::Relaxed);
+        let left = work.detached(move |helper| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            send.send(helper.check().is_err()).unwrap();
+            Ok(())
+        });
+        assert!(left.is_err());
+        work.reset_cancel();
+        assert!(receive.recv().unwrap() && work.check().is_ok());
+        assert_eq!(work.detached(|helper| helper.check().map(|()| 7)).unwrap(), 7);
     }
 }

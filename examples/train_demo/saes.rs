@@ -50,7 +50,7 @@ pub fn train_saes(
     let mut stored = Vec::new();
     for sae in &saes {
         let place = folder.join(sae.hook());
-        save_sae(sae, &place, Precision::BF16)?;
+        save_sae(sae, &place, Precision::BF16, work)?;
         stored.push(load_sae(&place.display().to_string(), None, &SaeOptions::default(), work)?);
     }
     let mut loss = ModelLoss::new(&model, &hooks, &held_out, options.skip_bos, work)?;
@@ -61,7 +61,7 @@ pub fn train_saes(
         let json = figures.to_json();
         let sae = sae.with_metadata("model_name", "demo".into()).with_metadata("figures", json.clone());
         let sae = sae.with_density(figures.density)?;
-        save_sae(&sae, &folder.join(sae.hook()), Precision::BF16)?;
+        save_sae(&sae, &folder.join(sae.hook()), Precision::BF16, work)?;
         all.push(json!({ "hook": sae.hook(), "d_sae": sae.n(), "k": options.k, "figures": json }));
     }
     Ok(all)

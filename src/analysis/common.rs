@@ -128,8 +128,7 @@ mod tests {
     use super::*;
     use crate::compute::product::Product;
     use crate::tensor::Tensor;
-    use crate::work::{Progress, Sink, Steps, Stream};
-    use std::sync::{Arc, Mutex};
+    use crate::work::Heard;
 
     #[test]
     fn quantile_columns_are_named_as_people_write_them() {
@@ -138,27 +137,10 @@ mod tests {
         assert!(check_quantiles(&[0.5, 0.5]).is_err() && check_quantiles(&[1.5]).is_err());
     }
 
-    #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<String>>>);
-
-    impl Progress for Heard {
-        fn begin(&self, _: &str, _: u64) -> Box<dyn Steps> {
-            Box::new(self.clone())
-        }
-    }
-    impl Steps for Heard {
-        fn advance(&self, _: u64) {}
-    }
-    impl Sink for Heard {
-        fn write(&self, _: Stream, text: &str) {
-            self.0.lock().unwrap().push(text.into());
-        }
-    }
-
     #[test]
     fn broken_weights_are_named_and_counted() {
         let heard = Heard::default();
-        let work = Work::new(2, 0, Box::new(heard.clone()), Box::new(heard.clone())).unwrap();
+        let work = heard.work(2);
         let a = |broken: &[usize]| {
             let value = |i: usize| if broken.contains(&(i / 2)) { f32::NAN } else { i as f32 };
             Tensor::from_f32((0..40).map(value).collect(), &[20, 2]).unwrap()
@@ -167,7 +149,7 @@ mod tests {
         let say = |broken: &[usize], b: &Tensor| {
             let outcome = Product::new(a(broken), b.clone()).run(&work).unwrap();
             note_non_finite("call", &outcome, ("features", |i| 100 + i), ("tokens", |j| j), &work);
-            heard.0.lock().unwrap().pop()
+            heard.take().pop()
         };
         let said = say(&[3, 7], &b).unwrap();
         assert!(said.contains("call: 24 scores are NaN or infinite and left out"), "{said}");

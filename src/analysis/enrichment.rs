@@ -52,11 +52,15 @@ const WORDS: [(&str, &str); 5] = [
 
 /// The built-in sets of a model's vocabulary: with a leading space, capitalised, all capitals, digits, punctuation, not ASCII,
 /// by length and by first letter, and English words of closed classes. A token may belong to several.
-pub fn token_sets(model: &Model) -> TokenSets {
+///
+/// # Errors
+/// The user interrupted.
+pub fn token_sets(model: &Model, work: &Work) -> Result<TokenSets> {
     let mut sets = TokenSets::new();
     let vocabulary = model.vocabulary();
     let mut put = |name: String, id: usize| sets.entry(name).or_default().push(id);
     for id in 0..vocabulary.len() {
+        work.check()?;
         let token = vocabulary.token(id);
         let text = token.strip_prefix(' ').unwrap_or(&token);
         let Some(first) = text.chars().next() else { continue };
@@ -100,7 +104,7 @@ pub fn token_sets(model: &Model) -> TokenSets {
             }
         }
     }
-    sets
+    Ok(sets)
 }
 
 /// Rows of scores that are held at once.

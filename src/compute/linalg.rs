@@ -180,7 +180,7 @@ fn run<T: Send + 'static>(
     f: impl FnOnce(&[Mat<f64>], Class) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let operands: Vec<Tensor> = operands.iter().map(|t| (*t).clone()).collect();
-    work.detached(move || {
+    work.detached(move |_| {
         let class = operands.iter().map(|t| t.dtype().class()).max().unwrap_or(Class::F32).max(Class::F32);
         let matrices = operands.iter().map(|t| matrix(call, t)).collect::<Result<Vec<_>>>()?;
         f(&matrices, class)

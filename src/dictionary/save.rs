@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::formats::{TensorSet, safetensors};
 use crate::tensor::Tensor;
+use crate::work::Work;
 use serde_json::{Map, Value as Json, json};
 use std::path::Path;
 
@@ -25,8 +26,8 @@ const VERSION: &str = "6.54.12";
 /// writing was cut off has no `cfg.json`.
 ///
 /// # Errors
-/// It is no SAE that SAELens knows, or the folder cannot be written.
-pub fn save_sae(dictionary: &Dictionary, folder: &Path, precision: Precision) -> Result<()> {
+/// It is no SAE that SAELens knows, the folder cannot be written, or the user asked to stop.
+pub fn save_sae(dictionary: &Dictionary, folder: &Path, precision: Precision, work: &Work) -> Result<()> {
     let inner = &dictionary.0;
     let architecture = match inner.activation {
         Activation::Relu => "standard",
@@ -50,8 +51,8 @@ pub fn save_sae(dictionary: &Dictionary, folder: &Path, precision: Precision) ->
         return unfit(dictionary, "its input is scaled by a factor that has no place in the files");
     }
     let mut weights = TensorSet::new(folder);
-    weights.insert("W_enc", w_enc.contiguous());
-    weights.insert("W_dec", inner.w_dec.contiguous());
+    weights.insert("W_enc", w_enc.row_major(work)?);
+    weights.insert("W_dec", inner.w_dec.row_major(work)?);
     weights.insert("b_dec", b_dec.clone());
     let gate = inner.gate.iter().flat_map(|gate| [("b_gate", &gate.b_gate), ("b_mag", &gate.b_mag), ("r_mag", &gate.r_mag)]);
     let vectors = [("b_enc", &inner.b_enc), ("threshold", &inner.threshold)];
@@ -91,16 +92,16 @@ pub fn save_sae(dictionary: &Dictionary, folder: &Path, precision: Precision) ->
     }
     let cfg = format!("{cfg:#}\n");
 
+    let bytes = work.detached(move |_| match precision {
+        Precision::F32 => safetensors::write(&weights),
+        Precision::BF16 => safetensors::write_bf16(&weights),
+    })?;
     let cfg_file = folder.join("cfg.json");
     match std::fs::remove_file(&cfg_file) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&e, &cfg_file)),
         _ => {}
     }
-    let bytes = match precision {
-        Precision::F32 => safetensors::write(&weights)?,
-        Precision::BF16 => safetensors::write_bf16(&weights)?,
-    };
-    files::write_atomic(&folder.join("sae_weights.safetensors"), &bytes)?;
+    files::write_polled(&folder.join("sae_weights.safetensors"), &bytes, &|| work.check())?;
     let sparsity_file = folder.join("sparsity.safetensors");
     match dictionary.density() {
         Some(density) => {

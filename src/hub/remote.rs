@@ -148,7 +148,7 @@ impl Hub {
     /// Asks the hub for the commit and the files of a revision.
     fn ask(&self, name: &RepoName, work: &Work) -> std::result::Result<(String, Vec<String>), Refusal> {
         let (hub, repo) = (self.clone(), Repo::with_revision(name.id.clone(), RepoType::Model, name.revision.clone()));
-        let info = work.detached(move || Ok(hub.listing(repo))).map_err(Refusal::Ours)??;
+        let info = work.detached(move |_| Ok(hub.listing(repo))).map_err(Refusal::Ours)??;
         if !info.sha.bytes().all(|b| b.is_ascii_hexdigit()) || info.sha.is_empty() {
             return Err(Refusal::Other(format!("it names the commit `{}`", info.sha)));
         }
@@ -371,7 +371,7 @@ impl HubFiles {
             work: self.work.clone(),
             wanted: Arc::downgrade(&wanted),
         };
-        let fetched = self.work.detached(move || Ok(fetch.run()))?;
+        let fetched = self.work.detached(move |_| Ok(fetch.run()))?;
         fetched.map_err(|refusal| self.hub.explain(refusal, &self.repo, Some(path)))
     }
 

@@ -90,7 +90,7 @@ impl Tokenizer {
             ids.push(built.bos.ok_or_else(missing)? as usize);
         }
         let text = text.to_string();
-        let encoding = work.detached(move || built.tokenizer.encode_fast(text, false).map_err(|e| Error::format(e.to_string())));
+        let encoding = work.detached(move |_| built.tokenizer.encode_fast(text, false).map_err(|e| Error::format(e.to_string())));
         ids.extend(encoding.in_file(&self.file)?.get_ids().iter().map(|id| *id as usize));
         Ok(ids)
     }
@@ -106,7 +106,7 @@ impl Tokenizer {
             return Ok(Arc::clone(built));
         }
         let (source, file) = (self.source.clone(), self.file.clone());
-        let built = work.detached(move || match source {
+        let built = work.detached(move |_| match source {
             Source::HuggingFace { json, config, bos } => from_json(&json, &config, bos),
             Source::Gguf(bytes) => from_metadata(&gguf::metadata(&bytes, &file)?),
             Source::Missing => Err(Error::input("there is no tokenizer.json: text cannot be encoded").help(

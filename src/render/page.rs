@@ -197,12 +197,14 @@ pub fn save_page(page: &Page, path: &Path, work: &Work) -> Result<()> {
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
     let drawn = page.clone();
     let document = match extension.as_str() {
-        "html" => work.detached(move || page_html(&drawn))?,
-        "md" => work.detached(move || page_markdown(&drawn))?,
-        "json" => serde_json::to_string_pretty(&page_json(page)?).map_err(|e| Error::internal(e.to_string()))? + "\n",
+        "html" => work.detached(move |_| page_html(&drawn))?,
+        "md" => work.detached(move |_| page_markdown(&drawn))?,
+        "json" => work.detached(move |_| {
+            Ok(serde_json::to_string_pretty(&page_json(&drawn)?).map_err(|e| Error::internal(e.to_string()))? + "\n")
+        })?,
         _ => return Err(Error::input("a page is saved as .html, .md or .json").file(path)),
     };
-    files::write_atomic(path, document.as_bytes())
+    files::write_polled(path, document.as_bytes(), &|| work.check())
 }
 
 #[cfg(test)]

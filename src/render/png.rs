@@ -15,7 +15,7 @@ const MAX_SIDE: f32 = 20_000.0;
 /// Not an SVG, a picture of more than 20 000 pixels on a side, or the user asked to stop.
 pub fn png(svg: &str, scale: f32, provenance: &Provenance, work: &Work) -> Result<Vec<u8>> {
     let (svg, provenance) = (svg.to_string(), provenance.clone());
-    work.detached(move || encode(&rasterise(&svg, scale)?, &provenance))
+    work.detached(move |_| encode(&rasterise(&svg, scale)?, &provenance))
 }
 
 /// Rasterises one of our SVGs as [`png`] does.
@@ -24,7 +24,7 @@ pub fn png(svg: &str, scale: f32, provenance: &Provenance, work: &Work) -> Resul
 /// As [`png`].
 pub fn pixels(svg: &str, scale: f32, work: &Work) -> Result<Picture> {
     let svg = svg.to_string();
-    work.detached(move || rasterise(&svg, scale))
+    work.detached(move |_| rasterise(&svg, scale))
 }
 
 /// Pixels, row by row from the top.

@@ -312,7 +312,7 @@ fn semantics() -> Vec<Entry> {
             /// ```
             fn token_sets(call, model: Model) -> Map {
                 let set = |ids: Vec<usize>| Tensor::vector_i64(ids.into_iter().map(|id| id as i64).collect()).into_script();
-                Ok(analysis::token_sets(&model).into_iter().map(|(name, ids)| (name.into(), set(ids))).collect())
+                Ok(analysis::token_sets(&model, call.work())?.into_iter().map(|(name, ids)| (name.into(), set(ids))).collect())
             }
         },
         entry! {
@@ -330,7 +330,7 @@ fn semantics() -> Vec<Entry> {
             /// assert(found.columns == ["feature", "set", "n", "es", "nes", "p"] && found.len == 3);
             /// ```
             fn enrichment(call, scores: TokenScores, model: Model, sets: Dynamic; options: EnrichmentOptions) -> Table {
-                let sets = if sets.is_unit() { analysis::token_sets(&model) } else { given_sets(&sets)? };
+                let sets = if sets.is_unit() { analysis::token_sets(&model, call.work())? } else { given_sets(&sets)? };
                 analysis::enrichment(&scores, &model, &sets, &options, call.work())
             }
         },
@@ -506,7 +506,9 @@ fn attention() -> Vec<Entry> {
             /// assert((vectors.query @ vectors.key.T).allclose(scores, #{ atol: 0.0001 }));
             /// ```
             fn attention_vectors(call, query_dict: Dictionary, key_dict: Dictionary, model: Model, layer: usize, head: usize; options: AttentionOptions) -> Map {
-                let (query, key) = analysis::attention_vectors(&query_dict, &key_dict, &model, layer, head, &options, call.work())?;
+                let (query, key) = call.work().detached(move |work| {
+                    analysis::attention_vectors(&query_dict, &key_dict, &model, layer, head, &options, work)
+                })?;
                 Ok(Map::from([("query".into(), query.into_script()), ("key".into(), key.into_script())]))
             }
         },
@@ -689,10 +691,12 @@ fn validation() -> Entry {
                 Value::Int(head) => Ids::List(vec![*head]).resolve(n_heads, "head")?,
                 other => Ids::read(other).ok_or_else(|| wrong_heads(other))?.resolve(n_heads, "head")?,
             };
-            let (texts, _) = read_texts(&texts)?;
-            let encode = |text: &String| model.encode(text, &EncodeOptions::default(), call.work());
-            let texts = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
-            analysis::validate_attention(&dict, &model, layer, &heads, &texts, &options, call.work())
+            call.work().detached(move |work| {
+                let (texts, _) = read_texts(&texts)?;
+                let encode = |text: &String| model.encode(text, &EncodeOptions::default(), work);
+                let texts = texts.iter().map(encode).collect::<Result<Vec<_>>>()?;
+                analysis::validate_attention(&dict, &model, layer, &heads, &texts, &options, work)
+            })
         }
     }
 }
@@ -715,7 +719,7 @@ fn trend() -> Entry {
             if x.len() != y.len() {
                 return Err(Error::input(format!("depth_trend: {} values of x for {} of y", x.len(), y.len())));
             }
-            let found = stats::trend(&x, &y);
+            let found = call.work().detached(move |_| Ok(stats::trend(&x, &y)))?;
             Ok(json!({
                 "shape": found.shape.name(), "break_at": found.break_at, "slope_left": found.slopes[0], "slope_right": found.slopes[1],
                 "p_left": found.p[0], "p_right": found.p[1], "spearman": found.spearman, "spearman_p": found.spearman_p,
@@ -740,7 +744,9 @@ fn comparison() -> Entry {
         /// assert(found.rank_biserial == 1.0 && found.wasserstein == 2.5);
         /// ```
         fn compare(call, a: Tensor, b: Tensor; options: CompareOptions) -> Json {
-            Ok(Json::Object(analysis::compare(&a, &b, &options, call.work())?.to_map()))
+            // Sorting millions of values is too long to be waited for.
+            let found = call.work().detached(move |work| analysis::compare(&a, &b, &options, work))?;
+            Ok(Json::Object(found.to_map()))
         }
     }
 }

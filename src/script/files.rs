@@ -44,7 +44,7 @@ fn unfit(value: &Dynamic, extension: &str, right: &str) -> Error {
 
 fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Result<()> {
     if let Some(dictionary) = value.read_lock::<Dictionary>() {
-        return save_sae(&dictionary, path, options.dtype);
+        return save_sae(&dictionary, path, options.dtype, call.work());
     }
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
     // Beside how a value itself was made: the script, its parameters and the seed.
@@ -61,32 +61,39 @@ fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Res
         page.provenance = made(page.provenance);
         return render::save_page(&pages::with_origin(page, call.host), path, call.work());
     }
-    if let Some(tensor) = value.read_lock::<Tensor>() {
+    let work = call.work();
+    let go_on = || work.check();
+    if let Some(tensor) = value.read_lock::<Tensor>().map(|tensor| tensor.clone()) {
+        let single = || tensors_of(&Map::from([("array".into(), value.clone())]));
         let bytes = match extension.as_str() {
-            "npy" => npy::write(&tensor),
-            "npz" => npz::write(&tensors_of(&Map::from([("array".into(), value.clone())]))?)?,
-            "safetensors" => safetensors::write(&tensors_of(&Map::from([("array".into(), value.clone())]))?)?,
+            "npy" => work.detached(move |_| Ok(npy::write(&tensor)))?,
+            "npz" | "safetensors" => archive(&extension, single()?, work)?,
             "json" => json(call, path, value)?,
             other => return Err(unfit(value, other, ".npy, .npz, .safetensors or .json")),
         };
-        return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")));
+        return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")), &go_on);
     }
     if let Some(map) = value.read_lock::<Map>()
         && matches!(extension.as_str(), "npz" | "safetensors")
     {
-        let tensors = tensors_of(&map)?;
-        let bytes = if extension == "npz" { npz::write(&tensors)? } else { safetensors::write(&tensors)? };
-        return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")));
+        let bytes = archive(&extension, tensors_of(&map)?, work)?;
+        return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")), &go_on);
     }
     match extension.as_str() {
-        "json" => files::write_polled(path, &json(call, path, value)?, &|| call.work().check()),
-        "md" | "txt" if value.is_string() => files::write_atomic(path, value.to_string().as_bytes()),
+        "json" => files::write_polled(path, &json(call, path, value)?, &go_on),
+        "md" | "txt" if value.is_string() => files::write_polled(path, value.to_string().as_bytes(), &go_on),
         other => Err(unfit(
             value,
             other,
             ".json; tables also as .csv or .parquet, tensors as .npy, maps of tensors as .npz or .safetensors, figures as .svg or .png, pages as .html or .md",
         )),
     }
+}
+
+/// The bytes of a `.npz` or `.safetensors` file.
+fn archive(extension: &str, tensors: TensorSet, work: &Work) -> Result<Vec<u8>> {
+    let write = if extension == "npz" { npz::write } else { safetensors::write };
+    work.detached(move |_| write(&tensors))
 }
 
 fn tensors_of(map: &Map) -> Result<TensorSet> {
@@ -167,37 +174,47 @@ pub(super) fn entries() -> Vec<Entry> {
             }
         },
         entry! {
-            /// Reads a `.npy` file.
+            /// The array in a NumPy `.npy` file, in any dtype and order; mapped, not read at once.
+            ///
+            /// Errors: a file that is not there or cannot be read, or is no such array.
             ///
             /// ```rhai
             /// save(arange(6).reshape([2, 3]), "numbers.npy");
             /// assert(load_npy(out_dir() + "/numbers.npy").sum() == 15);
             /// ```
-            fn load_npy(call, path: String) -> Tensor { npy::read(Bytes::map(Path::new(&path))?, Path::new(&path)) }
+            fn load_npy(call, path: String) -> Tensor { open(&path, npy::read) }
         },
         entry! {
-            /// Reads a `.npz` file: a map of tensors.
+            /// The arrays in a NumPy `.npz` file: a map from names to tensors.
+            ///
+            /// Errors: as `load_npy`.
             ///
             /// ```rhai
             /// save(#{ a: ones([2]), b: zeros([3]) }, "pair.npz");
             /// assert(load_npz(out_dir() + "/pair.npz").b.shape == [3]);
             /// ```
             fn load_npz(call, path: String) -> Map {
-                Ok(map_of(&npz::read(Bytes::map(Path::new(&path))?, Path::new(&path), call.work())?))
+                Ok(map_of(&open(&path, |bytes, file| npz::read(bytes, file, call.work()))?))
             }
         },
         entry! {
-            /// Reads a `.safetensors` file: a map of tensors, which share the mapped file.
+            /// The tensors in a `.safetensors` file: a map from names to tensors. Mapped, not read at once; stored as they are
+            /// (bf16 and f16 compute as f32).
+            ///
+            /// Errors: as `load_npy`.
             ///
             /// ```rhai
             /// save(#{ a: ones([2, 2]) }, "one.safetensors");
             /// assert(load_safetensors(out_dir() + "/one.safetensors").a.sum() == 4.0);
             /// ```
-            fn load_safetensors(call, path: String) -> Map {
-                Ok(map_of(&safetensors::read(Bytes::map(Path::new(&path))?, Path::new(&path))?))
-            }
+            fn load_safetensors(call, path: String) -> Map { Ok(map_of(&open(&path, safetensors::read)?)) }
         },
     ]
+}
+
+fn open<T>(path: &str, read: impl FnOnce(Bytes, &Path) -> Result<T>) -> Result<T> {
+    let path = Path::new(path);
+    read(Bytes::map(path)?, path)
 }
 
 fn map_of(set: &TensorSet) -> Map {

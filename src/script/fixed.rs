@@ -9,8 +9,11 @@ use super::{entries, raise_in};
 use crate::error::Error;
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Expr, FuncRegistration, Module, NativeCallContext, Position, RhaiFunc, Stmt};
 use std::any::TypeId;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+
+/// Before the names that Rhai gives to closures.
+const CLOSURE: &str = "anon$";
 
 /// Methods that change an array, a map or a text.
 const CHANGING: &[&str] = &[
@@ -40,48 +43,81 @@ const CHANGING: &[&str] = &[
     "make_lower",
 ];
 
-/// The places in the links of chains that are assigned to, by source. Copies share them.
+/// The links of chains, by which Rhai calls their setters: their places with the names of properties (none for an index, or the dot), and
+/// whether the chain is assigned to.
+type Links = BTreeMap<(Position, String), bool>;
+
+/// The links of a source.
+struct Places {
+    all: Links,
+    /// Those in closures, which Rhai runs under the name of the source that calls them.
+    closures: Links,
+}
+
+/// The links of all sources. Copies share them.
 #[derive(Clone, Default)]
-pub struct Assigned(Arc<RwLock<BTreeMap<String, BTreeSet<Position>>>>);
+pub struct Assigned(Arc<RwLock<BTreeMap<String, Places>>>);
 
 impl Assigned {
-    /// Notes the assignments of a source, in place of those of an earlier text of its name.
+    /// Notes the links of a source, in place of those of an earlier text of its name.
     pub fn note(&self, source: &str, ast: &AST) {
-        let mut places = BTreeSet::new();
-        ast.walk(&mut |path: &[ASTNode]| {
-            match path.last() {
-                Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => links(&assignment.1.lhs, &mut places),
-                Some(ASTNode::Expr(chain)) if changes(chain) => links(chain, &mut places),
-                _ => {}
-            }
-            true
-        });
+        let closures = ast.clone_functions_only_filtered(|_, _, _, name, _| name.starts_with(CLOSURE));
+        let places = Places { all: links_of(ast), closures: links_of(&closures) };
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(source.into(), places);
     }
 
-    fn contains(&self, call: &NativeCallContext) -> bool {
-        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        places.get(call.call_source().unwrap_or_default()).is_some_and(|places| places.contains(&call.call_position()))
+    /// A setter is called by an assignment. What the calling source does not know is a place in a closure of another one; where
+    /// closures of several sources have it, it is one of an assignment if all say so: which of them runs cannot be known.
+    fn contains(&self, call: &NativeCallContext, property: Option<&str>) -> bool {
+        let sources = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let place = call.call_position();
+        let own = sources.get(call.call_source().unwrap_or_default()).and_then(|places| at(&places.all, place, property));
+        own.unwrap_or_else(|| {
+            let mut found = sources.values().filter_map(|places| at(&places.closures, place, property)).peekable();
+            found.peek().is_some() && found.all(|assigned| assigned)
+        })
     }
 }
 
-/// The places of a chain's links, by which Rhai calls their setters.
-fn links(chain: &Expr, places: &mut BTreeSet<Position>) {
+/// Whether the link at a place is assigned to, where there is one. Rhai calls an index for a property that a type does not have, too.
+fn at(links: &Links, place: Position, property: Option<&str>) -> Option<bool> {
+    match property {
+        Some(name) => links.get(&(place, name.to_string())).copied(),
+        None => {
+            links.range((place, String::new())..).take_while(|((at, _), _)| *at == place).map(|(_, assigned)| *assigned).max()
+        }
+    }
+}
+
+fn links_of(ast: &AST) -> Links {
+    let mut found = Links::new();
+    ast.walk(&mut |path: &[ASTNode]| {
+        match path.last() {
+            Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => links(&assignment.1.lhs, true, &mut found),
+            Some(ASTNode::Expr(chain)) => links(chain, changes(chain), &mut found),
+            _ => {}
+        }
+        true
+    });
+    found
+}
+
+/// Notes the links of a chain. A part of a chain that is assigned to comes by here, too, and changes nothing.
+fn links(chain: &Expr, assigned: bool, found: &mut Links) {
     let (Expr::Dot(link, flags, position) | Expr::Index(link, flags, position)) = chain else { return };
-    places.insert(*position);
+    let mut add = |position: &Position, name: &str| *found.entry((*position, name.into())).or_default() |= assigned;
+    add(position, "");
     // Behind the bracket of the last index stands any expression, which is no link.
     if matches!(chain, Expr::Index(..)) && flags.contains(ASTFlags::BREAK) {
         return;
     }
     match &link.rhs {
-        Expr::Property(_, position) if matches!(chain, Expr::Dot(..)) => {
-            places.insert(*position);
-        }
+        Expr::Property(property, position) if matches!(chain, Expr::Dot(..)) => add(position, &property.2),
         Expr::Dot(next, ..) | Expr::Index(next, ..) => {
-            if let Expr::Property(_, position) = &next.lhs {
-                places.insert(*position);
+            if let Expr::Property(property, position) = &next.lhs {
+                add(position, &property.2);
             }
-            links(&link.rhs, places);
+            links(&link.rhs, assigned, found);
         }
         _ => {}
     }
@@ -117,7 +153,7 @@ pub(super) fn register(module: &mut Module, assigned: &Assigned) {
         let assigned = assigned.clone();
         let refuse = move |call: Option<NativeCallContext>, _: &mut [&mut Dynamic]| {
             let Some(call) = call else { return Ok(Dynamic::UNIT) };
-            if !assigned.contains(&call) {
+            if !assigned.contains(&call, property) {
                 return Ok(Dynamic::UNIT);
             }
             Err(raise_in(refusal(&kind, property), call.call_source(), call.call_position()))

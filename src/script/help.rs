@@ -385,6 +385,21 @@ mod tests {
     }
 
     #[test]
+    fn everything_is_declared_once() {
+        let mut seen = std::collections::BTreeSet::new();
+        for entry in entries() {
+            // What a call is found by: a function's name, a receiver's type, the types of both sides of an operator.
+            let sides = match entry.form {
+                Form::Function => 0,
+                Form::Operator => 2,
+                _ => 1,
+            };
+            let kinds: Vec<&str> = entry.params.iter().take(sides).map(|param| param.kind.as_str()).collect();
+            assert!(seen.insert((format!("{:?}", entry.form), entry.path(), kinds)), "{} is declared twice", entry.signature());
+        }
+    }
+
+    #[test]
     fn help_is_wrapped_and_says_what_is_near() {
         let text = help("Tensor.topk", 60).unwrap();
         assert!(text.lines().all(|line| line.width() <= 60 || line.starts_with("      ")), "{text}");

@@ -2,6 +2,7 @@
 
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
+use crate::figure::Figure;
 use crate::formats::{TensorSet, npy};
 use crate::model::Model;
 use crate::script::convert::type_name;
@@ -207,7 +208,11 @@ impl Keeper<'_> {
             }
             _ => {}
         }
-        Err(Error::input(format!("a {} cannot be kept", type_name(value))))
+        let error = Error::input(format!("a {} cannot be kept", type_name(value)));
+        Err(match value.is::<Figure>() {
+            true => error.help("keep the call that draws it, in a function, and its data, in a variable; `save(figure, \"name.svg\")` keeps the picture"),
+            false => error,
+        })
     }
 }
 

@@ -266,7 +266,7 @@ pub(super) fn entries() -> Vec<Entry> {
                 for id in &ids {
                     model.vocabulary().check(*id)?;
                 }
-                Ok(model.vocabulary().decode(&ids))
+                call.work().detached(move |_| Ok(model.vocabulary().decode(&ids)))
             }
         },
     ]

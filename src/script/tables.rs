@@ -158,7 +158,7 @@ fn chosen(call: &Call, table: &Table, choice: &Dynamic) -> Result<Vec<bool>> {
 /// What `f` makes of so many rows; a long one need not be waited for when the user interrupts.
 fn unless_stopped<T: Send + 'static>(work: &Work, rows: usize, f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     const LONG: usize = 1 << 17;
-    if rows > LONG { work.detached(f) } else { f() }
+    if rows > LONG { work.detached(|_| f()) } else { f() }
 }
 
 fn names(value: &Dynamic, what: &str) -> Result<Vec<String>> {
@@ -207,7 +207,9 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(concat([table(#{ a: [1] }), table(#{ a: [2, 3] })]).len == 3);
             /// ```
-            fn concat(call, tables: Vec<Table>) -> Table { Table::concat(&tables) }
+            fn concat(call, tables: Vec<Table>) -> Table {
+                unless_stopped(call.work(), tables.iter().map(Table::len).sum(), move || Table::concat(&tables))
+            }
         },
         entry! {
             /// The names of the columns.
@@ -244,7 +246,8 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```
             index_get(call, table: Table, key: Dynamic) -> Dynamic {
                 if let Some(name) = String::from_script(&key) {
-                    return Ok(table.column(&name)?.clone().into_script());
+                    let column = table.column(&name)?.clone();
+                    return unless_stopped(call.work(), column.len(), move || Ok(column.into_script()));
                 }
                 let row = i64::from_script(&key)
                     .ok_or_else(|| Error::input(format!("a table is indexed by a column's name or a row's number, not {}", describe(&key))))?;
@@ -262,7 +265,10 @@ pub(super) fn entries() -> Vec<Entry> {
             /// assert(t.filter(|row| row.a > 1).len == 2);
             /// assert(t.filter(t["a"] > 2).len == 1);
             /// ```
-            method filter(call, table: Table, choice: Dynamic) -> Table { table.filter(&chosen(call, &table, &choice)?) }
+            method filter(call, table: Table, choice: Dynamic) -> Table {
+                let chosen = chosen(call, &table, &choice)?;
+                unless_stopped(call.work(), table.len(), move || table.filter(&chosen))
+            }
         },
         entry! {
             /// Ordered by a column, `"asc"` (default) or `"desc"`; equal rows keep their order, missing values come last.
@@ -285,7 +291,9 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(table(#{ a: [1, 3, 2] }).head(2).len == 2);
             /// ```
-            method head(call, table: Table, n: usize) -> Table { Ok(table.head(n)) }
+            method head(call, table: Table, n: usize) -> Table {
+                unless_stopped(call.work(), n.min(table.len()), move || Ok(table.head(n)))
+            }
         },
         entry! {
             /// Some of the columns, in this order.

@@ -53,11 +53,13 @@ fn statistics() -> Entry {
         /// assert(sae.with_stats(stats).density.sum() > 0.0);
         /// ```
         fn activation_stats(call, dict: Dictionary, model: Model, texts: Value; options: StatsOptions) -> Table {
-            let (texts, name) = read_texts(&texts)?;
-            let sequences = Sequences::new(&model, &texts, &name, options.context, call.work())?;
-            let mut source = ModelActivations::new(&model, &stat_hooks(&dict), sequences, call.work())?;
-            dict.say_doubts(&model, call.work());
-            training::activation_stats(&dict, &mut source, &options, call.work())
+            call.work().detached(move |work| {
+                let (texts, name) = read_texts(&texts)?;
+                let sequences = Sequences::new(&model, &texts, &name, options.context, work)?;
+                let mut source = ModelActivations::new(&model, &stat_hooks(&dict), sequences, work)?;
+                dict.say_doubts(&model, work);
+                training::activation_stats(&dict, &mut source, &options, work)
+            })
         }
     }
 }
@@ -86,20 +88,23 @@ fn training() -> Entry {
             let name = options.checkpoint.take().unwrap_or_else(|| checkpoint_name(&jobs[0], options.seed));
             options.checkpoint = Some(super::files::place(call, "train_sae", &name)?.display().to_string());
             options.check(&jobs)?;
-            let (texts, name) = read_texts(&texts)?;
-            let hooks = [hook.clone()];
-            let sequences = Sequences::new(&model, &texts, &name, options.context, call.work())?;
-            let (train_on, held_out) = sequences.split(options.held_out)?;
-            let mut source = ModelActivations::new(&model, &hooks, train_on, call.work())?;
-            let mut splice = ModelLoss::new(&model, &hooks, &held_out, options.skip_bos, call.work())?;
-            let mut held_out = ModelActivations::new(&model, &hooks, held_out, call.work())?;
-            let Some(sae) = train(&jobs, &mut source, &options, call.work())?.pop() else {
-                return Err(Error::internal("a training gave no SAE"));
-            };
-            let measured =
-                evaluate(std::slice::from_ref(&sae), &mut held_out, Some(&mut splice), None, options.skip_bos, call.work())?;
-            let Some(figures) = measured.into_iter().next() else { return Ok(sae) };
-            sae.with_metadata("figures", figures.to_json()).with_density(figures.density)
+            // A step is too long to be waited for.
+            call.work().detached(move |work| {
+                let (texts, name) = read_texts(&texts)?;
+                let hooks = [hook.clone()];
+                let sequences = Sequences::new(&model, &texts, &name, options.context, work)?;
+                let (train_on, held_out) = sequences.split(options.held_out)?;
+                let mut source = ModelActivations::new(&model, &hooks, train_on, work)?;
+                let mut splice = ModelLoss::new(&model, &hooks, &held_out, options.skip_bos, work)?;
+                let mut held_out = ModelActivations::new(&model, &hooks, held_out, work)?;
+                let Some(sae) = train(&jobs, &mut source, &options, work)?.pop() else {
+                    return Err(Error::internal("a training gave no SAE"));
+                };
+                let measured =
+                    evaluate(std::slice::from_ref(&sae), &mut held_out, Some(&mut splice), None, options.skip_bos, work)?;
+                let Some(figures) = measured.into_iter().next() else { return Ok(sae) };
+                sae.with_metadata("figures", figures.to_json()).with_density(figures.density)
+            })
         }
     }
 }

@@ -23,19 +23,24 @@ pub(super) struct Source {
     pub(super) edits: Arc<Edits>,
     /// The file of which the text is a part, and the part's first line in it, from 1.
     pub(super) part_of: Option<(Arc<str>, usize)>,
+    /// Of a cell, how many texts there were before it.
+    cell: Option<usize>,
 }
 
 impl Sources {
-    /// Notes a text, perhaps as the part of a file from a line on.
+    /// Notes a cell, perhaps as the part of a file from a line on.
     pub(super) fn insert(&self, name: &str, text: &str, part_of: Option<(&str, usize)>) {
         let part_of = part_of.map(|(file, line)| (file.into(), line));
-        lock(&self.0).insert(name.to_string(), Source { text: text.into(), edits: Arc::default(), part_of });
+        let mut sources = lock(&self.0);
+        let cell = Some(sources.len());
+        sources.insert(name.to_string(), Source { text: text.into(), edits: Arc::default(), part_of, cell });
     }
 
     /// Notes a text unless it is known.
     pub(super) fn note(&self, name: &str, text: &str) {
         if self.get(name).is_none_or(|known| *known.text != *text) {
-            self.insert(name, text, None);
+            let source = Source { text: text.into(), edits: Arc::default(), part_of: None, cell: None };
+            lock(&self.0).insert(name.to_string(), source);
         }
     }
 
@@ -58,18 +63,31 @@ impl Sources {
     /// cell by cell, the newest cell that begins there or above.
     pub(super) fn of_place(&self, name: &str, line: usize) -> Option<(Arc<str>, usize)> {
         let sources = lock(&self.0);
-        if let Some(source) = sources.get(name).filter(|source| source.part_of.is_none()) {
-            return Some((source.text.clone(), line));
-        }
-        let first = |source: &Source| source.part_of.as_ref().filter(|(file, _)| **file == *name).map(|(_, first)| *first);
-        let parts = sources.values().filter_map(|source| first(source).map(|first| (first, source)));
-        let (first, source) = parts.filter(|(first, _)| *first <= line).max_by_key(|(first, _)| *first)?;
-        Some((source.text.clone(), line + 1 - first))
+        holding(&sources, name, line).map(|(source, line)| (source.text.clone(), line))
+    }
+
+    /// The cells before the one that holds such a place, from the first on.
+    pub(super) fn before_cell(&self, name: &str, line: usize) -> String {
+        let sources = lock(&self.0);
+        let Some(cell) = holding(&sources, name, line).and_then(|(source, _)| source.cell) else { return String::new() };
+        let mut earlier: Vec<&Source> = sources.values().filter(|source| source.cell.is_some_and(|own| own < cell)).collect();
+        earlier.sort_by_key(|source| source.cell);
+        earlier.into_iter().map(|source| format!("{}\n", source.text)).collect()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<Source> {
         lock(&self.0).get(name).cloned()
     }
+}
+
+fn holding<'s>(sources: &'s BTreeMap<String, Source>, name: &str, line: usize) -> Option<(&'s Source, usize)> {
+    if let Some(source) = sources.get(name).filter(|source| source.part_of.is_none()) {
+        return Some((source, line));
+    }
+    let first = |source: &Source| source.part_of.as_ref().filter(|(file, _)| **file == *name).map(|(_, first)| *first);
+    let parts = sources.values().filter_map(|source| first(source).map(|first| (first, source)));
+    let (first, source) = parts.filter(|(first, _)| *first <= line).max_by_key(|(first, _)| *first)?;
+    Some((source, line + 1 - first))
 }
 
 /// The path of an import in a file of `folder` as it holds in any folder; the library's stay what they are.

@@ -7,7 +7,9 @@
 //! text back to what the user wrote.
 
 use super::bounds::Watch;
+use crate::script::raise;
 use crate::script::scan::{Kind, outline};
+use crate::work::Work;
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
 use rhai::{ParseError, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,12 +36,13 @@ struct Inner {
 
 impl Shared {
     /// Answers an engine's variables from the shared ones.
-    pub(super) fn install(&self, engine: &mut Engine) {
-        let shared = self.clone();
+    pub(super) fn install(&self, engine: &mut Engine, work: &Work) {
+        let (shared, work) = (self.clone(), work.clone());
         // Marked so because Rhai may change it, not because it will go.
         #[allow(deprecated)]
         engine.on_var(move |name, index, context| {
             if shared.watch.is_due() {
+                work.check().map_err(|error| raise(error, Position::NONE))?;
                 shared.look(context.scope())?;
             }
             if index > 0 { Ok(None) } else { shared.answer(name, context) }

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SIZE: usize = 256 << 20;
 /// Where a running script is stopped: the rest is for native calls.
 const RUN: usize = 224 << 20;
-/// Operations between two looks at the stack: few enough that they cannot use up what is left of it.
-const STRIDE: u64 = 32;
+/// Operations between two looks at the cancel flag and the stack: few enough that they cannot use up what is left of it.
+const STRIDE: u64 = 8;
 /// Where parsing is stopped. What is parsed must be walked, run and dropped on the same stack.
 const PARSE: usize = 96 << 20;
 
@@ -63,13 +63,17 @@ pub(super) fn on_large<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 
 /// Makes an engine in which the script room is installed poll the work's cancel flag and the stack.
 pub(super) fn guard(engine: &mut Engine, work: &Work) {
-    // Rhai asks at every operation, several times in each step of a loop: the answer must cost next to nothing.
+    // Rhai asks at every operation, several times in each step of a loop: the answer must cost next to nothing. Operations that
+    // take long are seen by the look at variables (`bounds`).
     let cancelled = work.cancel_flag();
     engine.on_progress(move |operations| {
+        if operations % STRIDE != 0 {
+            return None;
+        }
         if cancelled.load(Ordering::Relaxed) {
             return Some(Dynamic::UNIT);
         }
-        (operations % STRIDE == 0 && used() > RUN).then(|| Dynamic::from(TooDeep))
+        (used() > RUN).then(|| Dynamic::from(TooDeep))
     });
     // Marked so because Rhai may change it, not because it will go.
     let watch = crate::script::token_watch();

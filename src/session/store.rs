@@ -257,7 +257,7 @@ mod tests {
             .unwrap();
         let said = command(&mut first, &format!(":session save {}", file.display()));
         assert!(said.contains("`nested` is not kept: nested.fig[1]: a Figure cannot be kept"), "{said}");
-        assert!(said.contains("`fig` is not kept: a Figure cannot be kept"), "{said}");
+        assert!(said.contains("`fig` is not kept: a Figure cannot be kept\n  keep the call that draws it"), "{said}");
         let mut second = session();
         command(&mut second, &format!(":session load {}", file.display()));
         assert_eq!(value(&mut second, "b == blob(3, 7)"), "true");

@@ -292,7 +292,8 @@ fn nothing(known: &Known<'_>, fault: &Frame, side: Side) -> Option<String> {
             &right[..right.find([';', '+', '-', '*', '/', '<', '>', '=', ' ']).unwrap_or(right.len())]
         }
     };
-    gave_nothing(known, text, &before)
+    let earlier = known.sources.before_cell(&fault.source, fault.line);
+    gave_nothing(known, text, &format!("{earlier}{before}"))
 }
 
 /// The expression at the end of a text is `()`: the call that gave it.

@@ -8,6 +8,9 @@ use crate::work::Work;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
+/// Draws between two polls.
+const POLL: usize = 1 << 16;
+
 /// What is drawn with replacement: clusters, each with its members on both sides.
 #[derive(Clone, Debug)]
 pub struct Groups(Vec<(Vec<u32>, Vec<u32>)>);
@@ -49,15 +52,16 @@ pub fn rank_biserial_replicates(
     work: &Work,
 ) -> Result<Vec<f64>> {
     let members = strata.members();
+    let poll = |i: usize| if i.is_multiple_of(POLL) { work.check() } else { Ok(()) };
     let draw = |index: usize, scratch: &mut (Vec<u32>, Vec<u32>)| -> Result<f64> {
-        work.check()?;
         let mut random = Random::new(seed, index as u64);
         let (count_a, count_b) = scratch;
         count_a.fill(0);
         count_b.fill(0);
         match clusters {
             Some(Groups(groups)) => {
-                for _ in 0..groups.len() {
+                for i in 0..groups.len() {
+                    poll(i)?;
                     let (a, b) = &groups[random.below(groups.len())];
                     a.iter().for_each(|i| count_a[strata.a[*i as usize] as usize] += 1);
                     b.iter().for_each(|i| count_b[strata.b[*i as usize] as usize] += 1);
@@ -65,10 +69,12 @@ pub fn rank_biserial_replicates(
             }
             None => {
                 for (a, b) in &members {
-                    for _ in 0..a.len() {
+                    for i in 0..a.len() {
+                        poll(i)?;
                         count_a[strata.a[a[random.below(a.len())] as usize] as usize] += 1;
                     }
-                    for _ in 0..b.len() {
+                    for i in 0..b.len() {
+                        poll(i)?;
                         count_b[strata.b[b[random.below(b.len())] as usize] as usize] += 1;
                     }
                 }

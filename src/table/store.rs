@@ -19,11 +19,13 @@ impl Table {
     pub fn save(&self, path: &Path, work: &Work) -> Result<()> {
         let table = self.clone();
         match extension(path).as_str() {
-            "csv" => files::write_with_sidecar(path, &work.detached(move || table.to_csv())?, &self.provenance),
-            "parquet" => files::write_atomic(path, &work.detached(move || table.to_parquet())?),
+            "csv" => {
+                files::write_with_sidecar(path, &work.detached(move |_| table.to_csv())?, &self.provenance, &|| work.check())
+            }
+            "parquet" => files::write_polled(path, &work.detached(move |_| table.to_parquet())?, &|| work.check()),
             "json" => {
-                let (bytes, nulls) = work.detached(move || Ok(table.to_json()))?;
-                files::write_with_sidecar(path, &bytes, &self.provenance)?;
+                let (bytes, nulls) = work.detached(move |_| Ok(table.to_json()))?;
+                files::write_with_sidecar(path, &bytes, &self.provenance, &|| work.check())?;
                 if nulls > 0 {
                     work.note(&format!("{}: {nulls} NaN or infinite numbers became null", path.display()));
                 }
@@ -62,13 +64,13 @@ fn load_one(path: &Path, work: &Work) -> Result<Table> {
     let owned = path.to_path_buf();
     let read = move || std::fs::read(&owned).map(|bytes| (bytes, owned.clone())).map_err(|e| Error::io(&e, &owned));
     match extension(path).as_str() {
-        "csv" => work.detached(move || {
+        "csv" => work.detached(move |_| {
             let (bytes, path) = read()?;
             let mut table = Table::from_csv(&bytes, &path)?;
             table.provenance = files::read_sidecar(&path)?;
             Ok(table)
         }),
-        "parquet" => work.detached(move || {
+        "parquet" => work.detached(move |_| {
             let (bytes, path) = read()?;
             Table::from_parquet(bytes, &path)
         }),

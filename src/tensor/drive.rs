@@ -57,7 +57,7 @@ fn read<'a, T: Element>(t: &'a Tensor, start: usize, len: usize, scratch: &'a mu
 
 /// The tensor of `f(x)` for every element. Keeps the order in memory.
 pub(super) fn map<A: Element, B: Element>(t: &Tensor, work: &Work, f: impl Fn(A) -> B + Sync) -> Result<Tensor> {
-    let t = t.unblocked();
+    let t = t.unblocked(work)?;
     let order = t.memory_order();
     let view = order.as_ref().map_or_else(|| t.clone(), |order| t.ordered(order));
     let out = fill(view.numel(), work, &|start, out: &mut [B]| {
@@ -74,7 +74,7 @@ pub(super) fn map<A: Element, B: Element>(t: &Tensor, work: &Work, f: impl Fn(A)
 /// The tensor of `f(x, y)` for every pair of elements of two tensors, broadcast to one shape.
 pub(super) fn zip<A: Element, B: Element>(a: &Tensor, b: &Tensor, work: &Work, f: impl Fn(A, A) -> B + Sync) -> Result<Tensor> {
     let shape = broadcast_shape(a.shape(), b.shape())?;
-    let (a, b) = (a.unblocked(), b.unblocked());
+    let (a, b) = (a.unblocked(work)?, b.unblocked(work)?);
     let order = [&a, &b].into_iter().find(|t| t.shape() == shape).and_then(Tensor::memory_order);
     let wide = |t: &Tensor| -> Result<Tensor> {
         let t = t.broadcast_to(&shape)?;
@@ -96,7 +96,7 @@ pub(super) fn zip<A: Element, B: Element>(a: &Tensor, b: &Tensor, work: &Work, f
 /// `a` where `condition` holds, else `b`, broadcast to one shape.
 pub(super) fn choose<A: Element>(condition: &Tensor, a: &Tensor, b: &Tensor, work: &Work) -> Result<Tensor> {
     let shape = broadcast_shape(condition.shape(), &broadcast_shape(a.shape(), b.shape())?)?;
-    let wide = |t: &Tensor| t.unblocked().broadcast_to(&shape);
+    let wide = |t: &Tensor| t.unblocked(work)?.broadcast_to(&shape);
     let (condition, a, b) = (wide(condition)?, wide(a)?, wide(b)?);
     let out = fill(element_count(&shape)?, work, &|start, out: &mut [A]| {
         let (mut mask, mut other) = (vec![false; out.len()], Vec::new());
@@ -142,18 +142,18 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn new(t: &Tensor, dim: Option<usize>) -> Self {
-        let t = t.unblocked();
+    fn new(t: &Tensor, dim: Option<usize>, work: &Work) -> Result<Self> {
+        let t = t.unblocked(work)?;
         let Some(dim) = dim else {
             let len = t.numel();
-            return Lanes { view: t, len, count: 1, inner: 1, abreast: false };
+            return Ok(Lanes { view: t, len, count: 1, inner: 1, abreast: false });
         };
         let shape = t.shape();
         let (len, inner) = (shape[dim], shape[dim + 1..].iter().product::<usize>());
         let count = shape[..dim].iter().product::<usize>() * inner;
         let abreast = inner >= ABREAST && t.strides()[dim] != 1;
         let view = if abreast { t } else { t.ordered(&dim_last(t.ndim(), dim)) };
-        Lanes { view, len, count, inner, abreast }
+        Ok(Lanes { view, len, count, inner, abreast })
     }
 
     /// How many lanes are handled together when `len` elements of each are.
@@ -209,7 +209,7 @@ pub(super) fn fold<T: Element, S: Send>(
     piece: impl Fn(usize, usize, &[T]) -> S + Sync,
     merge: impl Fn(S, S) -> S,
 ) -> Result<Vec<S>> {
-    let lanes = Lanes::new(t, dim);
+    let lanes = Lanes::new(t, dim, work)?;
     let pieces = lanes.len.div_ceil(PIECE).max(1);
     let group = lanes.group(lanes.len.min(PIECE));
     let tasks = lanes.count.div_ceil(group) * pieces;
@@ -247,8 +247,8 @@ pub(super) fn map_lanes<A: Element, B: Element>(
     f: impl Fn(&[A], &mut [B]) + Send + Sync + 'static,
 ) -> Result<Tensor> {
     if t.shape()[dim] > LONG {
-        let (t, helper) = (t.clone(), work.clone());
-        return work.detached(move || map_lanes_here(&t, dim, len, &helper, &f));
+        let t = t.clone();
+        return work.detached(move |work| map_lanes_here(&t, dim, len, work, &f));
     }
     map_lanes_here(t, dim, len, work, &f)
 }
@@ -260,7 +260,7 @@ fn map_lanes_here<A: Element, B: Element>(
     work: &Work,
     f: &(dyn Fn(&[A], &mut [B]) + Sync),
 ) -> Result<Tensor> {
-    let lanes = Lanes::new(t, Some(dim));
+    let lanes = Lanes::new(t, Some(dim), work)?;
     let group = lanes.group(lanes.len.max(len));
     let order = dim_last(t.ndim(), dim);
     let mut shape: Vec<usize> = order.iter().map(|d| t.shape()[*d]).collect();
@@ -279,7 +279,8 @@ fn map_lanes_here<A: Element, B: Element>(
     };
     if out.is_empty() {
         work.check()?;
-    } else if t.numel().max(out.len()) < PARALLEL {
+    } else if lanes.count == 1 || t.numel().max(out.len()) < PARALLEL {
+        // A single lane stays off the pool: were it left there, whoever works on would have to wait for it.
         let mut buffer = Vec::new();
         out.chunks_mut(group * len).enumerate().try_for_each(|part| run(&mut buffer, part))?;
     } else {

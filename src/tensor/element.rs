@@ -1,7 +1,10 @@
 //! The four types in which arithmetic happens, and typed access to a tensor's elements.
 
 use super::bytes::{Bytes, Source};
+use super::drive::fill;
 use super::{Class, DType, Tensor, contiguous_strides, widen};
+use crate::error::Result;
+use crate::work::Work;
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -190,16 +193,35 @@ impl Tensor {
     }
 
     /// Itself, or its numbers when it is a strided view of GGUF blocks: reading one element there costs a whole block.
-    pub(super) fn unblocked(&self) -> Tensor {
-        match self.memory_order() {
-            Some(order) if matches!(self.dtype, DType::Block(_)) => {
+    pub(super) fn unblocked(&self, work: &Work) -> Result<Tensor> {
+        match self.blocked_order() {
+            Some(order) => {
                 let view = self.ordered(&order);
-                let mut out = vec![0f32; view.numel()];
-                view.read_into(0, &mut out);
-                Tensor::of(out, &view.shape).unordered(&order)
+                let out = fill::<f32>(view.numel(), work, &|start, out| view.read_into(start, out))?;
+                Ok(Tensor::of(out, &view.shape).unordered(&order))
             }
-            _ => self.clone(),
+            None => Ok(self.clone()),
         }
+    }
+
+    /// The order in memory of a strided view of GGUF blocks.
+    fn blocked_order(&self) -> Option<Vec<usize>> {
+        self.memory_order().filter(|_| matches!(self.dtype, DType::Block(_)))
+    }
+
+    /// As [`Tensor::contiguous`]: the same elements in row-major order, itself where they are; on all cores, and polled.
+    ///
+    /// # Errors
+    /// The user interrupted, or memory is short.
+    pub fn row_major(&self, work: &Work) -> Result<Tensor> {
+        if self.is_contiguous() {
+            return Ok(self.clone());
+        }
+        let view = self.unblocked(work)?;
+        by_class!(self.class(), T => {
+            let data = fill(view.numel(), work, &|start, out: &mut [T]| view.read_into(start, out))?;
+            Ok(Tensor::of(data, &self.shape))
+        })
     }
 
     /// All elements, row-major, borrowed where possible.
@@ -207,9 +229,16 @@ impl Tensor {
         if let Some(values) = self.borrow() {
             return Cow::Borrowed(values);
         }
-        let whole = self.unblocked();
         let mut out = vec![T::default(); self.numel()];
-        whole.read_into(0, &mut out);
+        match self.blocked_order() {
+            Some(order) => {
+                let view = self.ordered(&order);
+                let mut whole = vec![0f32; self.numel()];
+                view.read_into(0, &mut whole);
+                Tensor::of(whole, &view.shape).unordered(&order).read_into(0, &mut out);
+            }
+            None => self.read_into(0, &mut out),
+        }
         Cow::Owned(out)
     }
 

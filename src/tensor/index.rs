@@ -1,6 +1,6 @@
 //! Picking elements by index, range, list and mask, and writing to them.
 
-use super::drive::fill;
+use super::drive::{CHUNK, fill};
 use super::element::{Element, by_class};
 use super::elementwise::Operand;
 use super::{Class, Tensor, element_count};
@@ -114,7 +114,7 @@ impl Tensor {
     }
 
     fn pick(&self, dim: usize, rows: &[usize], shape: &[usize], work: &Work) -> Result<Tensor> {
-        let t = self.unblocked();
+        let t = self.unblocked(work)?;
         let (size, inner) = (self.shape[dim], self.shape[dim + 1..].iter().product::<usize>());
         let len = element_count(shape)?;
         by_class!(self.class(), T => {
@@ -147,7 +147,7 @@ impl Tensor {
             ))
             .help("both need the same number of dimensions; except along `dim` the index may not be larger"));
         }
-        let mut t = self.unblocked();
+        let mut t = self.unblocked(work)?;
         for d in (0..self.ndim()).filter(|d| *d != dim) {
             t = t.narrow(d, 0..index.shape[d])?;
         }
@@ -171,14 +171,14 @@ impl Tensor {
     /// # Errors
     /// The mask is not bool, or its shape is not that of the first dimensions.
     pub fn mask_select(&self, mask: &Tensor, work: &Work) -> Result<Tensor> {
-        let rows = self.masked_rows(mask)?;
+        let rows = self.masked_rows(mask, work)?;
         let rest = &self.shape[mask.ndim()..];
         let lead: usize = mask.shape.iter().product();
-        let t = self.reshape(&[&[lead], rest].concat())?;
+        let t = self.row_major(work)?.reshape(&[&[lead], rest].concat())?;
         t.pick(0, &rows, &[&[rows.len()], rest].concat(), work)
     }
 
-    fn masked_rows(&self, mask: &Tensor) -> Result<Vec<usize>> {
+    fn masked_rows(&self, mask: &Tensor, work: &Work) -> Result<Vec<usize>> {
         mask.need_bool("a mask")?;
         if mask.ndim() == 0 || !self.shape.starts_with(&mask.shape) {
             return Err(Error::shape(format!(
@@ -187,7 +187,20 @@ impl Tensor {
             ))
             .help("a mask has the shape of the tensor's first dimensions"));
         }
-        Ok(mask.values::<bool>().iter().enumerate().filter(|(_, set)| **set).map(|(i, _)| i).collect())
+        mask.places(work)
+    }
+
+    /// The places of all non-zero elements, row-major.
+    pub(super) fn places(&self, work: &Work) -> Result<Vec<usize>> {
+        let (view, mut places) = (self.unblocked(work)?, Vec::new());
+        let mut buffer = vec![false; CHUNK.min(self.numel())];
+        for start in (0..self.numel()).step_by(CHUNK) {
+            work.check()?;
+            let part = &mut buffer[..CHUNK.min(self.numel() - start)];
+            view.read_into(start, part);
+            places.extend(part.iter().enumerate().filter(|(_, set)| **set).map(|(i, _)| start + i));
+        }
+        Ok(places)
     }
 
     /// `t[index] = value`, with broadcasting. The value is brought to this tensor's arithmetic; other copies of the tensor
@@ -195,7 +208,7 @@ impl Tensor {
     ///
     /// # Errors
     /// An index out of range; shapes that do not broadcast; a fraction written to integers, or anything but 0 and 1 to bool.
-    pub fn set(&mut self, index: &Index, value: impl Into<Operand>) -> Result<()> {
+    pub fn set(&mut self, index: &Index, value: impl Into<Operand>, work: &Work) -> Result<()> {
         let value = value.into().tensor();
         let size = self.first_dim()?;
         let (rows, taken, lead) = match index {
@@ -206,7 +219,7 @@ impl Tensor {
             }
             Index::List(list) => (list.indices(size)?, 1, Some(list.shape.clone())),
             Index::Mask(mask) => {
-                let rows = self.masked_rows(mask)?;
+                let rows = self.masked_rows(mask, work)?;
                 (rows.clone(), mask.ndim(), Some(vec![rows.len()]))
             }
         };
@@ -217,6 +230,7 @@ impl Tensor {
         })?;
         check_fits(&value, self.class())?;
         let row = rest.iter().product::<usize>();
+        let value = value.unblocked(work)?;
         by_class!(self.class(), T => write::<T>(self, &rows, row, &value));
         Ok(())
     }
@@ -235,10 +249,17 @@ fn check_fits(value: &Tensor, class: Class) -> Result<()> {
     }
 }
 
+/// Writes `value` to some rows. All or nothing: it is not polled.
 fn write<T: Element>(t: &mut Tensor, rows: &[usize], row: usize, value: &Tensor) {
-    let value = value.unblocked();
     let data = t.make_mut::<T>();
-    for (i, at) in rows.iter().enumerate() {
-        value.read_into(i * row, &mut data[at * row..(at + 1) * row]);
+    // Read in pieces, since a read by itself costs more than a row of one element.
+    let several = (CHUNK / row.max(1)).max(1);
+    let mut buffer = vec![T::default(); several * row];
+    for (i, rows) in rows.chunks(several).enumerate() {
+        let read = &mut buffer[..rows.len() * row];
+        value.read_into(i * several * row, read);
+        for (j, at) in rows.iter().enumerate() {
+            data[at * row..(at + 1) * row].copy_from_slice(&read[j * row..(j + 1) * row]);
+        }
     }
 }

@@ -129,7 +129,7 @@ fn common<'a>(tensors: &'a [Tensor], what: &str) -> Result<(&'a Tensor, Class)> 
 
 fn join<T: Element>(tensors: &[Tensor], dim: usize, shape: &[usize], work: &Work) -> Result<Tensor> {
     let inner = |t: &Tensor| t.shape[dim..].iter().product::<usize>();
-    let whole: Vec<Tensor> = tensors.iter().map(Tensor::unblocked).collect();
+    let whole: Vec<Tensor> = tensors.iter().map(|t| t.unblocked(work)).collect::<Result<_>>()?;
     let row: usize = shape[dim..].iter().product();
     let rows: usize = shape[..dim].iter().product();
     let mut out = zeroed::<T>(rows * row)?;

@@ -1,9 +1,9 @@
 //! What rests on the order of elements: sorting, the largest k, ranks, distinct values. NaN comes after everything else,
 //! equal elements in the order of their index.
 
-use super::Tensor;
-use super::drive::map_lanes;
+use super::drive::{fill, map_lanes};
 use super::element::{Element, by_class};
+use super::{Tensor, contiguous_strides};
 use crate::error::{Error, Result};
 use crate::work::Work;
 use std::cmp::Ordering;
@@ -100,28 +100,30 @@ impl Tensor {
 
     /// The distinct elements of the whole tensor with their counts.
     pub fn unique(&self, work: &Work) -> Result<Unique> {
-        let sorted = self.reshape(&[self.numel()])?.sort(0, false, work)?;
-        by_class!(self.class(), T => {
+        let sorted = self.row_major(work)?.reshape(&[self.numel()])?.sort(0, false, work)?;
+        by_class!(self.class(), T => work.detached(move |_| {
             let sorted = sorted.values::<T>();
-            let runs = || sorted.chunk_by(|a, b| a.order(b) == Ordering::Equal);
-            let values: Vec<T> = runs().map(|run| run[0]).collect();
-            let counts: Vec<i64> = runs().map(|run| run.len() as i64).collect();
-            Ok(Unique { values: Tensor::of(values.clone(), &[values.len()]), counts: Tensor::vector_i64(counts) })
-        })
+            let runs = sorted.chunk_by(|a, b| a.order(b) == Ordering::Equal);
+            let (values, counts): (Vec<T>, Vec<i64>) = runs.map(|run| (run[0], run.len() as i64)).unzip();
+            let len = values.len();
+            Ok(Unique { values: Tensor::of(values, &[len]), counts: Tensor::vector_i64(counts) })
+        }))
     }
 
     /// The indices of all non-zero elements, i64, `[how many, ndim]`, in row-major order.
-    pub fn nonzero(&self) -> Tensor {
-        let mask = self.values::<bool>();
-        let set: Vec<usize> = mask.iter().enumerate().filter(|(_, set)| **set).map(|(flat, _)| flat).collect();
-        let mut out = vec![0i64; set.len() * self.ndim()];
-        for (row, flat) in out.chunks_exact_mut(self.ndim().max(1)).zip(&set) {
-            let mut rest = *flat;
-            for (index, size) in row.iter_mut().zip(&self.shape).rev() {
-                *index = (rest % size) as i64;
-                rest /= size;
+    ///
+    /// # Errors
+    /// The user interrupted, or memory is short.
+    pub fn nonzero(&self, work: &Work) -> Result<Tensor> {
+        let (places, ndim) = (self.places(work)?, self.ndim());
+        // What an index of each dimension counts for in a row-major place.
+        let strides = contiguous_strides(&self.shape);
+        let out = fill(places.len() * ndim, work, &|start, out: &mut [i64]| {
+            for (i, index) in (start..).zip(out) {
+                let dim = i % ndim;
+                *index = (places[i / ndim] / strides[dim].unsigned_abs() % self.shape[dim]) as i64;
             }
-        }
-        Tensor::of(out, &[set.len(), self.ndim()])
+        })?;
+        Ok(Tensor::of(out, &[places.len(), ndim]))
     }
 }

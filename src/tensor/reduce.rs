@@ -286,7 +286,7 @@ impl Tensor {
             return Err(Error::input(format!("a quantile lies between 0 and 1, not at {wrong}")));
         }
         let dim = self.some_dim(dim)?;
-        let flat = if dim.is_none() { Some(self.reshape(&[self.numel()])?) } else { None };
+        let flat = if dim.is_none() { Some(self.row_major(work)?.reshape(&[self.numel()])?) } else { None };
         let (t, along) = (flat.as_ref().unwrap_or(self), dim.unwrap_or(0));
         let points = q.to_vec();
         let values = if self.class() == Class::F32 {

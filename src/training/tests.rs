@@ -484,7 +484,7 @@ fn what_is_saved_is_loaded() {
         let figures = evaluate(std::slice::from_ref(&dictionary), &mut synthetic(9), None, None, true, &work).unwrap().remove(0);
         let whole = dictionary.with_metadata("figures", figures.to_json()).with_density(figures.density).unwrap();
         let path = folder.path().join(arch.name());
-        save_sae(&whole, &path, Precision::F32).unwrap();
+        save_sae(&whole, &path, Precision::F32, &work).unwrap();
         let load = || load_sae(&path.display().to_string(), None, &SaeOptions::default(), &work).unwrap();
         let loaded = load();
         assert_eq!(bits(&loaded), bits(&dictionary), "{arch:?}");
@@ -497,7 +497,7 @@ fn what_is_saved_is_loaded() {
             assert!((stored - density).abs() < 1e-5);
         }
 
-        save_sae(&whole, &path, Precision::BF16).unwrap();
+        save_sae(&whole, &path, Precision::BF16, &work).unwrap();
         let rounded = load();
         let nearest: Vec<f32> = dictionary.w_dec().to_f32().iter().map(|v| half::bf16::from_f32(*v).to_f32()).collect();
         assert_eq!(rounded.w_dec().to_f32(), nearest);

@@ -67,20 +67,19 @@ impl Work {
     /// # Errors
     /// The session has a device already.
     pub fn use_device(&self, device: Device) -> Result<()> {
-        self.0.device.set(device).map_err(|_| Error::input("the device of a session is chosen once"))
+        self.inner.device.set(device).map_err(|_| Error::input("the device of a session is chosen once"))
     }
 
     /// Where candle makes products; nothing where the kernel of this program does.
     pub fn device(&self) -> Option<&Device> {
-        self.0.device.get()
+        self.inner.device.get()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Silent, Sink, Stream};
+    use super::super::Heard;
     use super::*;
-    use std::sync::{Arc, Mutex};
 
     #[test]
     fn a_device_is_chosen_once_and_by_a_name_that_exists() {
@@ -98,14 +97,6 @@ mod tests {
         assert!(work.use_device(Device::Cpu).is_err());
     }
 
-    struct Notes(Arc<Mutex<String>>);
-
-    impl Sink for Notes {
-        fn write(&self, _: Stream, text: &str) {
-            self.0.lock().unwrap().push_str(text);
-        }
-    }
-
     #[test]
     fn what_cannot_be_opened_is_passed_over_with_a_note_and_refused_by_name() {
         let gone = || Err(candle_core::Error::Msg("no driver".into()));
@@ -115,12 +106,11 @@ mod tests {
             Choice { name: "asked", auto: false, built: true, features: "asked", open: || Ok(Device::Cpu) },
             Choice { name: "there", auto: true, built: true, features: "there", open: || Ok(Device::Cpu) },
         ];
-        let notes = Arc::new(Mutex::new(String::new()));
-        let work = || Work::new(1, 0, Box::new(Silent), Box::new(Notes(Arc::clone(&notes)))).unwrap();
-        let (without, with) = (work(), work());
+        let heard = Heard::default();
+        let (without, with) = (heard.work(1), heard.work(1));
         without.choose_among(&choices[..3], "auto").unwrap();
         assert!(without.device().is_none());
-        assert_eq!(*notes.lock().unwrap(), "gone is not to be had, products are made without it: no driver");
+        assert_eq!(heard.take(), ["gone is not to be had, products are made without it: no driver"]);
         assert_eq!(without.choose_among(&choices, "gone").unwrap_err().message(), "gone is not to be had: no driver");
         with.choose_among(&choices, "auto").unwrap();
         assert!(with.device().is_some_and(Device::is_cpu));

@@ -26,8 +26,8 @@ let map = #{};
 for i in 0..100000 { map[`key${i}`] = i; }
 "#;
 
-/// Calls that take longer than a blink, each on its own. Not among them: a large list inside a text (`${list}`), which Rhai's
-/// interpolation still finishes before it stops.
+/// Calls that take longer than a blink, each on its own. Not among them: copies of arrays and maps of many million elements and
+/// texts that hold them (`${list}`), which Rhai makes in one go.
 const CALLS: &[&str] = &[
     "t.to_array()",
     "m.to_array()",
@@ -121,19 +121,14 @@ fn interrupted(session: &mut Session, call: &str, after: u64) -> f64 {
     least
 }
 
-#[test]
-fn native_work_on_large_values_stops_at_once() {
-    let out = tempfile::tempdir().unwrap();
-    let options = SessionOptions { out_dir: out.path().into(), ..SessionOptions::default() };
-    let mut session = Session::new(Work::silent(2).unwrap(), options);
-    session.eval(VALUES, "values").unwrap_or_else(|report| panic!("{report}"));
-    session.eval("let kept = 7;", "kept").unwrap();
+/// Interrupts each call at some moments after its beginning: what is longest, and those that take too long.
+fn stop_each(session: &mut Session, calls: &[&str], moments: &[u64]) {
     let (mut all, mut slow) = (Vec::new(), Vec::new());
-    for call in CALLS {
-        let mut waits: Vec<f64> = [30, 75, 140].into_iter().map(|after| interrupted(&mut session, call, after)).collect();
+    for call in calls {
+        let mut waits: Vec<f64> = moments.iter().map(|after| interrupted(session, call, *after)).collect();
         waits.sort_by(f64::total_cmp);
         eprintln!("{call}: {waits:.1?} ms");
-        if waits[2] > LONGEST {
+        if waits[waits.len() - 1] > LONGEST {
             slow.push(format!("{call}: {waits:.0?} ms"));
         }
         all.extend(waits);
@@ -142,5 +137,115 @@ fn native_work_on_large_values_stops_at_once() {
     eprintln!("{} interruptions: median {:.1} ms, worst {:.1} ms", all.len(), all[all.len() / 2], all[all.len() - 1]);
     assert!(slow.is_empty(), "{slow:#?}");
     assert!(all[all.len() / 2] < 50.0, "median of {all:.0?}");
+}
+
+fn session(folder: &std::path::Path, values: &str) -> Session {
+    let options = SessionOptions { out_dir: folder.into(), ..SessionOptions::default() };
+    let mut session = Session::new(Work::silent(2).unwrap(), options);
+    session.eval(values, "values").unwrap_or_else(|report| panic!("{report}"));
+    session
+}
+
+#[test]
+fn native_work_on_large_values_stops_at_once() {
+    let out = tempfile::tempdir().unwrap();
+    let mut session = session(out.path(), VALUES);
+    session.eval("let kept = 7;", "kept").unwrap();
+    stop_each(&mut session, CALLS, &[30, 75, 140]);
     session.eval("assert(kept == 7 && ints.len() == 2000000);", "after").unwrap();
+}
+
+/// What models, tables and figures are made from.
+const MODELS: &str = r#"
+let model = load_model("demo");
+let dict = load_sae("demo", "saes/blocks.2.hook_resid_post");
+let neurons = mlp_neurons(model, 1);
+let wide = directions(randn([20000, model.cfg.d_model]), #{ layer: 2 });
+let scores = unembed(neurons, model);
+let long = "";
+long.pad(1000000, "The quick brown fox jumps over the lazy dog. ");
+let texts = [];
+for i in 0..2000 { texts.push(`The ${i} quick brown foxes jump over ${i * 7} lazy dogs and sleep under a tree.`); }
+let ids = model.encode(long.sub_string(0, 2000)).extract(0, 250);
+let many = [];
+many.pad(1000000, 500);
+let t = randn([4000000]);
+let m = randn([2000, 2000]);
+let mask = t > 0.0;
+let x = randn([500000]);
+let y = randn([500000]);
+let group = (rand([1000000]) * 1000.0).floor().to("i64");
+let tab = table(#{ id: arange(1000000).to("i64"), group: group, value: t[0..1000000] });
+let words = table(#{ word: group[0..300000].to_array().map(|g| `word ${g}`), value: t[0..300000] });
+save(tab, "tab.csv");
+save(tab, "tab.parquet");
+let scatter = plot::scatter(x, y);
+"#;
+
+const MODEL_CALLS: &[&str] = &[
+    "load_model(\"demo\")",
+    "load_sae(\"demo\", \"saes/blocks.2.hook_resid_post\")",
+    "model.encode(long)",
+    "model.decode(many)",
+    "model.run(ids)",
+    "generate(model, \"The quick\", #{ max_tokens: 100 })",
+    "token_sets(model)",
+    "unembed(wide, model)",
+    "embed(neurons, model)",
+    "semantics(scores, model)",
+    "enrichment(scores, model, ())",
+    "match_features(wide, wide, model)",
+    "attention_scores(wide, wide, model, 2, 0)",
+    "attention_vectors(wide, wide, model, 2, 0)",
+    "ov_scores(wide, dict, model, 1, 0)",
+    "copying(wide, model, 2)",
+    "composition_matrix(model)",
+    "random_directions(wide, model)",
+    "wide.concat(wide)",
+    "explain(dict, model, 7)",
+    "explain_head(model, 2, 0, dict)",
+    "validate_attention(dict, model, 3, 0, texts)",
+    "activation_stats(dict, model, texts)",
+    "train_sae(model, \"blocks.2.hook_resid_post\", texts, #{ d_sae: 2048 })",
+    "compare(x, y)",
+    "depth_trend(x, y)",
+    "save(wide.write(model), \"wide.npy\")",
+    "save(t, \"t.npz\")",
+    "save(#{ t: t, m: m.T }, \"both.safetensors\")",
+    "m.T.flatten()",
+    "t[mask]",
+    "mask.nonzero()",
+    "{ let part = t; part[mask] = 1.0; }",
+    "t.unique()",
+    "t.rank()",
+    "m.rank(0)",
+    "tab.sort(\"value\")",
+    "tab.group_by(\"group\", #{ mean: [\"value\", \"mean\"] })",
+    "tab.join(tab, \"id\")",
+    "tab.filter(mask[0..1000000])",
+    "tab.filter(|row| row.value > 0.0)",
+    "concat([words, words])",
+    "words.sort(\"word\")",
+    "save(tab, \"a.csv\")",
+    "save(tab, \"a.parquet\")",
+    "save(words, \"a.json\")",
+    "load_table(out_dir() + \"/tab.csv\")",
+    "load_table(out_dir() + \"/tab.parquet\")",
+    "plot::scatter(x, y)",
+    "show(scatter)",
+    "show(plot::heatmap(m))",
+    "show(plot::histogram(t))",
+    "save(scatter, \"a.svg\")",
+    "save(scatter, \"a.png\")",
+    "save(plot::heatmap(m), \"b.png\")",
+    "save(plot::violin(x), \"c.svg\")",
+    "save(page(\"p\", [scatter, words]), \"p.html\")",
+];
+
+#[test]
+fn analyses_tables_and_figures_stop_at_once() {
+    let out = tempfile::tempdir().unwrap();
+    let mut session = session(out.path(), MODELS);
+    stop_each(&mut session, MODEL_CALLS, &[40, 130]);
+    session.eval("assert(tab.len == 1000000 && texts.len() == 2000);", "after").unwrap();
 }

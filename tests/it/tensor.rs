@@ -283,7 +283,7 @@ fn broadcasting_and_comparison_by_hand() {
     let odd = Tensor::compare(Comparison::Eq, Tensor::arithmetic(Arithmetic::Rem, &sum, 2i64, &w).unwrap(), 1i64, &w).unwrap();
     assert_eq!(Tensor::logic(Logic::And, &mask, &odd, &w).unwrap().to_bool(), [false, false, true, true, false, true]);
     assert_eq!(mask.choose(&sum, 0i64, &w).unwrap().to_f32(), [0.0, 0.0, 13.0, 21.0, 22.0, 23.0]);
-    assert_eq!(mask.nonzero().to_i64(), [0, 2, 1, 0, 1, 1, 1, 2]);
+    assert_eq!(mask.nonzero(&w).unwrap().to_i64(), [0, 2, 1, 0, 1, 1, 1, 2]);
     assert_eq!(sum.mask_select(&mask, &w).unwrap().to_f32(), [13.0, 21.0, 22.0, 23.0]);
     let error = Tensor::arithmetic(Arithmetic::Add, &sum, Tensor::vector(vec![1.0, 2.0]), &w).unwrap_err();
     assert!(error.message().contains("[2, 3] and [2] do not broadcast"), "{error}");
@@ -306,13 +306,13 @@ fn indexing_and_writing_by_hand() {
     assert_eq!(t.gather(0, &picks, &w).unwrap().to_i64(), [0, 7, 3, 4]);
 
     let mut changed = t.clone();
-    changed.set(&Index::At(0), -1i64).unwrap();
-    changed.set(&Index::Range(2, None), Tensor::vector_i64(vec![7, 8, 9])).unwrap();
+    changed.set(&Index::At(0), -1i64, &w).unwrap();
+    changed.set(&Index::Range(2, None), Tensor::vector_i64(vec![7, 8, 9]), &w).unwrap();
     let mask = Tensor::compare(Comparison::Eq, &changed, 9i64, &w).unwrap();
-    changed.set(&Index::Mask(mask), 0.0).unwrap();
+    changed.set(&Index::Mask(mask), 0.0, &w).unwrap();
     assert_eq!(changed.to_i64(), [-1, -1, -1, 3, 4, 5, 7, 8, 0, 7, 8, 0]);
     assert_eq!(t.to_i64(), (0..12).collect::<Vec<_>>());
-    assert!(changed.set(&Index::At(0), 0.5).unwrap_err().message().contains("cannot hold 0.5"));
+    assert!(changed.set(&Index::At(0), 0.5, &w).unwrap_err().message().contains("cannot hold 0.5"));
     assert!(t.get(&Index::At(4), &w).unwrap_err().message().contains("index 4 is out of range for a dimension of size 4"));
     assert!(t.get(&Index::Range(0, Some(5)), &w).is_err());
 }
@@ -321,7 +321,7 @@ fn indexing_and_writing_by_hand() {
 fn stored_halves_become_f32_when_written_to() {
     // bf16 1.0 and 2.0.
     let mut t = Tensor::from_bytes(Bytes::from(vec![0x80, 0x3f, 0x00, 0x40]), DType::BF16, &[2]).unwrap();
-    t.set(&Index::At(0), 0.1).unwrap();
+    t.set(&Index::At(0), 0.1, &work()).unwrap();
     assert_eq!((t.dtype(), t.to_f32()), (DType::F32, vec![0.1, 2.0]));
 }
 
@@ -356,7 +356,7 @@ fn nothing_and_nan_are_answered_as_documented() {
     assert_eq!(nothing.softmax(0, &w).unwrap().shape(), [0, 3]);
     assert_eq!(nothing.unique(&w).unwrap().values.shape(), [0]);
     assert_eq!(nothing.histogram(2, None, &w).unwrap().counts.to_i64(), [0, 0]);
-    assert_eq!(nothing.nonzero().shape(), [0, 2]);
+    assert_eq!(nothing.nonzero(&w).unwrap().shape(), [0, 2]);
     assert!(Tensor::vector(vec![2.0]).std(None, 1, &w).unwrap().item().unwrap().is_nan());
 
     let holed = Tensor::vector(vec![2.0, f32::NAN, 1.0]);

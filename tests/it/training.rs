@@ -111,7 +111,7 @@ fn several_sites_on_one_pass_are_the_sites_alone_and_come_back_from_a_folder() {
     let (both, alone) = (of(&hooks()), of(&hooks()[1..]));
     assert_eq!(both[1].w_dec().to_f32(), alone[0].w_dec().to_f32());
     let folder = tempfile::tempdir().unwrap();
-    save_sae(&both[0], folder.path(), Precision::F32).unwrap();
+    save_sae(&both[0], folder.path(), Precision::F32, &work).unwrap();
     let path = folder.path().display().to_string();
     let again = load_sae(&path, None, &SaeOptions::default(), &work).unwrap();
     assert_eq!((again.hook(), again.w_enc().unwrap().to_f32()), (HOOKS[0], both[0].w_enc().unwrap().to_f32()));

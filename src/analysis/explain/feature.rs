@@ -157,7 +157,7 @@ impl Explainer {
         let layer = dictionary.layer();
         let before = neighbour(&options.before, layer.and_then(|layer| layer.checked_sub(1)))?;
         let after = neighbour(&options.after, layer.map(|layer| layer + 1))?;
-        let kinds = kinds(model, &written.scores);
+        let kinds = kinds(model, &written.scores, work)?;
         let (dictionary, model, options) = (dictionary.clone(), model.clone(), options.clone());
         Ok(Explainer(Arc::new(Inner {
             dictionary,
@@ -299,8 +299,8 @@ const KINDS: [&str; 8] =
 const OTHERS: usize = 6;
 const MASKED: usize = 7;
 
-fn kinds(model: &Model, scores: &TokenScores) -> Vec<usize> {
-    let sets = token_sets(model);
+fn kinds(model: &Model, scores: &TokenScores, work: &Work) -> Result<Vec<usize>> {
+    let sets = token_sets(model, work)?;
     let mut kinds = vec![OTHERS; model.cfg().d_vocab];
     for (kind, name) in KINDS[..OTHERS].iter().enumerate() {
         sets.get(*name).into_iter().flatten().for_each(|id| kinds[*id] = kind);
@@ -308,7 +308,7 @@ fn kinds(model: &Model, scores: &TokenScores) -> Vec<usize> {
     if let Some(special) = scores.special() {
         kinds.iter_mut().zip(&special.mask).filter(|(_, masked)| **masked).for_each(|(kind, _)| *kind = MASKED);
     }
-    kinds
+    Ok(kinds)
 }
 
 impl Inner {

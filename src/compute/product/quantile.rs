@@ -408,7 +408,7 @@ impl Hunt {
             }
             Ok(self)
         };
-        if long { work.detached(narrowed) } else { narrowed() }
+        if long { work.detached(|_| narrowed()) } else { narrowed() }
     }
 
     /// The quantiles; NaN where there are no finite scores.

@@ -3,12 +3,9 @@
 use super::{Integers, NumberOrTensor, from_nested, nested, number};
 use crate::entry;
 use crate::error::{Error, Result};
-use crate::formats::{TensorSet, npy, npz, safetensors};
-use crate::script::convert::IntoScript;
 use crate::script::declare::{Call, Entry};
-use crate::tensor::{Bytes, Class, Number, Tensor};
-use rhai::{Dynamic, Map};
-use std::path::Path;
+use crate::tensor::{Class, Number, Tensor};
+use rhai::Dynamic;
 
 crate::choice! {
     /// The arithmetic of a new tensor.
@@ -34,15 +31,6 @@ crate::options! {
 /// Seed and stream of a draw.
 fn draw(call: &Call<'_>, options: &RandomOptions) -> (u64, u64) {
     options.seed.map_or_else(|| (call.work().seed(), call.work().next_draw()), |seed| (seed, 0))
-}
-
-fn as_map(set: &TensorSet) -> Map {
-    set.iter().map(|(name, tensor)| (name.into(), tensor.clone().into_script())).collect()
-}
-
-fn open<T>(path: &str, read: impl FnOnce(Bytes, &Path) -> Result<T>) -> Result<T> {
-    let path = Path::new(path);
-    read(Bytes::map(path)?, path)
 }
 
 pub(super) fn entries() -> Vec<Entry> {
@@ -149,33 +137,6 @@ pub(super) fn entries() -> Vec<Entry> {
                 let (seed, stream) = draw(call, &options);
                 Tensor::rand(&shape.shape()?, seed, stream, call.work())
             }
-        },
-        entry! {
-            /// The array in a NumPy `.npy` file, in any dtype and order; mapped, not read at once.
-            ///
-            /// ```rhai
-            /// try { load_npy("absent.npy"); assert(false); } catch (e) { assert(e.kind == "io"); }
-            /// ```
-            fn load_npy(call, path: String) -> Tensor { open(&path, npy::read) }
-        },
-        entry! {
-            /// The arrays in a NumPy `.npz` file: a map from names to tensors.
-            ///
-            /// ```rhai
-            /// try { load_npz("absent.npz"); assert(false); } catch (e) { assert(e.kind == "io"); }
-            /// ```
-            fn load_npz(call, path: String) -> Map {
-                Ok(as_map(&open(&path, |bytes, file| npz::read(bytes, file, call.work()))?))
-            }
-        },
-        entry! {
-            /// The tensors in a safetensors file: a map from names to tensors. Mapped, not read at once; stored as they are
-            /// (bf16 and f16 compute as f32).
-            ///
-            /// ```rhai
-            /// try { load_safetensors("absent.safetensors"); assert(false); } catch (e) { assert(e.kind == "io"); }
-            /// ```
-            fn load_safetensors(call, path: String) -> Map { Ok(as_map(&open(&path, safetensors::read)?)) }
         },
         entry! {
             /// The sizes of a tensor's dimensions.

@@ -30,7 +30,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// t[t > 2] = -1;
             /// assert(t.to_array() == [1.0, 2.0, -1.0] && copy.sum() == 0.0);
             /// ```
-            index_set(call, t: &mut Tensor, index: Index, value: Operand) { t.set(&index, value) }
+            index_set(call, t: &mut Tensor, index: Index, value: Operand) { t.set(&index, value, call.work()) }
         },
         entry! {
             /// The element at one index for each dimension, a number.
@@ -81,7 +81,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert((tensor([5, 7, 9]) > 6).nonzero().flatten().to_array() == [1, 2]);
             /// ```
-            method nonzero(call, t: Tensor) -> Tensor { Ok(t.nonzero()) }
+            method nonzero(call, t: Tensor) -> Tensor { t.nonzero(call.work()) }
         },
         entry! {
             /// True when any element equals `value`: what `value in t` asks.
@@ -117,7 +117,9 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(arange(6).reshape([2, -1]).shape == [2, 3]);
             /// ```
-            method reshape(call, t: Tensor, shape: Integers) -> Tensor { t.reshape_to(&shape.0) }
+            method reshape(call, t: Tensor, shape: Integers) -> Tensor {
+                t.row_major(call.work())?.reshape_to(&shape.0)
+            }
         },
         entry! {
             /// All elements in one dimension.
@@ -125,7 +127,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(eye(2).flatten().to_array() == [1.0, 0.0, 0.0, 1.0]);
             /// ```
-            method flatten(call, t: Tensor) -> Tensor { t.flatten() }
+            method flatten(call, t: Tensor) -> Tensor { t.row_major(call.work())?.flatten() }
         },
         entry! {
             /// Without dimension `dim`, if its size is 1, or without all of size 1.
