@@ -143,7 +143,12 @@ pub fn read_key<T: OptionValue>(name: &str, value: &Value) -> Result<T> {
             let near = nearest(key, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
             return error.help_with(near).help(format!("the keys are: {}", known.join(", ")));
         }
-        Error::input(format!("option `{name}` takes {kind}, not {}", value.describe()))
+        let near = match value {
+            Value::Text(given) => nearest(given, kind.split('"').skip(1).step_by(2)),
+            _ => None,
+        };
+        let error = Error::input(format!("option `{name}` takes {kind}, not {}", value.describe()));
+        error.help_with(near.map(|near| format!("did you mean `\"{near}\"`?")))
     })
 }
 

@@ -58,6 +58,10 @@ fn prompt(mut session: Session, screen: &Screen) -> u8 {
         let line = match editor.read(&prompt) {
             Ok(Line::Text(line)) => line,
             Ok(Line::Cleared) => continue,
+            Ok(Line::NoText) => {
+                work.note("error: what was entered is no UTF-8: it is dropped");
+                continue;
+            }
             Ok(Line::End) => return DONE,
             Err(error) => {
                 work.note(&format!("error: {error}"));

@@ -169,7 +169,8 @@ impl AttentionScores {
         self.pairs.clone()
     }
 
-    /// Over all pairs: `n mean std <quantiles> min max`; lists, one entry a distance, where distances are apart.
+    /// Over all pairs with a finite score, n of them: `n mean std <quantiles> min max`; lists, one entry a distance, where
+    /// distances are apart.
     pub fn summary(&self) -> JsonMap<String, Json> {
         self.summary.clone()
     }
@@ -539,7 +540,8 @@ fn constant_vector(
     Ok(Some(out.into_iter().map(|v| v as f32).collect()))
 }
 
-/// Applies the query or key norm in place, to the constant vector as to the others; gives the scalar of the linear form.
+/// Applies the query or key norm in place, to the constant vector as to the others; gives the scalar of the linear form, in
+/// which vectors that hold NaN or infinities do not count.
 fn head_norm(
     kind: QkNorm,
     vectors: &mut [f32],
@@ -549,7 +551,8 @@ fn head_norm(
     eps: f64,
 ) -> Option<f64> {
     let mean_square = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / values.len().max(1) as f64;
-    let all = mean_square(vectors);
+    let finite: Vec<f64> = vectors.chunks_exact(d_head.max(1)).map(mean_square).filter(|square| square.is_finite()).collect();
+    let all = finite.iter().sum::<f64>() / finite.len().max(1) as f64;
     let scalar = if all > 0.0 { all.sqrt().recip() } else { 0.0 };
     for row in vectors.chunks_exact_mut(d_head.max(1)).chain(base) {
         let factor = match kind {

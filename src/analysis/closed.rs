@@ -1,7 +1,10 @@
 //! Closed forms: what is known of all scores of a product without making one of them (METHODS.md 1.4).
 
+use super::common::note_left_out;
+use super::product::Columns;
 use crate::compute::linalg::eigh;
-use crate::compute::{matmul, mean_row, project, second_moment};
+use crate::compute::product::Product;
+use crate::compute::{finite_rows, matmul, project, second_moment};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::provenance::Provenance;
@@ -31,31 +34,29 @@ fn operands(a: &Tensor, b: &Tensor, options: &ClosedOptions) -> Result<(usize, u
     }
 }
 
+/// The rows that hold NaN or infinities.
+fn broken_rows(rows: &Tensor, gain: Option<&[f32]>, work: &Work) -> Result<Vec<usize>> {
+    Ok(finite_rows(rows, gain, work)?.into_iter().enumerate().filter(|(_, finite)| !finite).map(|(i, _)| i).collect())
+}
+
 /// Mean and standard deviation (dividing by m) of each row of `(row_gain ∘ a) @ b`, `a` `[n, d]`, `b` `[d, m]`, from the mean
 /// and the covariance of b's columns: `a_i · b̄` and `√(a_iᵀ Cov(b) a_i)`. n d² + m d² operations instead of n m d; the very
-/// numbers that [`super::product_stats`] streams. A table `row mean std`.
+/// numbers that [`super::product_stats`] streams. Of fewer than d / 4 rows the deviations are streamed, which is less. Columns
+/// that hold NaN or infinities are left out. A table `row mean std`.
 ///
 /// # Errors
-/// Shapes that do not fit, or the user's interruption.
+/// Shapes that do not fit, no finite column, or the user's interruption.
 pub fn product_moments(a: &Tensor, b: &Tensor, options: &ClosedOptions, work: &Work) -> Result<Table> {
-    let (n, d, _, gain) = operands(a, b, options)?;
-    let columns = b.t();
-    let mean = mean_row(&columns, work)?;
-    let mut covariance = second_moment(&columns, None, false, work)?.to_f64();
-    for (i, row) in covariance.chunks_exact_mut(d).enumerate() {
-        row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= mean[i] * m);
-    }
-    let mean_column = Tensor::from_f64(mean, &[d, 1])?;
-    let means = project(a, gain.as_deref(), &mean_column, work)?.to_f64();
-    let turned = project(a, gain.as_deref(), &Tensor::from_f64(covariance, &[d, d])?, work)?;
-    let mut stds = Vec::with_capacity(n);
-    for (row, turned) in turned.f32_cow().chunks_exact(d).enumerate() {
-        work.check()?;
-        let own = a.row(row)?;
-        let scaled = |i: usize| f64::from(own[i]) * gain.as_ref().map_or(1.0, |g| f64::from(g[i]));
-        let variance: f64 = turned.iter().enumerate().map(|(i, v)| f64::from(*v) * scaled(i)).sum();
-        stds.push(variance.max(0.0).sqrt());
-    }
+    let (n, _, m, gain) = operands(a, b, options)?;
+    let columns = Columns::new(b, None, work)?;
+    let means = project(a, gain.as_deref(), &columns.mean()?, work)?.to_f64();
+    let product = Product { gain: gain.clone(), label: "product_moments".into(), ..Product::new(a.clone(), b.clone()) };
+    // Below 0 by rounding alone; NaN stays.
+    let stds: Vec<f64> = columns.variances(&product, work)?.into_iter().map(|v| if v < 0.0 { 0.0 } else { v.sqrt() }).collect();
+    let rows = if means.iter().all(|v| v.is_finite()) { Vec::new() } else { broken_rows(a, gain.as_deref(), work)? };
+    let cols = columns.left_out();
+    let left_out = rows.len() * m + (n - rows.len()) * cols.len();
+    note_left_out("product_moments", left_out as u64, (n, m), &(rows, cols), ("rows", |row| row), ("columns", |col| col), work);
     let record = Provenance::new("product_moments").with("options", options.canonical());
     Table::new(record).with("row", (0..n).collect::<Vec<usize>>())?.with("mean", means)?.with("std", stds)
 }
@@ -64,15 +65,28 @@ pub fn product_moments(a: &Tensor, b: &Tensor, options: &ClosedOptions, work: &W
 /// product is never made. ‖product‖² is the sum of their squares. Values below about 1e-8 of the largest are rounding.
 ///
 /// # Errors
-/// Shapes that do not fit, or the user's interruption.
+/// Shapes that do not fit, a row or column that holds NaN or infinities, or the user's interruption.
 pub fn product_spectrum(a: &Tensor, b: &Tensor, options: &ClosedOptions, work: &Work) -> Result<Tensor> {
     let (n, d, m, gain) = operands(a, b, options)?;
+    for (side, count, broken) in
+        [("row", n, broken_rows(a, gain.as_deref(), work)?), ("column", m, broken_rows(&b.t(), None, work)?)]
+    {
+        if let Some(first) = broken.first() {
+            let message = format!(
+                "product_spectrum: {side} {first} holds NaN or infinite numbers ({} of {count} {side}s do)",
+                broken.len()
+            );
+            return Err(
+                Error::input(message).help("singular values are of the whole product: leave such rows and columns out of it")
+            );
+        }
+    }
     let times = |tensor: Tensor, factor: usize| -> Result<Tensor> {
         let values = tensor.to_f64().into_iter().map(|v| v * factor as f64).collect();
         Tensor::from_f64(values, &[d, d])
     };
-    let left = eigh(&times(second_moment(a, gain.as_deref(), false, work)?, n)?, work)?;
-    let right = times(second_moment(&b.t(), None, false, work)?, m)?;
+    let left = eigh(&times(second_moment(a, None, gain.as_deref(), false, work)?, n)?, work)?;
+    let right = times(second_moment(&b.t(), None, None, false, work)?, m)?;
     // G_a = U Λ Uᵀ: the squares are the eigenvalues of √Λ Uᵀ G_b U √Λ.
     let roots: Vec<f64> = left.values.to_f64().into_iter().map(|v| v.max(0.0).sqrt()).collect();
     let inner = matmul(&matmul(&left.vectors.t(), &right, work)?, &left.vectors, work)?.to_f64();
@@ -82,54 +96,4 @@ pub fn product_spectrum(a: &Tensor, b: &Tensor, options: &ClosedOptions, work: &
     values.sort_by(|x, y| y.total_cmp(x));
     values.truncate(n.min(d).min(m));
     Ok(Tensor::vector_f64(values))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{ProductOptions, product_stats};
-    use super::*;
-    use crate::compute::linalg::svd;
-    use crate::random::Random;
-
-    fn normals(shape: &[usize], seed: u64) -> Tensor {
-        Tensor::from_f32(Random::new(seed).normals(shape.iter().product()), shape).unwrap()
-    }
-
-    fn column(table: &Table, name: &str) -> Vec<f64> {
-        table.column(name).unwrap().numbers().unwrap()
-    }
-
-    #[test]
-    fn closed_forms_agree_with_the_product() {
-        let work = Work::silent(2).unwrap();
-        // Columns with a common part, against which a variance without centring would cancel.
-        let shifted: Vec<f32> = normals(&[7, 50], 2).to_f32().into_iter().map(|v| v + 30.0).collect();
-        let (a, b) = (normals(&[30, 7], 1), Tensor::from_f32(shifted, &[7, 50]).unwrap());
-        let gain = normals(&[7], 3);
-        for gain in [None, Some(gain)] {
-            let options = ClosedOptions { row_gain: gain.clone() };
-            let closed = product_moments(&a, &b, &options, &work).unwrap();
-            let streamed = ProductOptions { row_gain: gain.clone(), ..ProductOptions::default() };
-            let streamed = product_stats(&a, &b, &streamed, &work).unwrap().rows.table();
-            for name in ["mean", "std"] {
-                for (got, want) in column(&closed, name).into_iter().zip(column(&streamed, name)) {
-                    assert!((got - want).abs() < 1e-4 * (1.0 + want.abs()), "{name}: {got}, not {want}");
-                }
-            }
-            let scaled: Vec<f32> = match &gain {
-                Some(gain) => a.to_f32().iter().zip(gain.to_f32().iter().cycle()).map(|(v, g)| v * g).collect(),
-                None => a.to_f32(),
-            };
-            let whole = matmul(&Tensor::from_f32(scaled, &[30, 7]).unwrap(), &b, &work).unwrap();
-            let want = svd(&whole, &work).unwrap().s.to_f64();
-            let got = product_spectrum(&a, &b, &options, &work).unwrap().to_f64();
-            let scale = want[0];
-            assert_eq!(got.len(), 7);
-            for (got, want) in got.iter().zip(&want) {
-                assert!((got - want).abs() < 1e-5 * scale, "{got}, not {want}");
-            }
-        }
-        let wrong = product_moments(&b, &a, &ClosedOptions::default(), &work).unwrap_err();
-        assert!(wrong.message().contains("[7, 50] and [30, 7]"), "{}", wrong.message());
-    }
 }

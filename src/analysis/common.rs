@@ -77,8 +77,21 @@ pub(super) fn note_non_finite(
     cols: (&str, impl Fn(usize) -> usize),
     work: &Work,
 ) {
+    note_left_out(call, outcome.non_finite, (outcome.n, outcome.m), &outcome.broken, rows, cols, work);
+}
+
+/// [`note_non_finite`] of `left_out` scores of n × m, with the positions of the rows and columns that are not finite.
+pub(super) fn note_left_out(
+    call: &str,
+    left_out: u64,
+    (n, m): (usize, usize),
+    broken: &(Vec<usize>, Vec<usize>),
+    rows: (&str, impl Fn(usize) -> usize),
+    cols: (&str, impl Fn(usize) -> usize),
+    work: &Work,
+) {
     const NAMED: usize = 8;
-    if outcome.non_finite == 0 {
+    if left_out == 0 {
         return;
     }
     let named = |name: &str, broken: &[usize], all: usize, id: &dyn Fn(usize) -> usize| {
@@ -86,13 +99,13 @@ pub(super) fn note_non_finite(
         ids.extend((broken.len() > NAMED).then(|| format!("and {} more", broken.len() - NAMED)));
         (!broken.is_empty()).then(|| format!("{name} {} (of {all})", ids.join(", ")))
     };
-    let broken = [named(rows.0, &outcome.broken.0, outcome.n, &rows.1), named(cols.0, &outcome.broken.1, outcome.m, &cols.1)];
+    let broken = [named(rows.0, &broken.0, n, &rows.1), named(cols.0, &broken.1, m, &cols.1)];
     let broken: Vec<String> = broken.into_iter().flatten().collect();
     let why = match broken.is_empty() {
         true => "they are too large for 32-bit floats".into(),
         false => format!("weights are NaN or infinite at {}", broken.join("; ")),
     };
-    work.note(&format!("{call}: {} scores are NaN or infinite and left out of the statistics: {why}", outcome.non_finite));
+    work.note(&format!("{call}: {left_out} scores are NaN or infinite and left out of the statistics: {why}"));
 }
 
 /// The record of a call on a model and named dictionaries.

@@ -1,8 +1,8 @@
 //! Where features come from and go to, by the directions they write: matches between two dictionaries, and a feature's
 //! likeness to what enters its layer and to what MLP and attention add there (Laptev et al. 2025, METHODS.md 2).
 
-use super::common::{ids, provenance, with_labels};
-use crate::compute::product::{Product, Scored};
+use super::common::{ids, note_non_finite, provenance, with_labels};
+use crate::compute::product::{Outcome, Product, RowStats, Scored};
 use crate::dictionary::{Dictionary, Directions, RandomOptions, random_directions};
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -98,7 +98,8 @@ impl OptionValue for Cut {
 }
 
 /// For each feature of `a` the `k` features of `b` with the highest cosine: `source target rank cosine`, ranks from 1, equal
-/// cosines by position. T(A→B) of the paper keeps those above 0; a feature without length has cosine 0 with every other.
+/// cosines by position. T(A→B) of the paper keeps those above 0; a feature without length has cosine 0 with every other. A
+/// feature whose direction holds NaN or infinities has none: such a source has no row, such a target stands in none.
 /// Directions are those in the residual stream, norm gains included, so that a dictionary in z is compared by what W_O
 /// makes of it (METHODS.md 2.2, 2.9). n_a × n_b cosines are never stored.
 ///
@@ -115,7 +116,9 @@ pub fn match_features(a: &Dictionary, b: &Dictionary, model: &Model, options: &M
     };
     let positions = a.positions(&options.features)?;
     let absolute = options.absolute.unwrap_or(a.signed() || b.signed());
-    let matches = nearest(&left, &positions, &right, options.k, absolute, work)?;
+    let (matches, outcome) = nearest(&left, &positions, &right, options.k, absolute, work)?;
+    let (sources, targets) = (("source features", |i: usize| a.id_of(positions[i])), ("target features", |j| b.id_of(j)));
+    note_non_finite("match_features", &outcome, sources, targets, work);
     let of_source = |pick: &dyn Fn(usize, usize, &Scored) -> usize| -> Vec<usize> {
         let each = |(list, source): (&Vec<Scored>, &usize)| {
             list.iter().enumerate().map(|(rank, found)| pick(*source, rank, found)).collect::<Vec<_>>()
@@ -169,7 +172,9 @@ pub fn origin_scores(
     for (name, origin) in &given {
         let right = origin.write(model, work)?;
         let absolute = options.absolute.unwrap_or(target.signed() || origin.signed());
-        let best = nearest(&written, &positions, &right, 1, absolute, work)?;
+        let (best, outcome) = nearest(&written, &positions, &right, 1, absolute, work)?;
+        let (targets, origins) = (("features", |i: usize| target.id_of(positions[i])), (*name, |j| origin.id_of(j)));
+        note_non_finite("origin_scores", &outcome, targets, origins, work);
         let cut = match (&null, options.cut) {
             (_, Cut::At(cosine)) => cosine,
             (Some(null), Cut::Null) => chance(null, &right, absolute, 1.0 - options.fpr, work)?,
@@ -206,7 +211,7 @@ pub(super) fn random_write(like: &Dictionary, model: &Model, n: usize, seed: u64
 /// The quantile `q` of the best cosines of random directions with a dictionary's.
 pub(super) fn chance(null: &Directions, with: &Directions, absolute: bool, q: f64, work: &Work) -> Result<f64> {
     let everything: Vec<usize> = (0..null.len()).collect();
-    let best = nearest(null, &everything, with, 1, absolute, work)?;
+    let (best, _) = nearest(null, &everything, with, 1, absolute, work)?;
     let scores: Vec<f64> = best.iter().map(|list| first(list, absolute).1).collect();
     Ok(quantile(&sorted_finite(&scores), q))
 }
@@ -220,7 +225,7 @@ fn first(list: &[Scored], absolute: bool) -> (usize, f64) {
 }
 
 /// The `k` rows of `b` with the highest cosine for each of the rows of `a`, falling, ties by position; under `absolute` by
-/// |cosine|, the cosines signed.
+/// |cosine|, the cosines signed. Also what else is known of the cosines, without the lists.
 fn nearest(
     a: &Directions,
     positions: &[usize],
@@ -228,7 +233,7 @@ fn nearest(
     k: usize,
     absolute: bool,
     work: &Work,
-) -> Result<Vec<Vec<Scored>>> {
+) -> Result<(Vec<Vec<Scored>>, Outcome)> {
     // A product has a gain on its left side alone.
     let right = if b.gain.is_some() { b.dense(None, work)? } else { b.rows.clone() };
     let product = Product {
@@ -248,10 +253,10 @@ fn nearest(
         list.truncate(k);
         list
     };
-    let rows = product.run(work)?.rows;
-    let list = |row: crate::compute::product::RowStats| match absolute {
+    let mut outcome = product.run(work)?;
+    let list = |row: RowStats| match absolute {
         true => by_magnitude([row.top, row.bottom].concat()),
         false => row.top,
     };
-    Ok(rows.into_iter().map(list).collect())
+    Ok((std::mem::take(&mut outcome.rows).into_iter().map(list).collect(), outcome))
 }

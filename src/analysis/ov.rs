@@ -164,7 +164,7 @@ impl OvScores {
         self.pairs.clone()
     }
 
-    /// Over all pairs: `n mean std <quantiles> min max`.
+    /// Over all pairs with a finite score, n of them: `n mean std <quantiles> min max`.
     pub fn summary(&self) -> JsonMap<String, Json> {
         self.summary.clone()
     }
@@ -224,7 +224,7 @@ pub fn ov_scores(
     }
     let absolute = options.absolute.unwrap_or(source.signed() || target.signed());
     let product = Product {
-        row_scale: cosine.then(|| write_norms.iter().map(|norm| inverse(norm) as f32).collect()),
+        row_scale: cosine.then(|| write_norms.iter().map(inverse).collect()),
         absolute,
         shape: false,
         row_quantiles: options.quantiles.clone(),
@@ -365,7 +365,7 @@ fn token_gram(model: &Model, fold_norm: bool, work: &Work) -> Result<Tensor> {
     let (embedding, unembedding) = (model.w_e(), model.w_u());
     let n = embedding.shape()[0] as f64;
     let mut gram = if model.cfg().tied {
-        second_moment(&embedding, None, false, work)?.to_f64().into_iter().map(|v| v * n).collect()
+        second_moment(&embedding, None, None, false, work)?.to_f64().into_iter().map(|v| v * n).collect()
     } else {
         matmul(&unembedding, &embedding, work)?.to_f64()
     };

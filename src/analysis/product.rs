@@ -2,7 +2,7 @@
 
 use super::common::{Side, check_quantiles, moment_column, note_non_finite, with_quantiles};
 use crate::compute::product::{ColStats, Histogram, Moments, Outcome, Pair, Product, RowStats, Scored};
-use crate::compute::{matmul, mean_row, second_moment};
+use crate::compute::{finite_rows, matmul, mean_row, second_moment};
 use crate::error::{Error, Result};
 use crate::options::{Json, JsonMap, Options};
 use crate::provenance::Provenance;
@@ -75,7 +75,7 @@ impl ProductStats {
         self.pairs.clone()
     }
 
-    /// Over all scores: `n mean std <quantiles> min max`.
+    /// Over all finite scores, n of them: `n mean std <quantiles> min max`.
     pub fn summary(&self) -> JsonMap<String, Json> {
         self.all.clone()
     }
@@ -224,7 +224,7 @@ fn signs(product: &Product, pairs: &[Pair], work: &Work) -> Result<Vec<f64>> {
     for chunk in pairs.chunks(CHUNK) {
         let rows: Vec<usize> = chunk.iter().map(|p| p.row).collect();
         let cols: Vec<usize> = chunk.iter().map(|p| p.col).collect();
-        let pick = |list: &Vec<f32>| rows.iter().map(|r| list[*r]).collect();
+        let pick = |list: &Vec<f64>| rows.iter().map(|r| list[*r]).collect();
         let part = Product {
             a: product.a.clone(),
             b: product.b.iter().map(|b| Ok(gather(&b.t(), &cols, None)?.t())).collect::<Result<_>>()?,
@@ -243,11 +243,11 @@ fn signs(product: &Product, pairs: &[Pair], work: &Work) -> Result<Vec<f64>> {
     Ok(out)
 }
 
-/// The map over all scores: `n mean std <quantiles> min max`.
+/// The map over all finite scores, n of them: `n mean std <quantiles> min max`.
 pub(super) fn summary(outcome: &Outcome, quantiles: &[f64]) -> JsonMap<String, Json> {
     let all = &outcome.all;
     let mut map = JsonMap::new();
-    map.insert("n".into(), json!(outcome.n * outcome.m));
+    map.insert("n".into(), json!(all.moments.n));
     map.insert("mean".into(), json!(all.moments.mean));
     map.insert("std".into(), json!(all.moments.std));
     for (q, value) in quantiles.iter().zip(&all.quantiles) {
@@ -268,14 +268,15 @@ pub(super) fn scores(list: &[Scored]) -> Vec<f64> {
     list.iter().map(|s| f64::from(s.score)).collect()
 }
 
-/// The columns of a right operand that a row is standardised over: the unmasked ones.
+/// The columns of a right operand that a row is standardised over: the unmasked ones that hold neither NaN nor infinities.
 pub(super) struct Columns {
     /// `[m, d]`.
     vectors: Tensor,
-    masked: Vec<usize>,
-    /// Mean of the unmasked ones, `[d]`.
+    /// Which take part, if not all.
+    used: Option<Vec<bool>>,
+    /// Their mean, `[d]`.
     mean: Vec<f64>,
-    /// Covariance of the unmasked ones, `[d, d]`, once it is needed.
+    /// Their covariance, `[d, d]`, once it is needed.
     covariance: OnceLock<Tensor>,
 }
 
@@ -283,86 +284,109 @@ impl Columns {
     /// Those of `b` `[d, m]`.
     ///
     /// # Errors
-    /// Every column is masked, or the user's interruption.
+    /// No column takes part, or the user's interruption.
     pub(super) fn new(b: &Tensor, mask: Option<&[bool]>, work: &Work) -> Result<Self> {
         let vectors = b.t();
-        let (m, _) = vectors.matrix_shape("the columns")?;
-        let masked: Vec<usize> = mask.map_or_else(Vec::new, |mask| (0..m).filter(|i| mask[*i]).collect());
-        let used = m - masked.len();
-        if used == 0 {
+        let unmasked: Option<Vec<bool>> = mask.map(|mask| mask.iter().map(|masked| !masked).collect());
+        if unmasked.as_ref().is_some_and(|unmasked| !unmasked.contains(&true)) {
             return Err(Error::input("every column is masked, so there is nothing to standardise over"));
         }
-        let mut sum: Vec<f64> = mean_row(&vectors, work)?.into_iter().map(|v| v * m as f64).collect();
-        if !masked.is_empty() {
-            let of_masked = mean_row(&gather(&vectors, &masked, None)?, work)?;
-            sum.iter_mut().zip(of_masked).for_each(|(s, v)| *s -= v * masked.len() as f64);
-        }
-        let mean = sum.into_iter().map(|s| s / used as f64).collect();
-        Ok(Columns { vectors, masked, mean, covariance: OnceLock::new() })
+        let (mean, used) = finite_mean(&vectors, unmasked, work)?;
+        Ok(Columns { vectors, used, mean, covariance: OnceLock::new() })
     }
 
-    /// The same product with each row's scores standardised over the unmasked columns (mean 0, variance 1 there), exactly:
+    /// The columns that take no part.
+    pub(super) fn left_out(&self) -> Vec<usize> {
+        self.used.iter().flat_map(|used| (0..used.len()).filter(|i| !used[*i])).collect()
+    }
+
+    /// Their mean, `[d, 1]`.
+    pub(super) fn mean(&self) -> Result<Tensor> {
+        Tensor::from_f64(self.mean.clone(), &[self.mean.len(), 1])
+    }
+
+    /// The same product with each row's scores standardised over these columns (mean 0, variance 1 there), exactly:
     /// (a·b_j − mean) / σ = a·(b_j − b̄) / σ with b̄ the mean column (METHODS.md 1.4, exact shortcuts). Rows without variance
     /// score 0. The product must be a plain one with these columns: no cosine, softcap, factor or scale of rows.
     ///
     /// # Errors
     /// The user's interruption.
     pub(super) fn standardise(&self, product: Product, work: &Work) -> Result<Product> {
-        let (n, d) = product.a.matrix_shape("A")?;
-        let shift: Vec<f32> = self.mean.iter().map(|v| *v as f32).collect();
-        let product = Product { b_shift: Some(shift), ..product };
-        // A pass over the product costs n · m · d, the covariance m · d² once.
-        let few = product.rows.as_ref().map_or(n, Vec::len) * 4 < d;
-        let variances = if few && self.covariance.get().is_none() {
-            self.variances(&product, work)?
-        } else {
-            quadratic_forms(&product, self.covariance(work)?, work)?
-        };
-        let scale = variances.into_iter().map(|v| if v > 0.0 { v.sqrt().recip() as f32 } else { 0.0 }).collect();
-        Ok(Product { row_scale: Some(scale), ..product })
+        let variances = self.variances(&product, work)?;
+        let scale = variances.into_iter().map(|v| if v > 0.0 { v.sqrt().recip() } else { 0.0 }).collect();
+        Ok(Product { row_scale: Some(scale), b_shift: Some(self.shift()), ..product })
     }
 
-    /// The variance of each row's scores over the unmasked columns, by making the product, whose columns are centred.
-    fn variances(&self, product: &Product, work: &Work) -> Result<Vec<f64>> {
-        let squares = |b: Tensor| -> Result<Vec<f64>> {
-            let m = b.shape()[1] as f64;
+    /// The variance of each row's scores over these columns. NaN for rows that are not finite.
+    ///
+    /// # Errors
+    /// The user's interruption.
+    pub(super) fn variances(&self, product: &Product, work: &Work) -> Result<Vec<f64>> {
+        let (n, d) = product.a.matrix_shape("A")?;
+        // A pass over the product costs n · m · d, the covariance m · d² once.
+        let few = product.rows.as_ref().map_or(n, Vec::len) * 4 < d;
+        if few && self.covariance.get().is_none() {
+            self.streamed_variances(product, work)
+        } else {
+            quadratic_forms(product, self.covariance(work)?, work)
+        }
+    }
+
+    /// [`Columns::variances`] by making the product, with centred columns so that a large mean takes no precision.
+    fn streamed_variances(&self, product: &Product, work: &Work) -> Result<Vec<f64>> {
+        let moments = |b: Tensor| -> Result<Vec<Moments>> {
             let plain = Product {
                 rows: product.rows.clone(),
                 gain: product.gain.clone(),
-                b_shift: product.b_shift.clone(),
+                b_shift: Some(self.shift()),
+                shape: false,
                 label: product.label.clone(),
                 ..Product::new(product.a.clone(), b)
             };
-            let rows = plain.run(work)?.rows;
-            Ok(rows.iter().map(|r| m * (r.moments.std.powi(2) + r.moments.mean.powi(2))).collect())
+            Ok(plain.run(work)?.rows.into_iter().map(|row| row.moments).collect())
         };
-        let mut sums = squares(self.vectors.t())?;
-        if !self.masked.is_empty() {
-            let masked = gather(&self.vectors, &self.masked, None)?.t();
-            sums.iter_mut().zip(squares(masked)?).for_each(|(s, v)| *s -= v);
+        let mut of_used = moments(self.vectors.t())?;
+        let left_out = self.left_out();
+        if !left_out.is_empty() {
+            let rest = moments(gather(&self.vectors, &left_out, None)?.t())?;
+            of_used.iter_mut().zip(rest).for_each(|(all, part)| *all = all.without(&part, f64::NAN, f64::NAN));
         }
-        let used = (self.vectors.shape()[0] - self.masked.len()) as f64;
-        Ok(sums.into_iter().map(|s| (s / used).max(0.0)).collect())
+        Ok(of_used.into_iter().map(|m| m.std * m.std).collect())
+    }
+
+    fn shift(&self) -> Vec<f32> {
+        self.mean.iter().map(|v| *v as f32).collect()
     }
 
     fn covariance(&self, work: &Work) -> Result<&Tensor> {
         if let Some(covariance) = self.covariance.get() {
             return Ok(covariance);
         }
-        let (m, d) = self.vectors.matrix_shape("the columns")?;
-        let used = (m - self.masked.len()) as f64;
-        let mut squares: Vec<f64> =
-            second_moment(&self.vectors, None, false, work)?.to_f64().into_iter().map(|v| v * m as f64).collect();
-        if !self.masked.is_empty() {
-            let of_masked = second_moment(&gather(&self.vectors, &self.masked, None)?, None, false, work)?.to_f64();
-            squares.iter_mut().zip(of_masked).for_each(|(s, v)| *s -= v * self.masked.len() as f64);
-        }
+        let d = self.mean.len();
+        let mut squares = second_moment(&self.vectors, self.used.as_deref(), None, false, work)?.to_f64();
         for (row, x) in squares.chunks_exact_mut(d.max(1)).zip(&self.mean) {
-            row.iter_mut().zip(&self.mean).for_each(|(s, y)| *s = *s / used - x * y);
+            row.iter_mut().zip(&self.mean).for_each(|(s, y)| *s -= x * y);
         }
         let covariance = Tensor::from_f64(squares, &[d, d])?;
         Ok(self.covariance.get_or_init(|| covariance))
     }
+}
+
+/// The mean of those rows of a matrix that are `used` and hold neither NaN nor infinities, and which these are, if not all.
+///
+/// # Errors
+/// There are none, or the user's interruption.
+pub(super) fn finite_mean(rows: &Tensor, used: Option<Vec<bool>>, work: &Work) -> Result<(Vec<f64>, Option<Vec<bool>>)> {
+    let mean = mean_row(rows, used.as_deref(), work)?;
+    if mean.iter().all(|v| v.is_finite()) {
+        return Ok((mean, used));
+    }
+    let mut finite = finite_rows(rows, None, work)?;
+    finite.iter_mut().zip(used.iter().flatten()).for_each(|(finite, used)| *finite &= *used);
+    if !finite.contains(&true) {
+        return Err(Error::input("every column is masked or holds NaN or infinite numbers, so there is no mean column"));
+    }
+    Ok((mean_row(rows, Some(&finite), work)?, Some(finite)))
 }
 
 /// aᵀ C a for each used row a of the product's left side (gain included).

@@ -1,7 +1,7 @@
 //! Which features name a family of tokens: three metrics of the top list, a rule over them, and thresholds from a null
 //! that never saw the population it judges (METHODS.md 1.2, 1.3).
 
-use super::common::{ids, with_labels};
+use super::common::{ids, note_non_finite, with_labels};
 use super::product::Scale;
 use super::tokens::{TokenScores, TokenView};
 use crate::compute::product::{Product, RowSoftmax, RowStats, Scored};
@@ -203,7 +203,8 @@ struct Inner {
 ///
 /// Thresholds: one quantile α of the null for all three metrics, solved so that the whole rule lets a share `fpr` of the
 /// null pass. The null is drawn from the read directions for `embed`, from the write directions for `unembed`;
-/// `null_share` is the pass rate of a second, independent draw.
+/// `null_share` is the pass rate of a second, independent draw. A feature whose direction holds NaN or infinities has no metric
+/// and is not semantic; nulls are drawn from the others.
 ///
 /// # Errors
 /// Lists of fewer than two tokens; another model than that of the scores; fpr outside 0..1; an empty null.
@@ -594,7 +595,7 @@ impl<'a> Eye<'a> {
             EntropyKind::SqrtD => {
                 let root = (self.view.model.cfg().d_model as f64).sqrt();
                 let norms = self.view.entering_norms(directions, positions, work)?;
-                let scale = norms.into_iter().map(|n| if n > 0.0 { (root / n) as f32 } else { 0.0 }).collect();
+                let scale = norms.into_iter().map(|n| if n > 0.0 { root / n } else { 0.0 }).collect();
                 Product { row_scale: Some(scale), ..raw }
             }
         };
@@ -605,9 +606,11 @@ impl<'a> Eye<'a> {
     /// The metrics of a dictionary's features, their lists as the scores hold them.
     fn features(&self, scores: &TokenScores, work: &Work) -> Result<Vec<Ends>> {
         let directions = self.view.phase.directions(scores.dictionary(), &self.view.model, work)?;
-        let rows = self.entropy_product(&directions, scores.positions(), work)?.run(work)?.rows;
+        let outcome = self.entropy_product(&directions, scores.positions(), work)?.run(work)?;
+        let id = |i: usize| scores.dictionary().id_of(scores.positions()[i]);
+        note_non_finite("semantics", &outcome, ("features", id), ("tokens", |token| token), work);
         let (top, bottom) = scores.lists();
-        let spreads = rows.iter().map(spreads);
+        let spreads = outcome.rows.iter().map(spreads);
         let sides: Vec<Sides> =
             top.iter().zip(bottom).zip(spreads).map(|((t, b), s)| [(t.as_slice(), s[0]), (b, s[1])]).collect();
         self.ends(&sides, work)
@@ -675,10 +678,14 @@ impl<'a> Eye<'a> {
 fn spreads(row: &RowStats) -> [Spread; 2] {
     let spread = |softmax: Option<RowSoftmax>, list: &[Scored], sign: f64| {
         let weight = |s: &Scored, log_sum: f64| (sign * f64::from(s.score) - log_sum).exp();
-        softmax.map_or(Spread { entropy: f64::NAN, list_mass: f64::NAN }, |softmax| Spread {
-            entropy: softmax.entropy,
-            list_mass: list.iter().map(|s| weight(s, softmax.log_sum_exp)).sum::<f64>().min(1.0),
-        })
+        // Without a finite score there is no list whose mass could be told.
+        softmax.filter(|softmax| softmax.log_sum_exp.is_finite()).map_or(
+            Spread { entropy: f64::NAN, list_mass: f64::NAN },
+            |softmax| Spread {
+                entropy: softmax.entropy,
+                list_mass: list.iter().map(|s| weight(s, softmax.log_sum_exp)).sum::<f64>().min(1.0),
+            },
+        )
     };
     [spread(row.softmax, &row.top, 1.0), spread(row.softmax_negative, &row.bottom, -1.0)]
 }

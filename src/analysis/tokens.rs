@@ -2,9 +2,9 @@
 //! reads (W_E and its read direction).
 
 use super::common::{ids, moment_column, note_non_finite, provenance, times, with_labels};
-use super::product::{Columns, Scale, gather, scored_ids, scores};
+use super::product::{Columns, Scale, finite_mean, gather, scored_ids, scores};
 use crate::compute::product::{Histogram, Moments, Product, Scored};
-use crate::compute::{mean_row, project, row_norms};
+use crate::compute::{project, row_norms};
 use crate::dictionary::{Dictionary, Directions};
 use crate::error::{Error, Result};
 use crate::model::{Model, Norm, SpecialMask};
@@ -449,10 +449,10 @@ impl TokenView {
         self.special.iter().flat_map(|s| &s.counts).map(|(reason, n)| (reason.to_string(), Json::from(*n)))
     }
 
-    /// The mean token vector `[d_model]`: a pass over the vocabulary, made when it is first asked for.
+    /// The mean token vector `[d_model]`, without vectors that hold NaN or infinities: a pass over the vocabulary, made when it is first asked for.
     pub(super) fn mean(&self, work: &Work) -> Result<&[f64]> {
         if self.mean.get().is_none() {
-            let mean = mean_row(&self.vectors, work)?;
+            let (mean, _) = finite_mean(&self.vectors, None, work)?;
             let _ = self.mean.set(mean);
         }
         Ok(self.mean.get().map_or(&[], |mean| mean.as_slice()))

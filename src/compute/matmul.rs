@@ -100,33 +100,44 @@ pub fn row_norms(rows: &Tensor, gain: Option<&[f32]>, work: &Work) -> Result<Vec
 /// # Errors
 /// Not a matrix, or the user's interruption.
 pub fn column_norms(matrix: &Tensor, work: &Work) -> Result<Vec<f64>> {
-    let squares = sum_rows(matrix, |v| v * v, work)?;
+    let squares = sum_rows(matrix, None, |v| v * v, work)?;
     Ok(squares.into_iter().map(f64::sqrt).collect())
 }
 
-/// The mean row of a matrix `[n, d]`, shape `[d]`. Summed in f64.
+/// Which rows of a matrix hold neither NaN nor infinities, after `gain` `[d]` where one is given.
 ///
 /// # Errors
-/// Not a matrix, no rows, or the user's interruption.
-pub fn mean_row(matrix: &Tensor, work: &Work) -> Result<Vec<f64>> {
-    let (n, _) = matrix.matrix_shape("a tensor whose mean row is asked for")?;
-    if n == 0 {
-        return Err(Error::shape("a matrix without rows has no mean row"));
-    }
-    let sums = sum_rows(matrix, |v| v, work)?;
-    Ok(sums.into_iter().map(|s| s / n as f64).collect())
+/// Not a matrix, a gain of another length, or the user's interruption.
+pub fn finite_rows(rows: &Tensor, gain: Option<&[f32]>, work: &Work) -> Result<Vec<bool>> {
+    // In f64 the squares of finite f32 have finite sums.
+    Ok(row_norms(rows, gain, work)?.into_iter().map(f64::is_finite).collect())
 }
 
-/// The uncentred second moment `Σ u uᵀ / n` of the rows `u` of `rows` `[n, d]`, shape `[d, d]`, f64. `gain` `[d]`
+/// The mean row of a matrix `[n, d]`, shape `[d]`, over the rows that are `used`. Summed in f64.
+///
+/// # Errors
+/// Not a matrix, no rows, truth values of another number, or the user's interruption.
+pub fn mean_row(matrix: &Tensor, used: Option<&[bool]>, work: &Work) -> Result<Vec<f64>> {
+    let (n, _) = matrix.matrix_shape("a tensor whose mean row is asked for")?;
+    let count = count_used(used, n)?;
+    if count == 0 {
+        return Err(Error::shape("a matrix without rows has no mean row"));
+    }
+    let sums = sum_rows(matrix, used, |v| v, work)?;
+    Ok(sums.into_iter().map(|s| s / count as f64).collect())
+}
+
+/// The uncentred second moment `Σ u uᵀ / n` of the `used` rows `u` of `rows` `[n, d]`, shape `[d, d]`, f64. `gain` `[d]`
 /// multiplies each row; with `unit` each row is then divided by its norm (rows of norm 0 stay 0).
 ///
 /// # Errors
-/// Not a matrix, no rows, a gain of another length, or the user's interruption.
-pub fn second_moment(rows: &Tensor, gain: Option<&[f32]>, unit: bool, work: &Work) -> Result<Tensor> {
+/// Not a matrix, no rows, a gain or truth values of another number, or the user's interruption.
+pub fn second_moment(rows: &Tensor, used: Option<&[bool]>, gain: Option<&[f32]>, unit: bool, work: &Work) -> Result<Tensor> {
     let (n, d) = rows.matrix_shape("a tensor whose second moment is asked for")?;
     check_gain(gain, d)?;
-    if n == 0 || d == 0 {
-        return Err(Error::shape(format!("a matrix of shape [{n}, {d}] has no second moment")));
+    let count = count_used(used, n)?;
+    if count == 0 || d == 0 {
+        return Err(Error::shape(format!("a matrix of shape [{count}, {d}] has no second moment")));
     }
     let inverse_norms: Option<Vec<f64>> = unit
         .then(|| row_norms(rows, gain, work))
@@ -148,6 +159,10 @@ pub fn second_moment(rows: &Tensor, gain: Option<&[f32]>, unit: bool, work: &Wor
                 let start = range.start + 16 * i;
                 widen(rows, start..start + part.len() / d, 0..d, gain, narrow);
                 for (r, (wide, row)) in part.chunks_exact_mut(d).zip(narrow.chunks_exact(d)).enumerate() {
+                    if !used.is_none_or(|used| used[start + r]) {
+                        wide.fill(0.0);
+                        continue;
+                    }
                     let scale = inverse_norms.as_ref().map_or(1.0, |s| s[start + r]);
                     wide.iter_mut().zip(row).for_each(|(w, v)| *w = f64::from(*v) * scale);
                 }
@@ -167,7 +182,7 @@ pub fn second_moment(rows: &Tensor, gain: Option<&[f32]>, unit: bool, work: &Wor
     }
     for i in 0..d {
         for j in i..d {
-            let value = moment[i * d + j] / n as f64;
+            let value = moment[i * d + j] / count as f64;
             moment[i * d + j] = value;
             moment[j * d + i] = value;
         }
@@ -211,6 +226,15 @@ fn check_gain(gain: Option<&[f32]>, d: usize) -> Result<()> {
     match gain {
         Some(gain) if gain.len() != d => Err(Error::shape(format!("a gain of {} numbers does not fit rows of {d}", gain.len()))),
         _ => Ok(()),
+    }
+}
+
+/// How many of `n` rows are used.
+fn count_used(used: Option<&[bool]>, n: usize) -> Result<usize> {
+    match used {
+        Some(used) if used.len() != n => Err(Error::shape(format!("{} truth values do not fit {n} rows", used.len()))),
+        Some(used) => Ok(used.iter().filter(|used| **used).count()),
+        None => Ok(n),
     }
 }
 
@@ -420,8 +444,8 @@ fn widen(matrix: &Tensor, rows: Range<usize>, cols: Range<usize>, gain: Option<&
     }
 }
 
-/// `Σ f(element)` over the rows of each column, in f64; strips of fixed height are added in their order.
-fn sum_rows(matrix: &Tensor, f: impl Fn(f64) -> f64 + Sync, work: &Work) -> Result<Vec<f64>> {
+/// `Σ f(element)` over the `used` rows of each column, in f64; strips of fixed height are added in their order.
+fn sum_rows(matrix: &Tensor, used: Option<&[bool]>, f: impl Fn(f64) -> f64 + Sync, work: &Work) -> Result<Vec<f64>> {
     let (n, d) = matrix.matrix_shape("a tensor whose rows are summed")?;
     let step = (STRIP / d.max(1)).max(1);
     let mut total = vec![0f64; d];
@@ -435,7 +459,8 @@ fn sum_rows(matrix: &Tensor, f: impl Fn(f64) -> f64 + Sync, work: &Work) -> Resu
                     work.check()?;
                     widen(matrix, rows.clone(), 0..d, None, strip);
                     let mut sums = vec![0f64; d];
-                    for row in strip.chunks_exact(d.max(1)) {
+                    let taken = |r: usize| used.is_none_or(|used| used[rows.start + r]);
+                    for (_, row) in strip.chunks_exact(d.max(1)).enumerate().filter(|(r, _)| taken(*r)) {
                         sums.iter_mut().zip(row).for_each(|(s, v)| *s += f(f64::from(*v)));
                     }
                     Ok(sums)
@@ -552,10 +577,19 @@ mod tests {
         let data = t.to_f64();
         let column = |j: usize| (0..700).map(|i| data[i * 611 + j]).collect::<Vec<_>>();
         let mean: Vec<f64> = (0..611).map(|j| column(j).iter().sum::<f64>() / 700.0).collect();
-        close(&mean_row(&t, &work()).unwrap(), &mean, 1e-13);
+        close(&mean_row(&t, None, &work()).unwrap(), &mean, 1e-13);
         let norms: Vec<f64> = (0..611).map(|j| column(j).iter().map(|v| v * v).sum::<f64>().sqrt()).collect();
         close(&column_norms(&t, &work()).unwrap(), &norms, 1e-12);
         close(&row_norms(&t.t(), None, &work()).unwrap(), &norms, 1e-12);
+        // Rows 1, 4, 7, … hold what must not count.
+        let used: Vec<bool> = (0..700).map(|i| i % 3 != 1).collect();
+        let mut spoilt = t.clone();
+        spoilt.make_mut_f32().chunks_mut(611).skip(1).step_by(3).for_each(|row| row[5] = f32::NAN);
+        let of_used = |j: usize| column(j).into_iter().zip(&used).filter(|(_, used)| **used).map(|(v, _)| v).sum::<f64>();
+        let mean: Vec<f64> = (0..611).map(|j| of_used(j) / 467.0).collect();
+        close(&mean_row(&spoilt, Some(&used), &work()).unwrap(), &mean, 1e-13);
+        assert_eq!(finite_rows(&spoilt, None, &work()).unwrap(), used);
+        assert!(mean_row(&t, Some(&[true]), &work()).unwrap_err().message().contains("do not fit 700 rows"));
         let gain = vec![-3.0; 700];
         let tripled: Vec<f64> = norms.iter().map(|v| 3.0 * v).collect();
         close(&row_norms(&t.t(), Some(&gain), &work()).unwrap(), &tripled, 1e-11);
@@ -576,10 +610,17 @@ mod tests {
                 .collect();
             let u = Tensor::from_f64(scaled, &[530, 301]).unwrap();
             let expected: Vec<f64> = product(&u.t(), &u).into_iter().map(|v| v / 530.0).collect();
-            close(&second_moment(&rows, Some(&gain), unit, &work()).unwrap().to_f64(), &expected, 1e-6 * expected[0].abs());
+            close(&second_moment(&rows, None, Some(&gain), unit, &work()).unwrap().to_f64(), &expected, 1e-6 * expected[0].abs());
         }
+        // What is left out does not count, NaN or not.
+        let mut spoilt = rows.clone();
+        spoilt.make_mut_f32()[529 * 301] = f32::NAN;
+        let used: Vec<bool> = (0..530).map(|i| i < 520).collect();
+        let few = rows.narrow(0, 0..520).unwrap();
+        let expected: Vec<f64> = product(&few.t(), &few).into_iter().map(|v| v / 520.0).collect();
+        close(&second_moment(&spoilt, Some(&used), None, false, &work()).unwrap().to_f64(), &expected, 1e-12);
         let zero = Tensor::from_f32(vec![0.0; 6], &[3, 2]).unwrap();
-        assert_eq!(second_moment(&zero, None, true, &work()).unwrap().to_f64(), [0.0; 4]);
+        assert_eq!(second_moment(&zero, None, None, true, &work()).unwrap().to_f64(), [0.0; 4]);
     }
 
     #[test]
@@ -587,11 +628,11 @@ mod tests {
         let (a, b) = (random(&[300, 70], 14), random(&[70, 1100], 15));
         let one = matmul(&a, &b, &Work::silent(1).unwrap()).unwrap().to_f32();
         assert_eq!(one, matmul(&a, &b, &Work::silent(4).unwrap()).unwrap().to_f32());
-        let moment = |threads| second_moment(&b, None, true, &Work::silent(threads).unwrap()).unwrap().to_f64();
+        let moment = |threads| second_moment(&b, None, None, true, &Work::silent(threads).unwrap()).unwrap().to_f64();
         assert_eq!(moment(1), moment(3));
         let stopped = work();
         stopped.cancel_flag().store(true, std::sync::atomic::Ordering::Relaxed);
         assert!(matmul(&a, &b, &stopped).unwrap_err().is_interrupted());
-        assert!(mean_row(&a, &stopped).unwrap_err().is_interrupted());
+        assert!(mean_row(&a, None, &stopped).unwrap_err().is_interrupted());
     }
 }

@@ -69,7 +69,7 @@ pub struct Product {
     /// Multiplies each row of `a`, `[d]`.
     pub gain: Option<Vec<f32>>,
     /// One factor for each used row.
-    pub row_scale: Option<Vec<f32>>,
+    pub row_scale: Option<Vec<f64>>,
     /// Subtracted from each column of `b`, `[d]`: centring over the vocabulary.
     pub b_shift: Option<Vec<f32>>,
     /// Cosines instead of dot products.
@@ -421,7 +421,7 @@ impl Product {
         let right = self.b.iter().map(|b| Side::new(&b.t(), None, None, self.b_shift.as_deref()));
         let inverse = |norm: f64| if norm == 0.0 { 0.0 } else { norm.recip() };
         let mut scale: Vec<f64> = match &self.row_scale {
-            Some(scale) => scale.iter().map(|s| f64::from(*s) * f64::from(self.factor)).collect(),
+            Some(scale) => scale.iter().map(|s| s * f64::from(self.factor)).collect(),
             None => vec![f64::from(self.factor); left.count()],
         };
         let right = if self.cosine {
@@ -429,13 +429,13 @@ impl Product {
             right
                 .map(|side| {
                     let norms = side.norms(work)?;
-                    Ok(side.scaled(norms.into_iter().map(|norm| inverse(norm) as f32).collect()))
+                    Ok(side.scaled(norms.into_iter().map(inverse).collect()))
                 })
                 .collect::<Result<_>>()?
         } else {
             right.collect()
         };
-        let left = if scale.iter().all(|s| *s == 1.0) { left } else { left.scaled(scale.iter().map(|s| *s as f32).collect()) };
+        let left = if scale.iter().all(|s| *s == 1.0) { left } else { left.scaled(scale) };
         Ok(Sides { left, right })
     }
 
@@ -537,10 +537,10 @@ impl Sides {
     /// Rows and columns whose own numbers are NaN or infinite.
     fn broken(&self, work: &Work) -> Result<(Vec<usize>, Vec<usize>)> {
         let broken = |norms: Vec<f64>| norms.into_iter().enumerate().filter(|(_, norm)| !norm.is_finite()).map(|(i, _)| i);
-        let rows = broken(self.left.norms(work)?).collect();
+        let rows = broken(self.left.unscaled().norms(work)?).collect();
         let mut cols: Vec<usize> = Vec::new();
         for side in &self.right {
-            cols.extend(broken(side.norms(work)?));
+            cols.extend(broken(side.unscaled().norms(work)?));
         }
         cols.sort_unstable();
         cols.dedup();

@@ -37,11 +37,12 @@ const WRITE: u64 = 0;
 const READ: u64 = 2;
 
 /// Random directions as a null for `dictionary`. Write and read directions are drawn separately; each has the norm of one of
-/// the dictionary's own, drawn with replacement (those of norm 0 left out). With a model, they are drawn in the residual
-/// stream, like the dictionary's write and read directions there; without, in the space of its own weights. Signed.
+/// the dictionary's own, drawn with replacement (those of norm 0 and those that hold NaN or infinities left out). With a model,
+/// they are drawn in the residual stream, like the dictionary's write and read directions there; without, in the space of its
+/// own weights. Signed.
 ///
 /// # Errors
-/// `n` is 0, the dictionary has no direction but zeros, it does not fit the model, or the user's interruption.
+/// `n` is 0, the dictionary has no finite direction but zeros, it does not fit the model, or the user's interruption.
 pub fn random_directions(
     dictionary: &Dictionary,
     model: Option<&Model>,
@@ -95,14 +96,18 @@ pub fn random_directions(
 /// `[n, d]` random directions like these.
 fn draw(like: &Directions, n: usize, kind: RandomKind, seed: u64, stream: u64, work: &Work) -> Result<Tensor> {
     let gain = like.gain.as_deref();
-    let norms: Vec<f64> = compute::row_norms(&like.rows, gain, work)?.into_iter().filter(|norm| *norm > 0.0).collect();
+    let norms = compute::row_norms(&like.rows, gain, work)?;
+    let finite: Vec<bool> = norms.iter().map(|norm| norm.is_finite()).collect();
+    let norms: Vec<f64> = norms.into_iter().filter(|norm| *norm > 0.0 && norm.is_finite()).collect();
     if norms.is_empty() {
-        return Err(Error::input("all directions of the dictionary are zero: nothing can be drawn like them"));
+        return Err(Error::input(
+            "all directions of the dictionary are zero or hold NaN or infinite numbers: nothing can be drawn like them",
+        ));
     }
     let (_, d) = like.rows.matrix_shape("directions")?;
     let mut drawn = Tensor::randn(&[n, d], seed, stream, work)?;
     if kind == RandomKind::Covariance {
-        let moment = compute::second_moment(&like.rows, gain, true, work)?;
+        let moment = compute::second_moment(&like.rows, Some(&finite), gain, true, work)?;
         drawn = compute::matmul(&drawn, &square_root(&moment, work)?, work)?;
     }
     let picks = Tensor::rand(&[n], seed, stream + 1, work)?.to_f32();

@@ -4,7 +4,7 @@ use super::{Screen, show};
 use crate::render::text::wrapped;
 use crate::session::{Answer, Session};
 use crate::work::Work;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::{Command, Stdio};
 
 /// What the prompt does after a command.
@@ -59,7 +59,12 @@ fn page(work: &Work, text: &str, screen: &Screen) {
 }
 
 fn shell(work: &Work, command: &str) {
-    match system(command).status() {
+    let mut system = system(command);
+    if !std::io::stdin().is_terminal() {
+        // Piped input holds cells: they are read ahead.
+        system.stdin(Stdio::null());
+    }
+    match system.status() {
         Ok(status) if status.success() => {}
         Ok(status) => work.note(&format!("note: {status}")),
         Err(error) => work.note(&format!("error: {command}: {error}")),

@@ -18,8 +18,11 @@ use rustyline::{
 };
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use unicode_width::UnicodeWidthStr;
 
 /// What the user did at the prompt.
@@ -28,6 +31,8 @@ pub(super) enum Line {
     Text(String),
     /// Cleared the line with Ctrl-C.
     Cleared,
+    /// Entered bytes that are not UTF-8, as a terminal with another encoding sends them.
+    NoText,
     /// Left with Ctrl-D.
     End,
 }
@@ -61,9 +66,12 @@ impl Editor {
             history: HistoryHinter::new(),
             editing: Cell::new(true),
         }));
+        let whole = Arc::new(AtomicBool::new(false));
         for (key, towards) in [(KeyCode::Up, Towards::Older), (KeyCode::Down, Towards::Newer)] {
-            lines.bind_sequence(KeyEvent(key, Modifiers::NONE), EventHandler::Conditional(Box::new(towards)));
+            let walk = Walk { towards, whole: Arc::clone(&whole) };
+            lines.bind_sequence(KeyEvent(key, Modifiers::NONE), EventHandler::Conditional(Box::new(walk)));
         }
+        lines.bind_sequence(Event::Any, EventHandler::Conditional(Box::new(OtherKey { whole })));
         let history = history_file();
         if let Some(file) = &history {
             // There is none at the first start.
@@ -82,9 +90,10 @@ impl Editor {
 
     pub(super) fn read(&mut self, prompt: &str) -> rustyline::Result<Line> {
         let read = match &mut self.plain {
-            Some(plain) => match plain.read(prompt, &self.session.borrow())? {
-                Line::Text(line) => self.lines.add_history_entry(&line).map(|_| line),
-                other => return Ok(other),
+            Some(plain) => match plain.read(prompt, &self.session.borrow()) {
+                Ok(Line::Text(line)) => self.lines.add_history_entry(&line).map(|_| line),
+                Ok(other) => return Ok(other),
+                Err(error) => Err(error.into()),
             },
             None => self.lines.readline(prompt),
         };
@@ -98,6 +107,7 @@ impl Editor {
             }
             Err(ReadlineError::Interrupted) => Ok(Line::Cleared),
             Err(ReadlineError::Eof) => Ok(Line::End),
+            Err(ReadlineError::Io(error)) if error.kind() == ErrorKind::InvalidData => Ok(Line::NoText),
             Err(error) => Err(error),
         }
     }
@@ -112,23 +122,43 @@ fn history_file() -> Option<PathBuf> {
 
 /// Up and Down: between the lines of a cell, and at its edge to the history entries that begin like the text before
 /// the cursor.
+struct Walk {
+    towards: Towards,
+    /// The walk began with nothing before the cursor, and no other key was pressed since: it goes through the whole history,
+    /// though the entry that it reached now stands there.
+    whole: Arc<AtomicBool>,
+}
+
 #[derive(Clone, Copy)]
 enum Towards {
     Older,
     Newer,
 }
 
-impl ConditionalEventHandler for Towards {
+impl ConditionalEventHandler for Walk {
     fn handle(&self, _: &Event, n: RepeatCount, _: bool, context: &EventContext) -> Option<Cmd> {
         let (before, after) = context.line().split_at_checked(context.pos())?;
-        Some(match self {
-            Towards::Older if before.contains('\n') => Cmd::Move(Movement::LineUp(n)),
-            Towards::Newer if after.contains('\n') => Cmd::Move(Movement::LineDown(n)),
-            Towards::Older if before.is_empty() => Cmd::PreviousHistory,
-            Towards::Newer if before.is_empty() => Cmd::NextHistory,
-            Towards::Older => Cmd::HistorySearchBackward,
-            Towards::Newer => Cmd::HistorySearchForward,
+        self.whole.fetch_or(before.is_empty(), Ordering::Relaxed);
+        Some(match (self.towards, self.whole.load(Ordering::Relaxed)) {
+            (Towards::Older, _) if before.contains('\n') => Cmd::Move(Movement::LineUp(n)),
+            (Towards::Newer, _) if after.contains('\n') => Cmd::Move(Movement::LineDown(n)),
+            (Towards::Older, true) => Cmd::PreviousHistory,
+            (Towards::Newer, true) => Cmd::NextHistory,
+            (Towards::Older, false) => Cmd::HistorySearchBackward,
+            (Towards::Newer, false) => Cmd::HistorySearchForward,
         })
+    }
+}
+
+/// Any other key ends a walk through the history, and does what it does.
+struct OtherKey {
+    whole: Arc<AtomicBool>,
+}
+
+impl ConditionalEventHandler for OtherKey {
+    fn handle(&self, _: &Event, _: RepeatCount, _: bool, _: &EventContext) -> Option<Cmd> {
+        self.whole.store(false, Ordering::Relaxed);
+        None
     }
 }
 
@@ -143,8 +173,7 @@ struct Cells {
 
 impl Validator for Cells {
     fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        let (text, session) = (context.input(), self.session.borrow());
-        let goes_on = !session.is_command(text) && session.is_incomplete(text);
+        let goes_on = self.session.borrow().goes_on(context.input());
         Ok(if goes_on { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

@@ -57,7 +57,7 @@ impl Plain {
                     return Ok(Line::Cleared);
                 }
             }
-            if session.is_command(&text) || !session.is_incomplete(&text) {
+            if !session.goes_on(&text) {
                 text.truncate(text.trim_end().len());
                 return Ok(Line::Text(text));
             }

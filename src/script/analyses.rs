@@ -71,8 +71,9 @@ fn product() -> Vec<Entry> {
         entry! {
             /// Mean and standard deviation of each row of the product `(row_gain ∘ a) @ b`, `a [n, d]`, `b [d, m]`, in closed form, from the
             /// mean and covariance of b's columns: no score is made, so a whole dictionary against the vocabulary costs what one of its
-            /// d × d matrices costs. The same numbers as `product_stats` streams. A table `row mean std`.
-            /// Errors: shapes that do not fit.
+            /// d × d matrices costs. Of fewer than d / 4 rows the deviations are streamed, which is less. The same numbers as `product_stats`
+            /// streams; columns that hold NaN or infinities are left out. A table `row mean std`. Errors: shapes that do not fit, no finite
+            /// column.
             ///
             /// ```rhai
             /// let model = load_model("demo");
@@ -87,7 +88,7 @@ fn product() -> Vec<Entry> {
         entry! {
             /// The singular values of the product `(row_gain ∘ a) @ b`, falling, from the d × d Gram matrices of both sides: of all
             /// pairs of features in a head, say, by `attention_vectors`, without one score being made. The sum of their squares is ‖product‖².
-            /// Errors: shapes that do not fit.
+            /// Errors: shapes that do not fit, a row or column that holds NaN or infinities.
             ///
             /// ```rhai
             /// let model = load_model("demo");
@@ -144,7 +145,7 @@ fn product() -> Vec<Entry> {
             method pairs(call, stats: ProductStats) -> Table { Ok(stats.pairs()) }
         },
         entry! {
-            /// Over all scores: `n mean std` quantiles `min max`.
+            /// Over all finite scores, n of them: `n mean std` quantiles `min max`.
             ///
             /// ```rhai
             /// assert(product_stats(randn([4, 3]), randn([3, 5])).summary().n == 20);
@@ -542,7 +543,7 @@ fn attention() -> Vec<Entry> {
             method pairs(call, scores: AttentionScores) -> Table { Ok(scores.pairs()) }
         },
         entry! {
-            /// Over all pairs: `n mean std median p75 min max`.
+            /// Over all pairs with a finite score, n of them: `n mean std median p75 min max`.
             ///
             /// ```rhai
             /// let model = load_model("demo");
@@ -627,7 +628,7 @@ fn values() -> Vec<Entry> {
             method pairs(call, scores: OvScores) -> Table { Ok(scores.pairs()) }
         },
         entry! {
-            /// Over all pairs: `n mean std median p75 min max`.
+            /// Over all pairs with a finite score, n of them: `n mean std median p75 min max`.
             ///
             /// ```rhai
             /// let model = load_model("demo");
@@ -755,7 +756,7 @@ fn flow() -> Vec<Entry> {
         entry! {
             /// For each feature of `a` the `k` features of `b` with the highest cosine of write directions (`by`: `"read"`, `"write_read"`
             /// for the other ends), as `source target rank cosine`; ranks from 1, equal cosines by position. The cosines, n_a × n_b of
-            /// them, are never stored.
+            /// them, are never stored. A feature whose direction holds NaN or infinities has no match and stands in no row.
             ///
             /// `a` in a later layer than `b` gives predecessors, in an earlier one successors (Laptev et al. 2025). Errors: `k` is 0, a
             /// feature that `a` does not have, a dictionary without the directions asked for.

@@ -195,8 +195,12 @@ impl Entry {
                 info.push("options: map".into());
             }
             info.push(definition_type(&self.gives()).into());
-            FuncRegistration::new(name)
-                .in_global_namespace()
+            let registration = FuncRegistration::new(name);
+            let registration = match self.namespace {
+                None => registration.in_global_namespace(),
+                Some(_) => registration.in_internal_namespace(),
+            };
+            registration
                 .with_params_info(info)
                 .with_comments(self.doc.lines().map(|line| format!("///{line}")))
                 .set_into_module_raw(module, types, self.callable());

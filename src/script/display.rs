@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::figure::Figure;
-use crate::render::text::{self, cut};
+use crate::render::text::{self, counted, cut};
 use crate::script::Host;
 use crate::script::convert::type_name;
 use crate::table::Table;
@@ -92,7 +92,7 @@ pub(super) fn install(engine: &mut Engine) {
 fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String {
     if let Some(items) = value.read_lock::<Array>() {
         if depth == 0 {
-            return format!("[{} elements]", items.len());
+            return format!("[{}]", counted(items.len(), "element"));
         }
         let item = |i: usize, room: usize| items.get(i).map_or_else(String::new, |v| shown(engine, v, room, depth - 1));
         return list("[", "]", items.len(), width, item);
@@ -104,13 +104,19 @@ fn shown(engine: &Engine, value: &Dynamic, width: usize, depth: usize) -> String
     }
     if let Some(map) = value.read_lock::<Map>() {
         if depth == 0 {
-            return format!("#{{{} keys}}", map.len());
+            return format!("#{{{}}}", counted(map.len(), "key"));
         }
         let entries: Vec<_> = map.iter().collect();
         let item = |i: usize, room: usize| {
             let Some((key, value)) = entries.get(i) else { return String::new() };
             let name = written(key);
-            format!("{name}: {}", shown(engine, value, room.saturating_sub(name.width() + 2), depth - 1))
+            let beside = shown(engine, value, room.saturating_sub(name.width() + 2), depth - 1);
+            let is_list = value.read_lock::<Array>().is_some() || value.read_lock::<Map>().is_some();
+            if is_list || !beside.contains('\n') {
+                return format!("{name}: {beside}");
+            }
+            // The lines of a table belong below each other.
+            format!("{name}:\n  {}", shown(engine, value, room.saturating_sub(2), depth - 1).replace('\n', "\n  "))
         };
         return list("#{", "}", map.len(), width, item);
     }
@@ -148,7 +154,8 @@ fn written(key: &str) -> String {
     if is_name(key) { key.to_string() } else { format!("{key:?}") }
 }
 
-fn is_name(key: &str) -> bool {
+/// A key can be written without quotes.
+pub fn is_name(key: &str) -> bool {
     key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         && !key.starts_with(|c: char| c.is_ascii_digit())
         && !key.is_empty()
@@ -187,6 +194,7 @@ fn list(open: &str, close: &str, len: usize, width: usize, item: impl Fn(usize, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provenance::Provenance;
 
     fn show(script: &str, width: usize) -> String {
         let engine = Engine::new();
@@ -198,6 +206,21 @@ mod tests {
         assert_eq!(show("[1, 2.0, \"a\\n\", 'c', true, (), |x| x]", 80), "[1, 2.0, \"a\\n\", 'c', true, (), closure]");
         assert_eq!(show("#{b: [1], \"a b\": #{}}", 80), "#{\"a b\": #{}, b: [1]}");
         assert_eq!(show("[\"aaaaaaaaaa\", \"bbbbbbbbbb\"]", 20), "[\n  \"aaaaaaaaaa\",\n  \"bbbbbbbbbb\",\n]");
+    }
+
+    #[test]
+    fn a_table_in_a_map_stands_below_its_key() {
+        let mut engine = Engine::new();
+        engine.register_fn("tab", || {
+            let one = Table::new(Provenance::default()).with("one", vec![1i64, 22]);
+            one.and_then(|table| table.with("second", vec![3i64, 4])).unwrap()
+        });
+        let of = |script: &str| display(&engine, &engine.eval::<Dynamic>(script).unwrap(), 80);
+        let table = "one  second\n───  ──────\n  1       3\n 22       4";
+        assert_eq!(of("tab()"), table);
+        let inside = table.replace('\n', "\n    ");
+        assert_eq!(of("#{a: tab(), b: 1}"), format!("#{{\n  a:\n    {inside},\n  b: 1,\n}}"));
+        assert_eq!(of("[[[[[[[[[1]]]]]]]]]"), "[[[[[[[[[1 element]]]]]]]]]");
     }
 
     #[test]

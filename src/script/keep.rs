@@ -6,7 +6,7 @@ use crate::figure::Figure;
 use crate::formats::{TensorSet, npy};
 use crate::hub;
 use crate::model::Model;
-use crate::script::convert::type_name;
+use crate::script::convert::{type_name, with_article};
 use crate::script::lower;
 use crate::table::{Cell, Table};
 use crate::tensor::Tensor;
@@ -296,7 +296,7 @@ impl Keeper<'_> {
             }
             _ => {}
         }
-        let error = Error::input(format!("a {} cannot be kept", type_name(value)));
+        let error = Error::input(format!("{} cannot be kept", with_article(&type_name(value))));
         Err(match value.is::<Figure>() {
             true => error.help("keep the call that draws it, in a function, and its data, in a variable; `save(figure, \"name.svg\")` keeps the picture"),
             false => error,

@@ -45,6 +45,7 @@ impl Watch {
     }
 
     /// True once for each tick.
+    #[inline]
     pub(super) fn is_due(&self) -> bool {
         let now = TICKS.load(Ordering::Relaxed);
         now != self.seen.load(Ordering::Relaxed) && self.seen.swap(now, Ordering::Relaxed) != now

@@ -19,8 +19,9 @@ impl Session {
     }
 
     /// The length of the first cell of a text that is no single cell: whole lines, up to where the text is complete and the
-    /// line after it does not carry it on. None when nothing but white space is left.
-    pub fn first_cell(&self, text: &str) -> Option<usize> {
+    /// line after it does not carry it on. None when nothing but white space is left, and where `more` may come, when that
+    /// may belong to it.
+    pub fn first_cell(&self, text: &str, more: bool) -> Option<usize> {
         if text.trim_start().is_empty() {
             return None;
         }
@@ -32,24 +33,27 @@ impl Session {
                 continue;
             }
             if self.is_command(cell) {
-                break;
+                if self.goes_on(cell) {
+                    continue;
+                }
+                return Some(end);
             }
             outliner.read(cell);
             let outline = &outliner.outline;
             if outline.broken {
-                break;
+                return Some(end);
             }
+            let after = scan::after_comments(&text[end..]);
             let carried_on = || {
-                let after = scan::after_comments(&text[end..]);
                 let closed = outline.last_code().is_some_and(|(_, range)| cell[range.clone()] == *"}");
                 let else_or_like = closed && CARRYING_ON.iter().any(|word| is_word(after, word));
                 after.starts_with('.') || after.starts_with("?.") || else_or_like
             };
             if !outline.open && !ends_with_doc(cell, outline) && !carried_on() && !self.lacks_end(cell) {
-                break;
+                return (!more || !after.is_empty()).then_some(end);
             }
         }
-        Some(end)
+        (!more).then_some(end)
     }
 
     /// The parser comes to the end of `text` and wants more.
@@ -180,7 +184,7 @@ mod tests {
         let session = session();
         let text = "1\n\n:vars\nfn f() {\n  2\n}\nif x {\n}\nelse {\n}\nlist\n  .map(f)\n!echo \"it's\n`a\nb`\n/* c\n*/ 3\n\n";
         let (mut rest, mut cells) = (text, Vec::new());
-        while let Some(end) = session.first_cell(rest) {
+        while let Some(end) = session.first_cell(rest, false) {
             cells.push(rest[..end].trim());
             rest = &rest[end..];
         }
@@ -190,7 +194,7 @@ mod tests {
         let text =
             "/// doc\nfn mine(a) { a }\nmine(1)\nif x { 1 }\n// why\n/* and\n */ else { 2 }\nl\n// then\n.len()\n// end\n2";
         let (mut rest, mut cells) = (text, Vec::new());
-        while let Some(end) = session.first_cell(rest) {
+        while let Some(end) = session.first_cell(rest, false) {
             cells.push(rest[..end].trim());
             rest = &rest[end..];
         }
@@ -203,6 +207,17 @@ mod tests {
             "2",
         ];
         assert_eq!(cells, right);
+    }
+
+    #[test]
+    fn a_cell_that_is_timed_may_have_many_lines() {
+        let mut session = session();
+        let text = ":timeit for i in 0..3 {\n  i;\n}";
+        assert!(session.goes_on(":timeit for i in 0..3 {\n") && !session.goes_on(text) && session.is_command(text));
+        assert!(!session.goes_on(":times {") && !session.goes_on("?f(") && session.goes_on("f(") && !session.goes_on("f()"));
+        assert_eq!(session.first_cell(&format!("\n{text}\n1\n"), true), Some(text.len() + 2));
+        assert!(matches!(session.command(text), Ok(Answer::Value(note, _)) if note.contains(" ± ")));
+        assert!(session.command(":time if true {\n  5 +\n}").is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::{Outcome, Report, Session, default_out_dir, explain, script_text, store, timing};
 use crate::error::{Error, Kind, nearest};
 use crate::files::expand_home;
+use crate::render::text::counted;
 use crate::script::convert::type_name;
 use crate::script::{display, help, param};
 use rhai::Dynamic;
@@ -98,11 +99,11 @@ const PYTHON: &[(&str, &str)] = &[
 ];
 
 impl Session {
-    /// Whether a line is no Rhai: `:command`, `?name`, `name?`, `!cmd`.
-    pub fn is_command(&self, line: &str) -> bool {
-        let line = line.trim();
+    /// Whether a text is no Rhai: `:command`, `?name`, `name?`, `!cmd`. A line all of them, but for a cell that is timed.
+    pub fn is_command(&self, text: &str) -> bool {
+        let line = text.trim();
         if line.contains('\n') {
-            return false;
+            return timed(line).is_some();
         }
         // `!ready`, `!is_ready(x)`, `!true` and `!(a && b)` are Rhai; `!cat file` is not, though `cat` is a function.
         let shell = |rest: &str| {
@@ -114,6 +115,14 @@ impl Session {
             !rest.starts_with('(') && !known
         };
         line.starts_with([':', '?']) || asked(line).is_some() || line.strip_prefix('!').is_some_and(shell)
+    }
+
+    /// True when `text` is the beginning of a cell, or of a command with one, that goes on.
+    pub fn goes_on(&self, text: &str) -> bool {
+        match timed(text.trim_start()) {
+            Some(cell) => self.is_incomplete(cell),
+            None => !self.is_command(text) && self.is_incomplete(text),
+        }
     }
 
     /// Does what a line that is no Rhai asks for.
@@ -143,6 +152,12 @@ impl Session {
             None => Err(unknown(name).into()),
         }
     }
+}
+
+/// The cell in `:time cell`.
+fn timed(text: &str) -> Option<&str> {
+    let (command, cell) = text.split_once(char::is_whitespace)?;
+    [":time", ":timeit"].contains(&command).then_some(cell)
 }
 
 fn unknown(name: &str) -> Error {
@@ -323,7 +338,7 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
         return Err(Error::input(message).help(help).into());
     }
     crate::files::write_atomic(&file, session.log.script().as_bytes())?;
-    let mut said = format!("{} inputs saved as {}", session.log.len(), file.display());
+    let mut said = format!("{} saved as {}", counted(session.log.len(), "input"), file.display());
     for lost in &session.log.lost {
         said += &format!("\nnot in it: {lost}");
     }

@@ -6,17 +6,20 @@ use crate::dictionary;
 use crate::figure::Figure;
 use crate::hub::{self, Hub};
 use crate::model::Model;
+use crate::model::forward::Hook;
 use crate::options::{Key, inner_keys};
 use crate::script::convert::type_name;
 use crate::script::declare::{Entry, Form};
+use crate::script::display::is_name;
 use crate::script::entries;
 use crate::script::help::name_of;
 use crate::script::scan::{Kind, outline};
 use crate::table::Column;
 use crate::work::Work;
-use rhai::{FnPtr, Map};
+use rhai::{FnPtr, Map, ScriptFuncDef};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Rhai's words that begin or join statements.
 pub const KEYWORDS: &[&str] = &[
@@ -188,6 +191,9 @@ impl Session {
                 if last_name(before) == "import" {
                     return matching(start, inner, modules(inner).into_iter().map(same));
                 }
+                if let Some(hooks) = self.hooks(before) {
+                    return matching(start, inner, hooks.into_iter().map(same));
+                }
                 if let Some((place, option)) = option_value(before) {
                     let options = place.options();
                     let chosen = options.iter().find(|key| key.name == option).map(|key| choices(&key.kind).map(String::from));
@@ -232,14 +238,36 @@ impl Session {
         }
     }
 
-    /// The signature of a closure that a variable holds.
-    fn closure(&self, name: &str) -> Option<String> {
-        let closure = self.scope.get(name)?.read_lock::<FnPtr>()?.clone();
-        let functions = || self.global.lib.iter().rev().flat_map(|module| module.iter_script_fn_info());
-        let (.., function) = functions().find(|(_, _, known, ..)| *known == closure.fn_name())?;
+    /// The hooks of the model whose method takes the option `hooks`, or `hook` of an edit, in which a text ends.
+    fn hooks(&self, before: &str) -> Option<Vec<String>> {
+        let list = innermost(before).filter(|open| before[*open..].starts_with('['));
+        let option = last_name(before[..list.unwrap_or(before.len())].trim_end().strip_suffix(':')?);
+        let mut open = innermost(before).filter(|_| ["hooks", "hook"].contains(&option))?;
+        while !before[open..].starts_with('(') {
+            open = innermost(&before[..open])?;
+        }
+        let head = before[..open].trim_end();
+        let receiver = head[..head.len() - last_name(head).len()].strip_suffix('.')?;
+        let Known::Value(model) = self.view().at_end(receiver)? else { return None };
+        Some(Hook::all(model.read_lock::<Model>()?.cfg()).into_iter().map(Hook::name).collect())
+    }
+
+    /// The signature of the closure or function that a variable holds.
+    pub(super) fn closure(&self, name: &str) -> Option<String> {
+        let captured = self.scope.get(name)?.read_lock::<FnPtr>()?.curry().len();
+        let (_, function) = self.held(name)?;
         // What it captures comes first.
-        let parameters: Vec<&str> = function.params.iter().skip(closure.curry().len()).map(|p| p.as_str()).collect();
+        let parameters: Vec<&str> = function.params.iter().skip(captured).map(|p| p.as_str()).collect();
         Some(format!("{name}({})", parameters.join(", ")))
+    }
+
+    /// The closure or function that a variable holds, and the cell that wrote it.
+    pub(super) fn held(&self, name: &str) -> Option<(&str, &Arc<ScriptFuncDef>)> {
+        let held = self.scope.get(name)?.read_lock::<FnPtr>()?.fn_name().to_string();
+        self.global.lib.iter().rev().find_map(|module| {
+            let (.., function) = module.iter_script_fn_info().find(|(_, _, known, ..)| *known == held)?;
+            Some((module.id().unwrap_or_default(), function))
+        })
     }
 
     /// The signatures of the call around byte `cursor`, ours and the scripts', and the number of arguments before it.
@@ -338,9 +366,15 @@ impl Session {
             && let Some(figure) = value.read_lock::<Figure>()
             && let Some(options) = figure.options().as_object()
         {
-            names.extend(options.iter().map(|(key, value)| (key.clone(), format!("{key} = {value}"))));
+            let written = |value: &serde_json::Value| if value.is_null() { "()".into() } else { value.to_string() };
+            names.extend(options.iter().map(|(key, value)| (key.clone(), format!("{key} = {}", written(value)))));
         }
-        let hidden = ["to_string", "to_debug"];
+        if kind == "Table" {
+            names.extend(
+                known.keys().into_iter().filter(|name| is_name(name)).map(|name| (name.clone(), format!("{name}: column"))),
+            );
+        }
+        let hidden = ["to_string", "to_debug", "print", "debug"];
         for entry in entries().iter().filter(|e| e.params.first().is_some_and(|p| p.kind == kind) && !hidden.contains(&e.name)) {
             match entry.form {
                 Form::Getter => names.push((entry.name.into(), entry.signature())),
@@ -349,7 +383,10 @@ impl Session {
                 _ => {}
             }
         }
-        let known = |name: &str| hidden.contains(&name) || names.iter().any(|(n, _)| n.trim_end_matches('(') == name);
+        // Functions of ours are registered with the engine, too, under types that say less.
+        let ours = |name: &str| entries().iter().any(|entry| entry.form == Form::Function && entry.name == name);
+        let listed = |name: &str| names.iter().any(|(listed, _)| listed.trim_end_matches('(') == name);
+        let known = |name: &str| hidden.contains(&name) || ours(name) || listed(name);
         let natives = self.native.iter().filter(|f| f.first == kind && !known(&f.name));
         let natives: Vec<_> = natives.map(|f| (format!("{}(", f.name), f.signature.clone())).collect();
         names.extend(natives);
@@ -609,6 +646,11 @@ mod tests {
             ("model.gain(\"ln_f|", "ln_final"),
             ("model.gain(\"blocks.1.l|", "blocks.1.ln1"),
             ("fig.ti|", "title"),
+            ("tab.fea|", "feature"),
+            ("model.run(\"x\", #{hooks: [\"blocks.1.hook_resid_p|", "blocks.1.hook_resid_post"),
+            ("model.run(\"x\", #{hooks: [\"hook_embed\", \"ln_f|", "ln_final.hook_normalized"),
+            ("model.run(\"x\", #{edits: [#{op: \"ablate\", hook: \"blocks.0.attn.hook_z|", "blocks.0.attn.hook_z"),
+            ("[1, 2].fil|", "filter("),
             (":hist|", ":history"),
             ("?exp::indi|", "exp::indices"),
             ("?std/ex|", "std/experiments"),
@@ -630,6 +672,11 @@ mod tests {
             "let alpha = 5; m.list.map(|alpha| alpha.x|",
             "tab.sort(\"mean\", \"me|",
             "model.gain(\"blocks.9|",
+            "model.run(\"x\", #{hooks: [\"blocks.9|",
+            "[1, 2].ba|",
+            "[1, 2].gri|",
+            "[1, 2].cat|",
+            "[1, 2].pri|",
         ] {
             assert_eq!(offered(&session, text), [""; 0], "{text}");
         }
@@ -640,6 +687,8 @@ mod tests {
         let session = session();
         let found = session.complete("alpha.argmax", 12).candidates;
         assert_eq!(found[0].shown, "Tensor.argmax([dim: integer]) -> number or Tensor");
+        let title = session.complete("fig.ti", 6).candidates;
+        assert_eq!(title.iter().map(|c| c.shown.as_str()).collect::<Vec<_>>(), ["title = ()"]);
         let at_end = |text: &str| session.signatures(text, text.len());
         assert!(at_end("let x = unembed(alpha, ")[0].starts_with("unembed(dict: Dictionary, model: Model, [#{…}])"));
         assert_eq!(at_end("alpha.argmax("), ["Tensor.argmax([dim: integer]) -> number or Tensor"]);

@@ -10,7 +10,8 @@ use crate::render::text;
 use crate::script::convert::type_name;
 use crate::script::scan;
 use crate::script::{display, entries, help as pages};
-use rhai::{Dynamic, FnAccess, Module, ScriptFuncDef};
+use rhai::{Dynamic, FnAccess, Module, Position, ScriptFuncDef};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Before the lines of a text about a name.
@@ -147,14 +148,13 @@ fn variable(session: &Session, name: &str, value: &Dynamic) -> Result<String> {
         (_, Some(dictionary)) => Some(dictionary.describe(session.work())?),
         _ => None,
     };
-    let shown = facts.map_or_else(
-        || {
-            let shown = display::display(&session.engine, value, session.width().saturating_sub(INDENT.len()));
-            let more = if shown.lines().count() > LINES { vec!["…"] } else { Vec::new() };
-            shown.lines().take(LINES).chain(more).collect::<Vec<_>>().join("\n")
-        },
-        |facts| text::facts(&facts),
-    );
+    let closure = session.closure(name).zip(session.held(name));
+    let closure = closure.map(|(signature, (cell, _))| format!("{signature}\ndefined in {cell}; `??{name}` shows it"));
+    let shown = facts.map(|facts| text::facts(&facts)).or(closure).unwrap_or_else(|| {
+        let shown = display::display(&session.engine, value, session.width().saturating_sub(INDENT.len()));
+        let more = if shown.lines().count() > LINES { vec!["…"] } else { Vec::new() };
+        shown.lines().take(LINES).chain(more).collect::<Vec<_>>().join("\n")
+    });
     let shown = broken(&format!("    {}", shown.replace('\n', "\n    ")), session.width());
     Ok(format!("{name}: {kind}\n\n{shown}\n{}", pages::members(&kind, session.width())).trim_end().to_string())
 }
@@ -195,14 +195,70 @@ pub(super) fn source(session: &Session, name: &str) -> Result<String> {
     if !texts.is_empty() {
         return Ok(texts.join("\n\n"));
     }
+    if let Some(text) = closure_source(session, name) {
+        return Ok(text);
+    }
     // What has no source in Rhai is explained.
     help(session, name).map(|page| format!("// `{name}` is not written in Rhai\n\n{page}"))
+}
+
+/// The statement that wrote the closure which a variable holds, or the function in which it was written.
+fn closure_source(session: &Session, name: &str) -> Option<String> {
+    let (cell, function) = session.held(name)?;
+    let source = session.sources.get(cell)?;
+    let (text, position) = (&source.text, function.body.start_position());
+    let column = source.edits.written(position.line()?, position.position()?);
+    let inside = scan::byte_of(text, Position::new(u16::try_from(position.line()?).ok()?, u16::try_from(column).ok()?))?;
+    let functions: Vec<Range<usize>> = scan::functions(text).into_iter().map(|function| function.range).collect();
+    let whole = functions.iter().find(|range| range.contains(&inside)).cloned().unwrap_or_else(|| {
+        let (mut start, mut end, mut depth) = (0, text.len(), 0usize);
+        for (kind, range) in scan::outline(text).pieces {
+            match kind {
+                scan::Kind::Open => depth += 1,
+                scan::Kind::Close => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            let ends = kind == scan::Kind::Semicolon && depth == 0;
+            if ends && range.start >= inside {
+                end = range.end;
+                break;
+            }
+            if ends || functions.iter().any(|function| function.end == range.end) {
+                start = range.end;
+            }
+        }
+        start..end
+    });
+    Some(format!("// {cell}\n{}", text[whole].trim()))
 }
 
 #[cfg(test)]
 mod tests {
     use crate::session::{Answer, Session, SessionOptions};
     use crate::work::Work;
+
+    #[test]
+    fn closures_have_parameters_and_a_source() {
+        let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        let first = "let n = 2; fn maker(by) {\n  |v| v * by\n} let f = |x| x * n; /* why */ let h = |x| { let y = 0; x / y };\nlet made = maker(3);";
+        session.cell(first).unwrap();
+        session.cell("let both = [f, |a, b| f(a) + b];\nlet add = both[1]").unwrap();
+        for (asked, seen) in [
+            ("?h", "h(x)\n    defined in In[1]; `??h` shows it"),
+            ("?add", "add(a, b)"),
+            ("??h", "// In[1]\n/* why */ let h = |x| { let y = 0; x / y };"),
+            ("??f", "// In[1]\nlet f = |x| x * n;"),
+            ("??made", "// In[1]\nfn maker(by) {\n  |v| v * by\n}"),
+            ("??add", "// In[2]\nlet both = [f, |a, b| f(a) + b];"),
+            ("??n", "// `n` is not written in Rhai"),
+        ] {
+            match session.command(asked) {
+                Ok(Answer::Page(page)) if asked.starts_with("??") && asked != "??n" => assert_eq!(page, seen, "{asked}"),
+                Ok(Answer::Page(page)) => assert!(page.contains(seen), "{asked}: {page}"),
+                other => panic!("{asked}: {other:?}"),
+            }
+        }
+    }
 
     #[test]
     fn keywords_namespaces_and_the_library_have_pages() {

@@ -40,6 +40,8 @@ const NAMES: &[(&str, &str)] = &[
     ("sae_lens", "SAEs are built in: `load_sae(\"demo\", \"blocks.2.hook_resid_post\")`"),
     ("SAE", "SAEs are built in: `load_sae(\"demo\", \"blocks.2.hook_resid_post\")`"),
     ("HookedTransformer", "models are built in: `load_model(\"demo\")`, `load_model(\"org/name\")`"),
+    ("math", "functions of numbers are built in: `sqrt(2)`, `exp(1)`, `ln(x)`, `PI()`"),
+    ("help", "`?name` shows help, `:help` what there is"),
     ("model", "load one first: `let model = load_model(\"demo\");`"),
     ("sae", "load one first: `let sae = load_sae(\"demo\", \"blocks.2.hook_resid_post\");`"),
 ];
@@ -204,6 +206,14 @@ pub(super) fn syntax(what: &ParseErrorType, before: &str, rest: &str) -> Option<
         Some('\'') if matches!(what, ParseErrorType::BadInput(LexError::MalformedChar(_))) => {
             "text stands in double quotes: \"text\""
         }
+        Some(':') if before.ends_with(['[', ',']) => {
+            "a whole dimension is left out: `t[0]` is a row, `t.T[0]` a column; `t.slice(dim, a, b)` picks parts"
+        }
+        Some(':') if missing(";") && before.contains('{') => "a map begins with `#`: `#{ a: 1 }`",
+        Some('f') if first == "for" && (missing("]") || missing(",")) => {
+            "a list is made of another by `list.map(|x| x * 2)`; `list.filter(|x| x > 1)` picks elements"
+        }
+        Some('(') if last == "let" => "values are taken out one by one: `let a = list[0]; let b = list[1];`",
         Some(':') if missing("]") => {
             "a part of a tensor or a text is written with dots: `t[1..3]`; of an array `list.extract(1..3)`"
         }

@@ -183,6 +183,7 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
         }
         None => explain(error, fault.as_ref(), call.as_ref(), known),
     };
+    fault = fault.map(|fault| suggest::option(known, &fault, &message).unwrap_or(fault));
     let mut help = help;
     if message.contains("${") && fault.as_ref().is_some_and(|fault| fault.text.contains('"')) {
         help.insert(0, "values are put into text in backquotes: `layer ${n}`, not in double quotes".into());
@@ -262,7 +263,9 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
             Some(ScriptError { error, .. }) => {
                 let by_text = error.message().starts_with("Tensor[…]") && error.message().ends_with('"');
                 let row = by_text.then(|| "a token's row is `model.W_E[model.token_id(\" the\")]`".to_string());
-                (error.kind(), error.to_string(), error.helps().iter().cloned().chain(row).collect())
+                let list = error.message().starts_with("Tensor[…]: `value`") && error.message().contains("not an array");
+                let list = list.then(|| "a tensor takes parts of tensors: `t[0..2] = tensor([7, 8])`".to_string());
+                (error.kind(), error.to_string(), error.helps().iter().cloned().chain(row).chain(list).collect())
             }
             None if value.is_unit() => input("the script failed without a message".into(), Vec::new()),
             None => input(display::text(known.engine, &value, usize::MAX), Vec::new()),
@@ -480,6 +483,22 @@ mod tests {
     }
 
     #[test]
+    fn the_fault_of_an_option_stands_at_its_key() {
+        let mut session = session();
+        session.eval("let t = zeros([2, 3]); let o = #{ddoff: 0}; fn f(a) { a }", "In[0]").unwrap();
+        for (text, place) in [
+            ("t.std(#{ddoff: 0})", (1, 9)),
+            ("let ok = #{ddoff: 1};\nt.std(\n  f(0),\n  #{ /* why */\n    ddoff: 0 })", (5, 5)),
+            ("t.std(#{ddof: \"ddof\"})", (1, 9)),
+            ("plot::line([1], #{titel: \"a\"})", (1, 19)),
+            ("generate(load_model(\"demo\"), \"a\", #{ max_new_tokens: 3 })", (1, 38)),
+            ("t.std(o); #{ddoff: 1}", (1, 3)),
+        ] {
+            assert_eq!(failed(&mut session, text).1, [place], "{text}");
+        }
+    }
+
+    #[test]
     fn messages_are_in_the_words_of_the_script() {
         let set_up = "let t = zeros([2, 3]); let n = 5; let m = #{alpha: #{beta: 1}, list: [#{gamma: 1}]}; let model = load_model(\"demo\"); \
                       let neurons = mlp_neurons(model, 0); let tab = table(#{mean: [1.0], feature: [0]}); fn two(a, b) { a + b } fn key(m) { m.alpa } fn twice(v) { key(v) }";
@@ -534,6 +553,24 @@ mod tests {
                 "did you mean `query`?",
             ),
             // Near names.
+            ("bar([\"a\"], [1])", "unknown function `bar`", "did you mean `plot::bar`? `plot::bar("),
+            ("[1, 2].grid()", "array has no method `grid`", "did you mean `plot::grid`? `plot::grid("),
+            ("neurons.reed(model)", "Dictionary has no method `reed`", "did you mean `read`?"),
+            ("neurons.raed(model)", "Dictionary has no method `raed`", "did you mean `read`?"),
+            ("neurons.unembde(model)", "Dictionary has no method `unembde`", "did you mean `unembed`?"),
+            ("n.toofar()", "integer has no method `toofar`", ""),
+            ("neurons.sed(1)", "Dictionary has no method `sed`", "Dictionary has: "),
+            (
+                "import \"std/experiments\" as exp; exp::indicess(1, 2, \"k\")",
+                "unknown function `exp::indicess`",
+                "did you mean `exp::indices`? `exp::indices(",
+            ),
+            (
+                "import \"std/experiments\" as exp; exp::indices(1)",
+                "`exp::indices` takes 3 arguments, 1 is given",
+                "it is called as `exp::indices(",
+            ),
+            ("indicess(1)", "unknown function `indicess`", ""),
             ("\"abc\".lenght", "string has no property `lenght`", "did you mean `len()`?"),
             ("[1, 2].lenn()", "array has no method `lenn`", "did you mean `len`?"),
             ("[1, 2].lenght()", "array has no method `lenght`", "did you mean `len()`?"),
@@ -595,6 +632,18 @@ mod tests {
             ("let s = 'text'", "text stands in double quotes: \"text\""),
             ("let x = 1; x++", "`x += 1` adds one"),
             ("let a, b = 1, 2", ""),
+            ("zeros([2]).shape()", "`shape` is a property, without brackets: `.shape`"),
+            ("let m = load_model(\"demo\"); m.n_layers", "`cfg` has it: `.cfg.n_layers`"),
+            ("zeros([2, 2])[:, 0]", "a whole dimension is left out: `t[0]`"),
+            ("zeros([2, 2])[0, :]", "several indices at once"),
+            ("let l = [1]; [x*2 for x in l]", "a list is made of another by `list.map("),
+            ("let d = {\"a\": 1};", "a map begins with `#`"),
+            ("unembed(1, 2, {k: 3})", "a map begins with `#`"),
+            ("math.sqrt(2)", "functions of numbers are built in: `sqrt(2)`"),
+            ("help", "`?name` shows help"),
+            ("\"ab\" * 3", "a text is not multiplied"),
+            ("let t = zeros([3]); t[0..2] = [7, 8];", "a tensor takes parts of tensors: `t[0..2] = tensor([7, 8])`"),
+            ("let (a, b) = [1, 2];", "values are taken out one by one: `let a = list[0]"),
             ("(1, 2)", "several values together are an array: `[1, 2]`"),
             ("zeros([2]).sum(dim=0)", "arguments have no names"),
             ("range(3)", "`0..n` counts from 0"),

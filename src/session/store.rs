@@ -6,6 +6,7 @@ use super::{Answer, Report, Session, names, stack};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::formats::{TensorSet, safetensors};
+use crate::render::text::counted;
 use crate::script::keep::{self, Fault, Keeper, Reader, Store};
 use crate::script::scan::functions;
 use crate::tensor::Bytes;
@@ -57,8 +58,7 @@ fn save(session: &Session, file: &Path) -> Result<String> {
         }
     }
     let cells: Vec<Json> = session.defining.iter().map(|cell| json!([cell.name, cell.text, cell.closures])).collect();
-    let mut said =
-        format!("{} variables and the functions of {} cells saved as {}", variables.len(), cells.len(), file.display());
+    let mut said = format!("{} saved as {}", what(variables.len(), cells.len()), file.display());
     let entry = json!({
         "program": env!("CARGO_PKG_VERSION"),
         "variables": variables,
@@ -168,8 +168,13 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
     session.drop_shadowed(before);
     saved.variables.retain(|name, _| !lost.contains(name));
     log(session, &saved, file);
-    said.insert(0, format!("{count} variables and the functions of {} cells loaded", saved.cells.len()));
+    said.insert(0, format!("{} loaded", what(count, saved.cells.len())));
     Ok(said.join("\n"))
+}
+
+/// `2 variables and the functions of 1 cell`.
+fn what(variables: usize, cells: usize) -> String {
+    format!("{} and the functions of {}", counted(variables, "variable"), counted(cells, "cell"))
 }
 
 /// Notes what was loaded as a script writes it: imports, variables and functions.

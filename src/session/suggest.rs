@@ -9,7 +9,7 @@ use crate::script::convert::{NARROW, short_type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
 use crate::script::scan::{self, Kind, outline};
-use rhai::{Engine, GlobalRuntimeState, Module, Position, Scope};
+use rhai::{Engine, FnAccess, GlobalRuntimeState, Module, Position, Scope, ScriptFuncDef};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -238,7 +238,27 @@ fn called(known: &Known<'_>, name: &str, types: &[&str], is_method: bool, fault:
     if is_method && types.first() == Some(&"()") {
         return (message, Vec::new());
     }
-    match near(name, functions.iter().filter(fits).map(|f| f.name.as_str())) {
+    let getter = |e: &Entry| e.form == Form::Getter && e.name == name && types.first().is_some_and(|of| e.params[0].kind == *of);
+    if is_method && entries().iter().any(getter) {
+        return (message, vec![format!("`{name}` is a property, without brackets: `.{name}`")]);
+    }
+    if let Some(entry) = entries().iter().find(|entry| entry.namespace.is_some() && entry.name == name) {
+        return (message, vec![format!("did you mean `{}`? `{}`", entry.path(), entry.signature())]);
+    }
+    // What takes the receiver goes first; what takes another type of ours is not meant.
+    let takes = |f: &Callable, own: bool| {
+        let Some(of) = types.first().filter(|_| is_method) else { return true };
+        let first = entries().iter().find(|e| e.form == Form::Function && e.path() == f.name).and_then(|e| e.params.first());
+        match first {
+            Some(first) if own => first.kind.contains(of),
+            Some(first) => {
+                first.kind.contains(of) || ![of, first.kind.as_str()].iter().any(|kind| kind.starts_with(char::is_uppercase))
+            }
+            None => f.first == *of || (f.first.is_empty() && !own),
+        }
+    };
+    let nearest_of = |own: bool| near(name, functions.iter().filter(fits).filter(|f| takes(f, own)).map(|f| f.name.as_str()));
+    match nearest_of(true).or_else(|| nearest_of(false)) {
         Some(near) => (message, vec![format!("did you mean `{near}`? {}", alternatives(&signatures(near)))]),
         None if is_method => {
             let hint = types.first().and_then(|of| foreign::near_member(of, name));
@@ -325,6 +345,34 @@ fn gave_nothing(known: &Known<'_>, text: &str, before: &str) -> Option<String> {
     })
 }
 
+/// Where the option stands of which a message speaks, if it is written in the call at `place`.
+pub(super) fn option(known: &Known<'_>, place: &Frame, message: &str) -> Option<Frame> {
+    let name = message.split_once("option `")?.1.split_once('`')?.0;
+    let (text, line) = known.sources.of_place(&place.source, place.line)?;
+    let position = |line: usize, column: usize| Some(Position::new(u16::try_from(line).ok()?, u16::try_from(column).ok()?));
+    let call = scan::byte_of(&text, position(line, place.column)?)?;
+    let open = call + text[call..].find(|c: char| !c.is_alphanumeric() && c != '_')?;
+    let (mut depth, mut at) = (0usize, None);
+    for (kind, range) in outline(&text[open..]).pieces {
+        match kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            // In the brackets of the call and those of its map.
+            Kind::Other if depth == 2 && text[open..][range.clone()].split(':').next() == Some(name) => {
+                at = Some(open + range.start)
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    let key = scan::position_of(&text, at?);
+    let (below, column) = (key.line()?, key.position()?);
+    let text = text.lines().nth(below - 1)?.to_string();
+    Some(Frame { line: place.line + below - line, column, text, ..place.clone() })
+}
+
 /// The token of a fault stands after a dot.
 fn is_method(fault: &Frame) -> bool {
     let before: String = fault.text.chars().take(fault.column - 1).collect();
@@ -345,6 +393,11 @@ pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
     }
     if let Some(hint) = foreign::member(of, name) {
         return (message, vec![hint]);
+    }
+    let cfg =
+        fault.and_then(|fault| known.before(fault)).and_then(|before| known.view().where_it_ended(&format!("{before}cfg"), &[]));
+    if cfg.is_some_and(|cfg| cfg.keys().iter().any(|key| key == name)) {
+        return (message, vec![format!("`cfg` has it: `.cfg.{name}`")]);
     }
     let mut help = did_you_mean(name, named(Form::Getter).chain(named(Form::Method)));
     let all: Vec<&str> = named(Form::Getter).collect();
@@ -405,6 +458,9 @@ fn operators(name: &str, types: &[&str]) -> Vec<String> {
     if ["+", "-", "*", "/", "**", "@"].contains(&name) && types.contains(&"array") {
         return vec![format!("arithmetic on many numbers is done with tensors: `tensor(list) {name} …`")];
     }
+    if name == "*" && types.contains(&"string") {
+        return vec!["a text is not multiplied: `let line = \"\"; line.pad(20, \"-\");` makes one of 20 characters".into()];
+    }
     if name == "+" && types.contains(&"string") {
         return vec!["text in backquotes takes any value: `${x}` in it".into()];
     }
@@ -443,6 +499,11 @@ fn alternatives(signatures: &[String]) -> String {
     signatures.iter().take(6).map(|s| format!("`{s}`")).collect::<Vec<_>>().join(" or ")
 }
 
+/// `name(a, b)`.
+fn script_signature(function: &ScriptFuncDef) -> String {
+    format!("{}({})", function.name, function.params.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+}
+
 /// Everything that can be called by name.
 fn callables(known: &Known<'_>) -> Vec<Callable> {
     let ours = entries().iter().filter(|e| matches!(e.form, Form::Function | Form::Method)).map(|e| Callable {
@@ -455,14 +516,25 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
     let scripts = known.functions.iter().flat_map(|module| {
         module.iter_script_fn_info().map(|(_, _, name, count, def)| Callable {
             name: name.to_string(),
-            signature: format!("{name}({})", def.params.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+            signature: script_signature(def),
             // Without parameters it can be no method.
             first: if count == 0 { "nothing".into() } else { String::new() },
             arity: count..=count,
             doc: String::new(),
         })
     });
-    let own: Vec<Callable> = ours.chain(scripts).collect();
+    let imported = known.global.iter_imports().flat_map(|(import, module)| {
+        let public =
+            module.iter_script_fn_info().filter(|(_, access, name, ..)| *access == FnAccess::Public && !name.contains('$'));
+        public.map(move |(_, _, name, count, function)| Callable {
+            name: format!("{import}::{name}"),
+            signature: format!("{import}::{}", script_signature(function)),
+            first: "nothing".into(),
+            arity: count..=count,
+            doc: String::new(),
+        })
+    });
+    let own: Vec<Callable> = ours.chain(scripts).chain(imported).collect();
     let ours = |f: &&Callable| own.iter().any(|o| o.name == f.name && (o.first.is_empty() || o.first == f.first));
     let native: Vec<_> = known.native.iter().filter(|f| !ours(f)).cloned().collect();
     own.into_iter().chain(native).collect()
@@ -474,7 +546,7 @@ pub(super) fn rhai_functions(engine: &Engine) -> Vec<Callable> {
     let mut all = engine.collect_fn_metadata(
         None,
         |info| {
-            let function = info.metadata;
+            let function = Some(info.metadata).filter(|_| info.namespace.is_empty())?;
             let parameters: Option<Vec<(&str, &str)>> = function.params_info.iter().map(|p| p.split_once(": ")).collect();
             // Without names of its parameters it stands for integers beside one of floats; of numbers scripts have two types.
             let scripts_can = |(name, kind): &(&str, &str)| *name != "_" && !NARROW.iter().any(|narrow| kind.contains(narrow));

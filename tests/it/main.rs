@@ -21,6 +21,7 @@ mod hub_server;
 mod interrupt;
 mod made_files;
 mod models;
+mod not_finite;
 mod program;
 mod prompt;
 mod sae_formats;

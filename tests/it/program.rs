@@ -1,10 +1,10 @@
 //! The one built program as its users meet it: exit statuses, messages, parameters, interruption, the prompt.
 
 use assert_cmd::Command;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_saerepl");
 
@@ -397,6 +397,39 @@ fn piped_input_takes_time_in_proportion_to_its_lines() {
     assert_eq!(pipe(&format!("let l = [\n{list}];\nl.len()\n")).0, "20000\n");
 }
 
+#[cfg(unix)]
+#[test]
+fn piped_cells_run_as_they_come_and_an_interrupt_ends_the_wait() {
+    let mut command = std::process::Command::new(PROGRAM);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut shown) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()).lines());
+    for (sent, answer) in [
+        ("let x = 40;\nx + 2\n", "42"),
+        ("fn f(a) {\n  a + 1\n}\n[f(x),\n 1]\n// then\n", "[41, 1]"),
+        ("if false { 1 }\nelse { 2 }\n", "2"),
+        ("[1, 2, 3]\n  .len()\n", "3"),
+        ("!cat\n\"the rest is no command's\"\n", "\"the rest is no command's\""),
+    ] {
+        input.write_all(sent.as_bytes()).unwrap();
+        assert_eq!(shown.next().unwrap().unwrap(), answer, "{sent}");
+    }
+    // What the terminal's Ctrl-C sends.
+    assert!(std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut error = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
+    assert_eq!((error.as_str(), child.wait().unwrap().code()), ("interrupted\n", Some(130)));
+}
+
+#[test]
+fn a_byte_that_is_no_text_stops_piped_input_at_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = b"print(1)\nfn f() {\n  \"caf\xe9\"\n}\nprint(2)\n".to_vec();
+    let output = Command::new(PROGRAM).current_dir(folder.path()).write_stdin(input).output().unwrap();
+    assert_eq!((output.stdout, output.status.code()), (b"1\n".to_vec(), Some(1)));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("error: <stdin>: line 3 is no text: a script is UTF-8 (at byte 24)\n"), "{error}");
+}
+
 #[test]
 fn nothing_but_text_goes_into_a_pipe_and_a_closed_one_is_quiet() {
     let folder = folder("for i in 0..100000 { print(i); }");
@@ -422,7 +455,7 @@ const NATIVE: &str = "let a = randn([3000, 3000]);\nprint(\"started\");\nloop { 
 #[cfg(unix)]
 #[test]
 fn an_interrupt_stops_loops_and_native_work_at_once_with_status_130() {
-    for script in ["print(\"started\");\nlet n = 0;\nloop { try { n += 1; throw n; } catch { } }", NATIVE] {
+    let interrupted = |script: &str| {
         let folder = folder(script);
         let mut child = std::process::Command::new(PROGRAM)
             .current_dir(folder.path())
@@ -437,13 +470,19 @@ fn an_interrupt_stops_loops_and_native_work_at_once_with_status_130() {
         let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
         assert!(kill.success());
         let status = child.wait().unwrap();
-        let took = asked.elapsed();
+        let took = asked.elapsed().as_secs_f64() * 1e3;
         let mut error = String::new();
         child.stderr.take().unwrap().read_to_string(&mut error).unwrap();
-        assert_eq!(status.code(), Some(130));
+        assert_eq!(status.code(), Some(130), "{script}");
         assert!(error.starts_with("error: interrupted\n"), "{error}");
-        // The promise is 50 ms; other tests share the cores here.
-        assert!(took < Duration::from_millis(500), "{took:?}");
+        took
+    };
+    for script in ["print(\"started\");\nlet n = 0;\nloop { try { n += 1; throw n; } catch { } }", NATIVE] {
+        let waits = [(); 3].map(|()| interrupted(script));
+        eprintln!("the program ended after {waits:.0?} ms");
+        // The promise is 50 ms to the end of the work, which `benches/session.rs` asks for (its runs show 15 ms at most). Here
+        // `kill` begins and the process ends in that time, too, and other tests share the cores.
+        assert!(waits.iter().any(|wait| *wait < 100.0) && waits.iter().all(|wait| *wait < 500.0), "{script}: {waits:.0?} ms");
     }
 }
 

@@ -290,6 +290,8 @@ fn keys(columns: usize) {
     enter(&mut session, "a function over several lines", "}", &[]);
     session.send_line("add(40,").unwrap();
     enter(&mut session, "an open bracket", "2)", &["\r\n42\r\n"]);
+    session.send_line(":timeit for i in 0..3 {").unwrap();
+    enter(&mut session, "a timed cell over several lines", "i; }", &["mean ± standard deviation of 7 runs"]);
     for line in ["sleep(0.3); 1", "ans + 100", "ans + 1000"] {
         session.send_line(line).unwrap();
     }
@@ -306,6 +308,18 @@ fn keys(columns: usize) {
     for _ in 0..3 {
         session.send_control('c').unwrap();
         expect(&mut session, "Ctrl-C at the prompt does not leave", READS);
+    }
+    // Up without a beginning goes through the whole history, and Down back.
+    for line in ["let two = 1 + 1;", "two * 11", "two * 17"] {
+        enter(&mut session, "an entry", line, if line.starts_with("let") { &[] } else { &["\r\n"] });
+    }
+    for (keys, line, seen) in [
+        ("\x1b[A\x1b[A", "", "\r\n22\r\n"),
+        ("\x1b[A\x1b[A\x1b[A\x1b[B", " + 1", "\r\n35\r\n"),
+        ("two * 17\x1b[A\x1b[A", "", "\r\n34\r\n"),
+    ] {
+        session.send(keys).unwrap();
+        enter(&mut session, &format!("Up and Down: {keys:?} {line:?}"), line, &[seen]);
     }
     // Up with a beginning finds what begins so, the whole of it.
     session.send("fn a").unwrap();
@@ -407,11 +421,36 @@ fn the_prompt_comes_back_at_once_after_an_interrupt() {
             waits.push(pressed.elapsed().as_secs_f64() * 1e3);
         }
         eprintln!("{what}: the prompt came back after {waits:.0?} ms");
-        // The aim is 50 ms; machines that run many tests at once are given time.
-        assert!(waits.iter().all(|wait| *wait < 250.0), "{what}: {waits:?} ms");
+        // Within 50 ms each, as `benches/session.rs` asks of a machine that does nothing else (its runs show 15 ms at most).
+        // Here other tests take the cores from the program, from the terminal and from this test: the quickest of three
+        // must keep the promise, and none may come near a pause that one feels.
+        assert!(waits.iter().any(|wait| *wait < 50.0), "{what}: {waits:.0?} ms");
+        assert!(waits.iter().all(|wait| *wait < 250.0), "{what}: {waits:.0?} ms");
     }
     keys.write_all(b"kept * 6\r").unwrap();
     screen.until("variables stay", "42");
+}
+
+/// Bytes of another encoding cost the line, never the session.
+#[test]
+fn bytes_that_are_no_text_drop_the_line_and_keep_the_session() {
+    for kind in ["xterm", "dumb"] {
+        let home = tempfile::tempdir().unwrap();
+        let mut command = Command::new(PROGRAM);
+        command.current_dir(home.path()).env("XDG_STATE_HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
+        command.env("TERM", kind).env("NO_COLOR", "1");
+        let terminal = PtyProcess::new(command).unwrap();
+        let (mut keys, mut screen) = (terminal.get_file_handle().unwrap(), Screen::of(&terminal));
+        screen.until(kind, "In[1]: ");
+        keys.write_all(b"let kept = 6;\r").unwrap();
+        screen.until(kind, "In[2]: ");
+        keys.write_all(b"let lost = \"caf\xe9\"; print(\"r\" + \"an\");\r").unwrap();
+        screen.until(kind, "it is dropped");
+        screen.until(kind, "In[2]: ");
+        keys.write_all(b"kept * 7\r").unwrap();
+        screen.until(kind, "42\r\n");
+        assert!(!String::from_utf8_lossy(&screen.rest).contains("ran"));
+    }
 }
 
 #[test]

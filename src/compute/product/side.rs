@@ -25,8 +25,8 @@ pub(super) struct Side {
     pub depth: usize,
     gain: Option<Arc<[f32]>>,
     shift: Option<Arc<[f32]>>,
-    /// One factor for each used vector, applied last.
-    scale: Option<Arc<[f32]>>,
+    /// One factor for each used vector, applied last. In f64: 1 / norm of the smallest f32 is beyond f32.
+    scale: Option<Arc<[f64]>>,
 }
 
 impl Side {
@@ -53,9 +53,14 @@ impl Side {
     }
 
     /// The same side with one factor for each used vector.
-    pub(super) fn scaled(self, scale: Vec<f32>) -> Self {
+    pub(super) fn scaled(self, scale: Vec<f64>) -> Self {
         debug_assert_eq!(scale.len(), self.count);
         Side { scale: Some(scale.into()), ..self }
+    }
+
+    /// The same vectors without shift and factors.
+    pub(super) fn unscaled(&self) -> Self {
+        Side { shift: None, scale: None, ..self.clone() }
     }
 
     /// Those of the used vectors that stand at `positions`.
@@ -170,11 +175,11 @@ impl Side {
         if self.turned {
             per_row(out, n, gain, |v, g| *v *= g);
             per_row(out, n, shift, |v, s| *v -= s);
-            per_col(out, n, scale, |v, s| *v *= s);
+            per_col(out, n, scale, scaled);
         } else {
             per_col(out, d, gain, |v, g| *v *= g);
             per_col(out, d, shift, |v, s| *v -= s);
-            per_row(out, d, scale, |v, s| *v *= s);
+            per_row(out, d, scale, scaled);
         }
     }
 }
@@ -206,13 +211,17 @@ pub(super) fn turn<const G: usize>(runs: &[f32], stride: usize, members: usize, 
     }
 }
 
-fn per_row(data: &mut [f32], width: usize, by: Option<&[f32]>, f: impl Fn(&mut f32, f32)) {
+fn scaled(value: &mut f32, by: f64) {
+    *value = (f64::from(*value) * by) as f32;
+}
+
+fn per_row<T: Copy>(data: &mut [f32], width: usize, by: Option<&[T]>, f: impl Fn(&mut f32, T)) {
     if let Some(by) = by {
         data.chunks_exact_mut(width).zip(by).for_each(|(row, x)| row.iter_mut().for_each(|v| f(v, *x)));
     }
 }
 
-fn per_col(data: &mut [f32], width: usize, by: Option<&[f32]>, f: impl Fn(&mut f32, f32)) {
+fn per_col<T: Copy>(data: &mut [f32], width: usize, by: Option<&[T]>, f: impl Fn(&mut f32, T)) {
     if let Some(by) = by {
         data.chunks_exact_mut(width).for_each(|row| row.iter_mut().zip(by).for_each(|(v, x)| f(v, *x)));
     }

@@ -135,7 +135,7 @@ fn agrees_with_numpy_and_scipy() {
     };
 
     let mask: Vec<bool> = floats("mask").into_iter().map(|v| v == 1.0).collect();
-    let row_scale: Vec<f32> = used.iter().map(|i| scales[*i]).collect();
+    let row_scale: Vec<f64> = used.iter().map(|i| f64::from(scales[*i])).collect();
     let scaled = Product { factor: 0.5, row_scale: Some(row_scale), col_mask: Some(mask), ..base.clone() };
     for work in [work(2), on_device(2)] {
         compare(Product::new(a.clone(), b.clone()), all, "plain", true, &work);
@@ -388,6 +388,40 @@ fn scores_that_are_not_finite_are_counted_and_stay_where_they_are() {
     assert_eq!(middle, quantile(scores.iter().copied().filter(|x| x.is_finite()), 0.5));
     // Under a softcap, which would turn infinity into a harmless number, they are seen all the same.
     assert_eq!(Product { softcap: Some(5.0), ..product }.run(&work(2)).unwrap().non_finite, 2 * 900 + 38);
+}
+
+#[test]
+fn what_is_named_as_broken_is_not_finite_itself() {
+    // A shift or a factor that is not finite, or a factor beyond f32, spoils scores; the weights are fine.
+    let (a, mut b) = (random(&[5, 3], 16), random(&[3, 4], 17));
+    b.make_mut_f32()[4 + 2] = f32::NAN;
+    let plain = Product::new(a, b);
+    let shifted = Product { b_shift: Some(vec![f32::NAN; 3]), ..plain.clone() };
+    let scaled = Product { row_scale: Some(vec![1.0, 1e300, f64::NAN, 1.0, 1.0]), ..plain.clone() };
+    for (product, non_finite) in [(plain, 5), (shifted, 20), (scaled, 11)] {
+        let out = product.run(&work(2)).unwrap();
+        assert_eq!((out.non_finite, out.broken), (non_finite, (vec![], vec![2])));
+    }
+}
+
+#[test]
+fn the_smallest_vectors_have_cosines() {
+    // Norms of about 1e-42, whose reciprocals no f32 holds.
+    let tiny = |t: &Tensor| Tensor::from_f32(t.to_f32().iter().map(|v| v * 1e-42).collect(), t.shape()).unwrap();
+    let (a, b) = (tiny(&random(&[20, 9], 18)), random(&[9, 33], 19));
+    for (a, b) in [(a.clone(), b.clone()), (b.t(), a.t())] {
+        let out = Product { cosine: true, ..Product::new(a.clone(), b.clone()) };
+        let scores = out.matrix(&work(2)).unwrap().to_f64();
+        let (a, b, m) = (a.contiguous().to_f64(), b.t().contiguous().to_f64(), b.shape()[1]);
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        for (i, x) in a.chunks(9).enumerate() {
+            for (j, y) in b.chunks(9).enumerate() {
+                let expected = dot(x, y) / (dot(x, x) * dot(y, y)).sqrt();
+                assert!((scores[i * m + j] - expected).abs() < 1e-6, "{i}, {j}: {}, not {expected}", scores[i * m + j]);
+            }
+        }
+        assert_eq!(out.run(&work(2)).unwrap().non_finite, 0);
+    }
 }
 
 #[test]

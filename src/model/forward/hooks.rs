@@ -94,6 +94,13 @@ impl Hook {
         }
     }
 
+    /// Every place of a model.
+    pub fn all(cfg: &Config) -> Vec<Self> {
+        let blocks = (0..cfg.n_layers).flat_map(|layer| Spot::ALL.iter().map(move |spot| Hook::Block(layer, *spot)));
+        let all = [Hook::Embed, Hook::PosEmbed].into_iter().chain(blocks).chain([Hook::FinalNormalized]);
+        all.filter(|hook| Hook::parse(&hook.name(), cfg).is_ok()).collect()
+    }
+
     fn in_block(name: &str) -> Result<Self> {
         let parts = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
         let layer = parts.and_then(|(layer, _)| layer.parse::<usize>().ok());
