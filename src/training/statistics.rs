@@ -37,7 +37,6 @@ struct Sums {
 /// A row for each feature: `feature density mean_act max_act mean_share`. Density: the share of positions at which it is not 0.
 /// The others are over the positions at which it fires, in the units of the format's own code: mean and largest |activation|, and
 /// the mean share ‖a_i d_i‖ / ‖x‖ of the vector x that stands at the hook it writes. All are 0 for a feature that never fires.
-/// The activations of an MLP's neurons are what stands at their hook.
 ///
 /// `source` gives what stands at the dictionary's hook, and after it at the hook that it writes where that is another one.
 ///
@@ -50,14 +49,15 @@ pub fn activation_stats(
     work: &Work,
 ) -> Result<Table> {
     let hooks = stat_hooks(dictionary);
-    if dictionary.w_enc().is_none() && !dictionary.is_neurons() {
+    if dictionary.w_enc().is_none() {
         return Err(Error::input(format!("{} has no encoder: it does not fire", dictionary.name())));
     }
-    // At the hook of neurons stand all of the layer, of which the dictionary may be a part.
-    let widths = match dictionary.is_neurons() {
-        true => Vec::new(),
-        false => [dictionary.d_in(), dictionary.d_out()][..hooks.len()].to_vec(),
-    };
+    if dictionary.is_neurons() {
+        let hook = dictionary.hook();
+        return Err(Error::input(format!("{} fires as {hook} says, not by an encoder", dictionary.name()))
+            .help(format!("`model.run(text, #{{hooks: [\"{hook}\"]}})` gives the activations of neurons")));
+    }
+    let widths = [dictionary.d_in(), dictionary.d_out()][..hooks.len()].to_vec();
     let n = dictionary.n();
     let lengths = dictionary.reconstructed_norms(work)?;
     let mut sums = vec![Sums::default(); n];
@@ -97,18 +97,6 @@ pub fn stat_hooks(dictionary: &Dictionary) -> Vec<String> {
     hooks
 }
 
-/// What stands at the hook of neurons, of those in the dictionary.
-fn neurons(dictionary: &Dictionary, site: &Tensor) -> Result<Tensor> {
-    let (rows, width) = site.matrix_shape("activations")?;
-    let ids = dictionary.ids();
-    if let Some(id) = ids.iter().find(|id| **id >= width) {
-        return Err(Error::shape(format!("{} has a neuron {id}, but {width} stand at its hook", dictionary.name())));
-    }
-    let values = site.f32_cow();
-    let chosen = values.chunks_exact(width.max(1)).flat_map(|row| ids.iter().map(|id| row[*id])).collect();
-    Tensor::from_f32(chosen, &[rows, ids.len()])
-}
-
 fn add(
     dictionary: &Dictionary,
     sites: &[Tensor],
@@ -118,10 +106,7 @@ fn add(
     work: &Work,
 ) -> Result<()> {
     let part = |site: &Tensor| site.narrow(0, rows.clone());
-    let (activations, scales) = match dictionary.is_neurons() {
-        true => (neurons(dictionary, &part(&sites[0])?)?, vec![1.0; rows.len()]),
-        false => dictionary.encode_scaled(&part(&sites[0])?, work)?,
-    };
+    let (activations, scales) = dictionary.encode_scaled(&part(&sites[0])?, work)?;
     let written = part(&sites[sites.len() - 1])?;
     let (activations, written, width) = (activations.f32_cow(), written.f32_cow(), dictionary.d_out());
     for ((row, x), scale) in activations.chunks_exact(sums.len()).zip(written.chunks_exact(width)).zip(scales) {

@@ -183,37 +183,13 @@ fn activation_stats_agree_with_numpy() {
 }
 
 #[test]
-fn neurons_fire_as_their_hook_says() {
+fn what_does_not_encode_its_hook_is_refused() {
     let (model, work) = (demo(), work());
-    let all = mlp_neurons(&model, 1).unwrap();
-    let chosen = all.select(&[7, 400, 3], &work).unwrap();
-    let source = || {
-        let sequences = Sequences::new(&model, &texts(), "words", 24, &work).unwrap();
-        ModelActivations::new(&model, &stat_hooks(&chosen), sequences, &work).unwrap()
-    };
-    let stats = activation_stats(&chosen, &mut source(), &StatsOptions::default(), &work).unwrap();
-    let norms = all.decoder_norms(&work).unwrap();
-    // Their definitions, over all positions but the first of each sequence.
-    let (mut source, mut sums, mut positions) = (source(), [[0f64; 4]; 3], 0.0);
-    while let Some(chunk) = source.next(&work).unwrap() {
-        let [fired, written] = [&chunk.sites[0], &chunk.sites[1]].map(|site| (site.shape()[1], site.to_f64()));
-        for row in (0..chunk.sites[0].shape()[0]).filter(|row| !chunk.firsts.contains(row)) {
-            positions += 1.0;
-            let length = written.1[row * written.0..(row + 1) * written.0].iter().map(|v| v * v).sum::<f64>().sqrt();
-            for (sum, id) in sums.iter_mut().zip([7, 400, 3]) {
-                let size = fired.1[row * fired.0 + id].abs();
-                if size > 0.0 {
-                    *sum = [sum[0] + 1.0, sum[1] + size, sum[2].max(size), sum[3] + size * norms[id] / length];
-                }
-            }
-        }
-    }
-    let column = |name: &str| stats.column(name).unwrap().numbers().unwrap();
-    assert_eq!(column("feature"), [7.0, 400.0, 3.0]);
-    assert_close(&column("density"), &sums.map(|s| s[0] / positions), 1e-9, "density");
-    assert_close(&column("mean_act"), &sums.map(|s| s[1] / s[0]), 1e-6, "mean_act");
-    assert_close(&column("max_act"), &sums.map(|s| s[2]), 1e-6, "max_act");
-    assert_close(&column("mean_share"), &sums.map(|s| s[3] / s[0]), 1e-5, "mean_share");
+    let neurons = mlp_neurons(&model, 1).unwrap();
+    let sequences = Sequences::new(&model, &texts(), "words", 24, &work).unwrap();
+    let mut source = ModelActivations::new(&model, &stat_hooks(&neurons), sequences, &work).unwrap();
+    let error = activation_stats(&neurons, &mut source, &StatsOptions::default(), &work).unwrap_err().to_string();
+    assert!(error.contains("demo neurons of layer 1 fires as blocks.1.mlp.hook_post says, not by an encoder"), "{error}");
 }
 
 #[test]
