@@ -92,8 +92,9 @@ const CALLS: &[&str] = &[
     "save(#{a: words, b: floats}, \"g.json\")",
 ];
 
-/// The aim is 50 ms; machines that run many tests at once are given time.
-const LONGEST: f64 = 250.0;
+/// The aim is 50 ms, which the median of all keeps and `benches/session.rs` measures. Each alone is only asked not to go on
+/// for seconds: other tests share the cores, and copies of large arrays, which are Rhai's own, end before anything stops.
+const LONGEST: f64 = 1000.0;
 
 /// Milliseconds until a call in a loop has stopped, interrupted so many milliseconds after its beginning: the least of three
 /// attempts where the first are too slow, since others use this machine, too.
