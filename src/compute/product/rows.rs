@@ -160,6 +160,7 @@ impl WithSimd for FoldTile<'_> {
         for (i, row) in rows.iter_mut().enumerate() {
             let run = scores.row(i);
             // Those of magnitudes come last: softmax is of the signed scores.
+            // No closures: they would be compiled for the least of processors (`simd`).
             let signed = if fold.absolute { None } else { Some(fold.moments(simd, row, run)) };
             let ends = signed.filter(|(_, _, bad)| *bad == 0);
             if let Some(softmax) = &mut row.softmax {
