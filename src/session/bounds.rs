@@ -44,11 +44,16 @@ impl Watch {
         self.seen.store(TICKS.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
-    /// True once for each tick.
-    #[inline]
+    /// True from a tick on until it begins.
+    #[inline(always)]
     pub(super) fn is_due(&self) -> bool {
+        TICKS.load(Ordering::Relaxed) != self.seen.load(Ordering::Relaxed)
+    }
+
+    /// Begins the last tick: true once for each.
+    pub(super) fn begin_tick(&self) -> bool {
         let now = TICKS.load(Ordering::Relaxed);
-        now != self.seen.load(Ordering::Relaxed) && self.seen.swap(now, Ordering::Relaxed) != now
+        self.seen.swap(now, Ordering::Relaxed) != now
     }
 
     /// The first variable that has grown too large.

@@ -41,12 +41,20 @@ impl Shared {
         // Marked so because Rhai may change it, not because it will go.
         #[allow(deprecated)]
         engine.on_var(move |name, index, context| {
-            if shared.watch.is_due() {
-                work.check().map_err(|error| raise(error, Position::NONE))?;
-                shared.look(context.scope())?;
-            }
-            if index > 0 { Ok(None) } else { shared.answer(name, context) }
+            // Nearly always so, at every read of a variable: all else stands elsewhere, so that this needs no stack of its own.
+            if index > 0 && !shared.watch.is_due() { Ok(None) } else { shared.resolve(name, index, context, &work) }
         });
+    }
+
+    /// What `on_var` answers where that is not at once "as Rhai does".
+    #[cold]
+    #[inline(never)]
+    fn resolve(&self, name: &str, index: usize, context: EvalContext, work: &Work) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
+        if self.watch.begin_tick() {
+            work.check().map_err(|error| raise(error, Position::NONE))?;
+            self.look(context.scope())?;
+        }
+        if index > 0 { Ok(None) } else { self.answer(name, context) }
     }
 
     /// A cell begins.

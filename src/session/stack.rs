@@ -67,13 +67,7 @@ pub(super) fn guard(engine: &mut Engine, work: &Work) {
     // take long are seen by the look at variables (`bounds`).
     let cancelled = work.cancel_flag();
     engine.on_progress(move |operations| {
-        if operations % STRIDE != 0 {
-            return None;
-        }
-        if cancelled.load(Ordering::Relaxed) {
-            return Some(Dynamic::UNIT);
-        }
-        (used() > RUN).then(|| Dynamic::from(TooDeep))
+        if operations % STRIDE != 0 { None } else { end(&cancelled) }
     });
     // Marked so because Rhai may change it, not because it will go.
     let watch = crate::script::token_watch();
@@ -82,6 +76,16 @@ pub(super) fn guard(engine: &mut Engine, work: &Work) {
         true => Token::LexError(LexError::Runtime(TOO_DEEP.into()).into()),
         false => watch(token, position),
     });
+}
+
+/// What a script ends with that was cancelled or has gone too deep.
+#[cold]
+#[inline(never)]
+fn end(cancelled: &AtomicBool) -> Option<Dynamic> {
+    if cancelled.load(Ordering::Relaxed) {
+        return Some(Dynamic::UNIT);
+    }
+    (used() > RUN).then(|| Dynamic::from(TooDeep))
 }
 
 /// Bytes of the large stack in use; 0 on any other thread.
