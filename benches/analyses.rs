@@ -207,24 +207,25 @@ fn job(name: &str, shapes: &Shapes, n: usize) -> Outcome<Value> {
     let first = seconds(&*run)?;
     let (peak, anonymous) = (memory("VmHWM"), memory("RssAnon"));
 
-    // The bare products of the same shapes: (rows, terms, columns) and how many of them are made.
-    let (shape, passes) = match name {
-        "unembed" | "embed" => ((n, shapes.d_model, shapes.vocab), 1),
-        "attention_scores" => ((n, shapes.d_head, n), 2),
-        "ov_scores" => ((n, shapes.d_head, n), 2),
-        "match_features" => ((n, shapes.d_model, n), 1),
-        _ => ((0, 0, 0), 0),
+    // The bare products of the same shapes, (rows, terms, columns): a head's scores twice, for rows and for columns, after both
+    // dictionaries have been projected to its width.
+    let scores_of_head = (n, shapes.d_head, n);
+    let projection = (n, shapes.d_model, shapes.d_head);
+    let made = match name {
+        "unembed" | "embed" => vec![(n, shapes.d_model, shapes.vocab)],
+        "attention_scores" | "ov_scores" => vec![projection, projection, scores_of_head, scores_of_head],
+        "match_features" => vec![(n, shapes.d_model, n)],
+        _ => Vec::new(),
     };
-    let (n, d, m) = shape;
-    let bare: Option<Product> = match name {
-        "semantics" => None,
-        "unembed" | "embed" => Some(Product::new(random(n, d, 3)?, model.w_e().t())),
-        _ => Some(Product::new(random(n, d, 3)?, random(m, d, 4)?.t())),
-    };
-    let bare_run = || match &bare {
-        Some(product) => (0..passes).try_for_each(|_| Ok(product.bare(&work)?)),
-        None => Ok(()),
-    };
+    let bare: Vec<Product> = made
+        .iter()
+        .map(|(n, d, m)| match name {
+            "unembed" | "embed" => Ok(Product::new(random(*n, *d, 3)?, model.w_e().t())),
+            _ => Ok(Product::new(random(*n, *d, 3)?, random(*m, *d, 4)?.t())),
+        })
+        .collect::<Outcome<_>>()?;
+    let bare_run = || bare.iter().try_for_each(|product| Ok(product.bare(&work)?));
+    let operations: f64 = made.iter().map(|(n, d, m)| 2e-9 * (n * d) as f64 * *m as f64).sum();
     let (mut times, mut products) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         products.push(seconds(&bare_run)?);
@@ -235,8 +236,8 @@ fn job(name: &str, shapes: &Shapes, n: usize) -> Outcome<Value> {
         times[times.len() / 2]
     };
     Ok(json!({
-        "job_s": median(&mut times), "products_s": median(&mut products), "first_s": first, "passes": passes,
-        "gflop": 2e-9 * (n * d) as f64 * m as f64 * f64::from(passes), "before_mib": before, "peak_mib": peak, "anonymous_mib": anonymous,
+        "job_s": median(&mut times), "products_s": median(&mut products), "first_s": first, "gflop": operations,
+        "before_mib": before, "peak_mib": peak, "anonymous_mib": anonymous,
     }))
 }
 

@@ -250,7 +250,7 @@ pub fn attention_scores(
             Some(distance) => table.clone().with("distance", vec![distance; table.len()])?,
             None => table,
         });
-        summaries.push(summary(&outcome, &options.quantiles));
+        summaries.push(summary(&outcome, &product));
         parts.push((product, (outcome.all.moments.min, outcome.all.moments.max)));
     }
     for warning in &setup.warnings {

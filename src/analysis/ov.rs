@@ -277,7 +277,7 @@ pub fn ov_scores(
             (|i| source.id_of(source_positions[i]), |j| target.id_of(target_positions[j])),
             work,
         )?,
-        summary: summary(&outcome, &options.quantiles),
+        summary: summary(&outcome, &product),
         range: (outcome.all.moments.min, outcome.all.moments.max),
         product,
     })

@@ -43,6 +43,11 @@ crate::options! {
         pairs: usize = 0,
         /// Softmax over the columns of each row: its top-1 and top-5 mass and entropy (nats), and each column's weights.
         softmax: bool = false,
+        /// Statistics of columns: a second pass over the product.
+        cols: bool = true,
+        /// Quantiles over all scores to the last bit, which without `cols` takes a second pass, too. If not, `summary()` has an
+        /// `<quantile>_error` for each: the exact one lies no farther away.
+        exact: bool = true,
         /// Truth values, `[m]`: columns kept out of the lists and of the softmax; moments and quantiles are over all.
         col_mask: Option<Vec<bool>> = None,
     }
@@ -54,9 +59,7 @@ pub struct ProductStats {
     /// One row for each row of A: `row mean std skewness kurtosis <quantiles> min max top_ids top_scores bottom_ids
     /// bottom_scores`, and with softmax `top1 top5 entropy`.
     pub rows: Side,
-    /// One row for each column of B: `col mean std skewness kurtosis <quantiles> min max`, and with softmax `mean_weight
-    /// max_weight`.
-    pub cols: Side,
+    cols: Option<Side>,
     pairs: Table,
     all: JsonMap<String, Json>,
     product: Product,
@@ -65,17 +68,27 @@ pub struct ProductStats {
 
 impl std::fmt::Display for ProductStats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "product_stats: {} rows × {} columns", self.rows.0.len(), self.cols.0.len())
+        write!(f, "product_stats: {} rows × {} columns", self.rows.0.len(), self.product.b[0].shape()[1])
     }
 }
 
 impl ProductStats {
+    /// One row for each column of B: `col mean std skewness kurtosis <quantiles> min max`, and with softmax `mean_weight
+    /// max_weight`.
+    ///
+    /// # Errors
+    /// They were not asked for.
+    pub fn cols(&self) -> Result<Side> {
+        let unasked = || Error::input("there are no statistics of columns: the option `cols` was false");
+        self.cols.clone().ok_or_else(unasked)
+    }
+
     /// The highest-scoring pairs: `row col score`, falling.
     pub fn pairs(&self) -> Table {
         self.pairs.clone()
     }
 
-    /// Over all finite scores, n of them: `n mean std <quantiles> min max`.
+    /// Over all finite scores, n of them: `n mean std <quantiles> min max`; without `exact` each quantile's `_error`, too.
     pub fn summary(&self) -> JsonMap<String, Json> {
         self.all.clone()
     }
@@ -120,9 +133,10 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
         bottom: options.k,
         col_mask: options.col_mask.clone(),
         row_quantiles: options.quantiles.clone(),
-        col_quantiles: options.quantiles.clone(),
+        col_quantiles: if options.cols { options.quantiles.clone() } else { Vec::new() },
         all_quantiles: options.quantiles.clone(),
-        cols: true,
+        exact: options.exact,
+        cols: options.cols,
         softmax: options.softmax,
         pairs: options.pairs,
         ..Product::new(a.clone(), b.clone())
@@ -136,14 +150,12 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
     let all_rows: Vec<usize> = (0..outcome.n).collect();
     let rows = Table::new(provenance.clone()).with("row", all_rows)?;
     let rows = row_columns(rows, &outcome.rows, &options.quantiles)?;
-    let cols = Table::new(provenance.clone()).with("col", (0..outcome.m).collect::<Vec<usize>>())?;
-    let cols = moment_columns(cols, outcome.cols.iter().map(|c| &c.moments), &options.quantiles, &col_quantiles(&outcome.cols))?;
-    let cols = weight_columns(cols, &outcome.cols)?;
+    let cols = options.cols.then(|| col_table(provenance.clone(), &outcome, &options.quantiles)).transpose()?;
     Ok(ProductStats {
         rows: Side(rows),
-        cols: Side(cols),
+        cols: cols.map(Side),
         pairs: pair_table(provenance, ("row", "col"), &product, &outcome, (|row| row, |col| col), work)?,
-        all: summary(&outcome, &options.quantiles),
+        all: summary(&outcome, &product),
         range: (outcome.all.moments.min, outcome.all.moments.max),
         product,
     })
@@ -157,6 +169,13 @@ fn row_columns(table: Table, rows: &[RowStats], quantiles: &[f64]) -> Result<Tab
         .with("bottom_ids", rows.iter().map(|r| scored_ids(&r.bottom)).collect::<Vec<_>>())?
         .with("bottom_scores", rows.iter().map(|r| scores(&r.bottom)).collect::<Vec<_>>())?;
     concentration_columns(table, rows)
+}
+
+fn col_table(provenance: Provenance, outcome: &Outcome, quantiles: &[f64]) -> Result<Table> {
+    let cols = &outcome.cols;
+    let table = Table::new(provenance).with("col", (0..outcome.m).collect::<Vec<usize>>())?;
+    let table = moment_columns(table, cols.iter().map(|c| &c.moments), quantiles, &col_quantiles(cols))?;
+    weight_columns(table, cols)
 }
 
 fn moment_columns<'a>(
@@ -243,15 +262,19 @@ fn signs(product: &Product, pairs: &[Pair], work: &Work) -> Result<Vec<f64>> {
     Ok(out)
 }
 
-/// The map over all finite scores, n of them: `n mean std <quantiles> min max`.
-pub(super) fn summary(outcome: &Outcome, quantiles: &[f64]) -> JsonMap<String, Json> {
+/// The map over all finite scores, n of them: `n mean std <quantiles> min max`, and the errors of quantiles that need not be exact.
+pub(super) fn summary(outcome: &Outcome, product: &Product) -> JsonMap<String, Json> {
     let all = &outcome.all;
     let mut map = JsonMap::new();
     map.insert("n".into(), json!(all.moments.n));
     map.insert("mean".into(), json!(all.moments.mean));
     map.insert("std".into(), json!(all.moments.std));
-    for (q, value) in quantiles.iter().zip(&all.quantiles) {
-        map.insert(super::common::quantile_name(*q), json!(value));
+    for (q, (value, error)) in product.all_quantiles.iter().zip(all.quantiles.iter().zip(&all.errors)) {
+        let name = super::common::quantile_name(*q);
+        if !product.exact {
+            map.insert(format!("{name}_error"), json!(error));
+        }
+        map.insert(name, json!(value));
     }
     map.insert("min".into(), json!(all.moments.min));
     map.insert("max".into(), json!(all.moments.max));

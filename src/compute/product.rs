@@ -10,7 +10,7 @@
 //! **Passes.** Statistics of rows, moments over all pairs and the highest pairs take one pass over the product. Those of
 //! columns take a second one with the sides exchanged, whose scores have the same bits, unless a device makes them.
 //! Quantiles over all pairs take a small sample first, ride along with these two, and take a third pass only where the second
-//! is missing or has other bits, or the sample misled.
+//! is missing or has other bits, or the sample misled; without the second and with a stated error the first is enough.
 //!
 //! **Memory**, beside operands and results: a packed panel of B (64 MiB), and for each thread a packed block of A, a tile,
 //! and for row quantiles whole rows of a block (8 MiB each at most). Row quantiles of a product too wide for one panel
@@ -92,6 +92,8 @@ pub struct Product {
     pub col_quantiles: Vec<f64>,
     /// Quantiles over all pairs.
     pub all_quantiles: Vec<f64>,
+    /// Whether those are found to the last bit where that takes a pass of its own; else [`All::errors`] bounds them.
+    pub exact: bool,
     /// Skewness and kurtosis; without them they are NaN.
     pub shape: bool,
     /// Statistics of columns.
@@ -166,6 +168,8 @@ pub struct All {
     pub moments: Moments,
     /// One for each of `all_quantiles`.
     pub quantiles: Vec<f64>,
+    /// How far each of these may lie from the exact quantile of the same scores: 0 where it was found to the last bit.
+    pub errors: Vec<f64>,
 }
 
 /// Counts of scores in bins of equal width.
@@ -211,6 +215,7 @@ impl Product {
             row_quantiles: Vec::new(),
             col_quantiles: Vec::new(),
             all_quantiles: Vec::new(),
+            exact: true,
             shape: true,
             cols: false,
             softmax: false,
@@ -258,11 +263,11 @@ impl Product {
         rows.iter().for_each(|row| all.merge(&row.moments));
         let all = self.moments(&all);
         if let (Some(begun), Some(first)) = (hunt.take(), first) {
-            hunt = Some(begun.begin(all.n, first, work)?);
+            hunt = Some(begun.begin(all.n, (all.min as f32, all.max as f32), first, work)?);
         }
 
         let mut cols = Vec::new();
-        if self.cols || !self.col_quantiles.is_empty() {
+        if self.has_cols() {
             let normalisers: Option<Vec<f32>> =
                 self.softmax.then(|| rows.iter().map(|row| row.softmax.map_or(f32::NAN, |s| s.log_sum_exp as f32)).collect());
             // A device's scores of the sides exchanged differ in their last bits: the search would not find what it bracketed.
@@ -290,8 +295,8 @@ impl Product {
             }
         }
 
-        let quantiles = match hunt {
-            None => Vec::new(),
+        let (quantiles, errors) = match hunt {
+            None => (Vec::new(), Vec::new()),
             Some(hunt) => {
                 let label = format!("{}, quantiles", self.label);
                 quantile::finish(hunt, all.n, work, |probes| {
@@ -309,7 +314,7 @@ impl Product {
             broken: if non_finite > 0 { sides.broken(work)? } else { Default::default() },
             rows: rows.into_iter().map(|row| self.row(row)).collect(),
             cols,
-            all: All { moments: all, quantiles },
+            all: All { moments: all, quantiles, errors },
             pairs,
         })
     }
@@ -320,7 +325,7 @@ impl Product {
         let left = std::slice::from_ref(&sides.left);
         let stream = self.stream(left, &sides.right, "");
         let mut engine = stream.memory(!self.row_quantiles.is_empty(), work);
-        let cols = self.cols || !self.col_quantiles.is_empty();
+        let cols = self.has_cols();
         if cols {
             engine = engine.max(self.stream(&sides.right, left, "").memory(!self.col_quantiles.is_empty(), work));
         }
@@ -331,7 +336,8 @@ impl Product {
         let search = quantile::memory(self.all_quantiles.len(), n.saturating_mul(m), n.div_ceil(stream::ROWS));
         let results = n * row + if cols { m * col } else { 0 } + pairs;
         let bytes = engine + search + results;
-        let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if cols { 2.0 } else { 1.0 };
+        let twice = cols || (self.exact && !self.all_quantiles.is_empty());
+        let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if twice { 2.0 } else { 1.0 };
         if flop > LONG || bytes > MUCH {
             let (tera, mebibytes) = (flop / 1e12, bytes >> 20);
             work.note(&format!(
@@ -496,7 +502,12 @@ impl Product {
         let stream = self.stream(std::slice::from_ref(&rows), &right, &label);
         let blocks = stream.run(&Keep { width: cols.len(), absolute: self.absolute }, work)?;
         let sample = blocks.into_iter().flatten().filter(|x| x.is_finite());
-        Ok(Hunt::new(&self.all_quantiles, sample))
+        // The pass over columns finds them for nothing.
+        Ok(Hunt::new(&self.all_quantiles, sample, self.exact || self.has_cols()))
+    }
+
+    fn has_cols(&self) -> bool {
+        self.cols || !self.col_quantiles.is_empty()
     }
 
     fn moments(&self, central: &Central) -> Moments {

@@ -127,13 +127,13 @@ fn product() -> Vec<Entry> {
             get rows(call, stats: ProductStats) -> Side { Ok(stats.rows.clone()) }
         },
         entry! {
-            /// Statistics of each column.
+            /// Statistics of each column. Errors: the option `cols` was false.
             ///
             /// ```rhai
             /// let stats = product_stats(randn([4, 3]), randn([3, 5]));
             /// assert(stats.cols.table().len == 5);
             /// ```
-            get cols(call, stats: ProductStats) -> Side { Ok(stats.cols.clone()) }
+            get cols(call, stats: ProductStats) -> Side { stats.cols() }
         },
         entry! {
             /// The highest pairs, falling: `row col score`; as many as the option `pairs` asked for.
@@ -145,10 +145,15 @@ fn product() -> Vec<Entry> {
             method pairs(call, stats: ProductStats) -> Table { Ok(stats.pairs()) }
         },
         entry! {
-            /// Over all finite scores, n of them: `n mean std` quantiles `min max`.
+            /// Over all finite scores, n of them: `n mean std` quantiles `min max`. With `exact: false` each quantile has its `_error`, and
+            /// without `cols` one pass over the product is all that is made.
             ///
             /// ```rhai
-            /// assert(product_stats(randn([4, 3]), randn([3, 5])).summary().n == 20);
+            /// let a = randn([400, 3]);
+            /// let b = randn([3, 500]);
+            /// let exact = product_stats(a, b).summary();
+            /// let quick = product_stats(a, b, #{ cols: false, exact: false }).summary();
+            /// assert(exact.n == 200000 && abs(quick.median - exact.median) <= quick.median_error);
             /// ```
             method summary(call, stats: ProductStats) -> Json { Ok(Json::Object(stats.summary())) }
         },

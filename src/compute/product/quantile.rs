@@ -7,7 +7,7 @@
 //! counts what is below the bracket and fills a histogram of it; a second one collects the scores of the one bin that
 //! holds the order statistic. Where a bracket misses or a bin holds too many, further passes refine the histogram, whose
 //! bins are ranges of an order-preserving integer key of f32, until a bin is a single value. Memory: `BINS` counters
-//! and at most `COLLECTED` scores for each order statistic.
+//! and at most `COLLECTED` scores for each order statistic. Who is content with a bin's width does without the second pass.
 
 use super::simd;
 use super::stream::{Fold, Scores, lock};
@@ -340,6 +340,8 @@ impl Probes {
 struct Target {
     rank: u64,
     probe: Probe,
+    /// It lies in the range of the probe.
+    bracketed: bool,
     /// How many scores are below the range, once it is one bin.
     below: u64,
     value: Option<f32>,
@@ -351,26 +353,42 @@ pub(super) struct Hunt {
     /// Brackets from the sample, one for each quantile.
     brackets: Vec<(u32, u32)>,
     targets: Vec<Target>,
+    /// Whether a bin that holds the order statistic is not enough.
+    exact: bool,
+    /// The least and the largest score.
+    extremes: (f32, f32),
 }
 
 impl Hunt {
     /// So many collected scores take too long to choose from to be waited for.
     const LONG: usize = 1 << 20;
 
-    /// Brackets each quantile by a sample of finite scores.
-    pub(super) fn new(quantiles: &[f64], sample: impl Iterator<Item = f32>) -> Self {
+    /// Brackets each quantile by a sample of finite scores. Unless it is to be `exact`, the search ends where a bin of the
+    /// bracket is known to hold the order statistic.
+    pub(super) fn new(quantiles: &[f64], sample: impl Iterator<Item = f32>, exact: bool) -> Self {
         let mut sample: Vec<u32> = sample.map(key).collect();
         let n = sample.len();
+        let (least, largest) = sample.iter().fold((f64::MAX, f64::MIN), |(least, largest), k| {
+            let x = f64::from(from_key(*k));
+            (least.min(x), largest.max(x))
+        });
+        // Bins of a bracket that ends with the largest number would be as wide as the score itself.
+        let beyond = |x: f64| key(x.clamp(f32::MIN.into(), f32::MAX.into()) as f32);
+        let ends = match n {
+            0 => FINITE,
+            _ => (beyond(least - (largest - least)), beyond(largest + (largest - least))),
+        };
         let margin = (MARGIN * n as f64) as usize + 8;
         // Sorting the sample would take longer than the passes of a small product; a few selections do not.
         let mut at = |rank: usize| *sample.select_nth_unstable(rank).1;
         let mut bracket = |q: &f64| {
             let rank = (q * n as f64) as usize;
-            let lo = rank.checked_sub(margin).map_or(FINITE.0, &mut at);
-            let hi = if rank + margin < n { at(rank + margin) } else { FINITE.1 };
+            let lo = rank.checked_sub(margin).map_or(ends.0, &mut at);
+            let hi = if rank + margin < n { at(rank + margin) } else { ends.1 };
             (lo, hi)
         };
-        Hunt { quantiles: quantiles.to_vec(), brackets: quantiles.iter().map(&mut bracket).collect(), targets: Vec::new() }
+        let brackets = quantiles.iter().map(&mut bracket).collect();
+        Hunt { quantiles: quantiles.to_vec(), brackets, targets: Vec::new(), exact, extremes: (f32::NAN, f32::NAN) }
     }
 
     /// The probes of the first pass, which may run before the number of finite scores is known.
@@ -378,13 +396,17 @@ impl Hunt {
         Probes::new(distinct(self.brackets.iter().map(|range| Probe { range: *range, collect: false })))
     }
 
-    /// Takes what the first pass found among `n` finite scores.
-    pub(super) fn begin(mut self, n: u64, pass: Probes, work: &Work) -> Result<Self> {
+    /// Takes what the first pass found among `n` finite scores between these extremes.
+    pub(super) fn begin(mut self, n: u64, (least, largest): (f32, f32), pass: Probes, work: &Work) -> Result<Self> {
+        self.extremes = (least, largest);
         if n > 0 {
             for (q, range) in self.quantiles.iter().zip(&self.brackets) {
                 let (low, high, _) = ranks(*q, n);
                 let probe = Probe { range: *range, collect: false };
-                self.targets.extend([low, high].map(|rank| Target { rank, probe, below: 0, value: None }));
+                self.targets.extend([low, high].map(|rank| {
+                    let value = if rank == 0 { Some(least) } else { (rank == n - 1).then_some(largest) };
+                    Target { rank, probe, bracketed: false, below: 0, value }
+                }));
             }
         }
         self.take(pass, work)
@@ -392,7 +414,8 @@ impl Hunt {
 
     /// The probes of the next pass, if one is needed.
     pub(super) fn open(&self) -> Option<Probes> {
-        let open = distinct(self.targets.iter().filter(|t| t.value.is_none()).map(|t| t.probe));
+        let unknown = |t: &&Target| t.value.is_none() && (self.exact || !t.bracketed);
+        let open = distinct(self.targets.iter().filter(unknown).map(|t| t.probe));
         (!open.is_empty()).then(|| Probes::new(open))
     }
 
@@ -411,14 +434,25 @@ impl Hunt {
         if long { work.detached(|_| narrowed()) } else { narrowed() }
     }
 
-    /// The quantiles; NaN where there are no finite scores.
-    pub(super) fn finish(&self, n: u64) -> Vec<f64> {
-        let pairs = self.targets.chunks_exact(2);
-        let value = |(q, pair): (&f64, &[Target])| match (pair[0].value, pair[1].value) {
-            (Some(a), Some(b)) => interpolate(a, b, ranks(*q, n).2),
-            _ => f64::NAN,
+    /// The quantiles, and how far each may be off; NaN where there are no finite scores.
+    pub(super) fn finish(&self, n: u64) -> (Vec<f64>, Vec<f64>) {
+        if n == 0 {
+            return self.quantiles.iter().map(|_| (f64::NAN, f64::NAN)).unzip();
+        }
+        let bounds = |target: &Target| match target.value {
+            Some(value) => (value, value),
+            None => {
+                let (lo, hi) = target.probe.scores();
+                (lo.max(self.extremes.0), hi.min(self.extremes.1))
+            }
         };
-        if n == 0 { vec![f64::NAN; self.quantiles.len()] } else { self.quantiles.iter().zip(pairs).map(value).collect() }
+        let pairs = self.targets.chunks_exact(2).map(|pair| (bounds(&pair[0]), bounds(&pair[1])));
+        let value = |(q, (a, b)): (&f64, ((f32, f32), (f32, f32)))| {
+            let share = ranks(*q, n).2;
+            let (lo, hi) = (interpolate(a.0, b.0, share), interpolate(a.1, b.1, share));
+            if lo == hi { (lo, 0.0) } else { (0.5 * (lo + hi), 0.5 * (hi - lo)) }
+        };
+        self.quantiles.iter().zip(pairs).map(value).unzip()
     }
 }
 
@@ -442,7 +476,7 @@ impl Target {
                 let start = lo + ((bin as u32) << shift);
                 let end = (u64::from(start) + (1u64 << shift) - 1).min(u64::from(hi)) as u32;
                 self.probe = Probe { range: (start, end), collect: *count <= COLLECTED };
-                self.below = before;
+                (self.bracketed, self.below) = (true, before);
                 if start == end {
                     self.value = Some(from_key(start));
                 }
@@ -520,7 +554,12 @@ const PASSES: usize = 16;
 ///
 /// # Errors
 /// Those of `pass`; also scores that are not the same in each pass, so that the search misses what it bracketed.
-pub(super) fn finish(mut hunt: Hunt, n: u64, work: &Work, mut pass: impl FnMut(&Probes) -> Result<()>) -> Result<Vec<f64>> {
+pub(super) fn finish(
+    mut hunt: Hunt,
+    n: u64,
+    work: &Work,
+    mut pass: impl FnMut(&Probes) -> Result<()>,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let mut passes = 0;
     while let Some(probes) = hunt.open() {
         if passes == PASSES {

@@ -3,9 +3,11 @@
 use super::*;
 use crate::error::Kind;
 use crate::tensor::{Block, Bytes, DType};
+use crate::work::{Progress, Sink, Steps};
 use half::{bf16, f16};
 use rand::{RngExt, SeedableRng};
 use serde_json::Value;
+use std::sync::Arc;
 
 fn work(threads: usize) -> Work {
     Work::silent(threads).unwrap()
@@ -424,6 +426,59 @@ fn the_smallest_vectors_have_cosines() {
     }
 }
 
+/// Keeps the labels of what is begun.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Progress for Heard {
+    fn begin(&self, label: &str, _: u64) -> Box<dyn Steps> {
+        self.0.lock().unwrap().push(label.into());
+        Box::new(self.clone())
+    }
+}
+
+impl Steps for Heard {
+    fn advance(&self, _: u64) {}
+}
+
+impl Sink for Heard {
+    fn write(&self, _: crate::work::Stream, _: &str) {}
+}
+
+#[test]
+fn quantiles_with_a_stated_error_take_one_pass() {
+    let quantiles = vec![0.0, 1e-5, 0.01, 0.25, 0.5, 0.75, 0.999, 1.0];
+    // A usual product; one whose sample sees other scores than the rest; one with a few scores far out.
+    let odd = (0..1200 * 5).map(|i| if (i / 5) % 2 == 0 { (i % 37) as f32 } else { 50.0 }).collect();
+    let mut far = random(&[1201, 7], 61).to_f32();
+    far[7 * 77] = 1e6;
+    for (a, b, passes) in [
+        (random(&[1501, 19], 62), random(&[19, 1103], 63), 1),
+        (Tensor::from_f32(odd, &[1200, 5]).unwrap(), random(&[5, 700], 64), 3),
+        (Tensor::from_f32(far, &[1201, 7]).unwrap(), random(&[7, 903], 65), 1),
+    ] {
+        let product = Product { all_quantiles: quantiles.clone(), exact: false, ..Product::new(a, b) };
+        let heard = Heard::default();
+        let out = product.run(&Work::new(2, 0, Box::new(heard.clone()), Box::new(heard.clone())).unwrap()).unwrap();
+        let made = heard.0.lock().unwrap().clone();
+        assert!(made.iter().filter(|label| !label.ends_with("sample")).count() <= passes, "{made:?}");
+        let mut scores = product.matrix(&work(2)).unwrap().to_f32();
+        scores.sort_unstable_by(f32::total_cmp);
+        for (q, (value, error)) in quantiles.iter().zip(out.all.quantiles.iter().zip(&out.all.errors)) {
+            let exact = interpolated(&scores, *q);
+            assert!((value - exact).abs() <= *error, "quantile {q}: {value} ± {error}, exactly {exact}");
+            if (0.01..=0.99).contains(q) {
+                assert!(*error <= 1e-2 * out.all.moments.std, "quantile {q}: {value} ± {error}");
+            }
+        }
+        // Statistics of columns make a second pass, in which the exact ones are found.
+        let out = Product { cols: true, ..product }.run(&work(2)).unwrap();
+        assert_eq!(out.all.errors, vec![0.0; quantiles.len()]);
+        let exact: Vec<f64> = quantiles.iter().map(|q| interpolated(&scores, *q)).collect();
+        assert_eq!(out.all.quantiles, exact);
+    }
+}
+
 #[test]
 fn quantiles_of_all_pairs_survive_a_sample_that_misleads() {
     // The sample sees every second row; the others hold quite other scores, most of them equal.
@@ -586,9 +641,9 @@ fn several_panels_on_a_device_change_nothing_beyond_rounding() {
 #[test]
 fn a_search_among_scores_that_change_ends_in_an_error() {
     let hunt = || {
-        let hunt = Hunt::new(&[0.5], (0..1000).map(|i| i as f32));
+        let hunt = Hunt::new(&[0.5], (0..1000).map(|i| i as f32), true);
         let first = hunt.first();
-        hunt.begin(1000, first, &work(1)).unwrap()
+        hunt.begin(1000, (0.0, 999.0), first, &work(1)).unwrap()
     };
     // Passes that find nothing, as if each score had moved out of its range.
     let error = quantile::finish(hunt(), 1000, &work(1), |_| Ok(())).unwrap_err();
