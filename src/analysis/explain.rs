@@ -56,7 +56,7 @@ fn tokens_of(lists: &TokenScores, dictionary: &Dictionary) -> Result<Vec<Vec<Str
         if dictionary.signed() && size(&bottom[row]) > size(&top[row]) { &bottom[row] } else { &top[row] }
     };
     let vocabulary = lists.view().model.vocabulary();
-    Ok((0..lists.len()).map(|row| farther(row).iter().map(|s| vocabulary.token(s.id)).collect()).collect())
+    Ok((0..lists.len()).map(|row| farther(row).iter().map(|s| vocabulary.token(s.id as usize)).collect()).collect())
 }
 
 /// The options by which heads are compared: the mean of |A|, before the softmax.

@@ -130,7 +130,7 @@ pub fn match_features(a: &Dictionary, b: &Dictionary, model: &Model, options: &M
             .with("absolute", absolute),
     )
     .with("source", of_source(&|source, _, _| a.id_of(source)))?
-    .with("target", of_source(&|_, _, found| b.id_of(found.id)))?
+    .with("target", of_source(&|_, _, found| b.id_of(found.id as usize)))?
     .with("rank", of_source(&|_, rank, _| rank + 1))?
     .with("cosine", matches.iter().flatten().map(|found| f64::from(found.score)).collect::<Vec<f64>>())
 }
@@ -220,7 +220,7 @@ pub(super) fn chance(null: &Directions, with: &Directions, absolute: bool, q: f6
 fn first(list: &[Scored], absolute: bool) -> (usize, f64) {
     list.first().map_or((0, f64::NAN), |best| {
         let score = f64::from(best.score);
-        (best.id, if absolute { score.abs() } else { score })
+        (best.id as usize, if absolute { score.abs() } else { score })
     })
 }
 

@@ -283,7 +283,7 @@ pub(super) fn summary(outcome: &Outcome, product: &Product) -> JsonMap<String, J
 
 /// The ids of a list of scored columns, as a table cell.
 pub(super) fn scored_ids(list: &[Scored]) -> Vec<i64> {
-    list.iter().map(|s| s.id as i64).collect()
+    list.iter().map(|s| i64::from(s.id)).collect()
 }
 
 /// The scores of a list of scored columns, as a table cell.

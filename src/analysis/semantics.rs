@@ -650,7 +650,7 @@ impl<'a> Eye<'a> {
 
     /// Mean over pairs of Levenshtein distance / longer length.
     fn levenshtein(&self, list: &[Scored]) -> f64 {
-        let texts: Vec<Vec<char>> = list.iter().map(|s| folded(&self.view.model.vocabulary().token(s.id))).collect();
+        let texts: Vec<Vec<char>> = list.iter().map(|s| folded(&self.view.model.vocabulary().token(s.id as usize))).collect();
         mean_over_pairs(texts.len(), |i, j| {
             let longer = texts[i].len().max(texts[j].len());
             if longer == 0 { 0.0 } else { strsim::generic_levenshtein(&texts[i], &texts[j]) as f64 / longer as f64 }
@@ -664,7 +664,7 @@ impl<'a> Eye<'a> {
         let units: Vec<Vec<f64>> = list
             .iter()
             .map(|s| {
-                self.view.vectors.widen_block(s.id..s.id + 1, 0..d, &mut row);
+                self.view.vectors.widen_block(s.id as usize..s.id as usize + 1, 0..d, &mut row);
                 let centred: Vec<f64> = row.iter().zip(self.mean).map(|(v, m)| f64::from(*v) - m).collect();
                 let norm = centred.iter().map(|v| v * v).sum::<f64>().sqrt();
                 centred.into_iter().map(|v| if norm > 0.0 { v / norm } else { 0.0 }).collect()
@@ -744,7 +744,7 @@ impl Draws<'_> {
         let mut random = Random::new(self.seed, 1 + index);
         let mut set = || -> Vec<Scored> {
             let chosen = random.choose(self.eye.unmasked.len(), self.eye.k);
-            chosen.into_iter().map(|i| Scored { id: self.eye.unmasked[i], score: 0.0 }).collect()
+            chosen.into_iter().map(|i| Scored { id: self.eye.unmasked[i] as u32, score: 0.0 }).collect()
         };
         let sets: Vec<[Vec<Scored>; 2]> = directions.iter().map(|_| [set(), set()]).collect();
         let sides: Vec<Sides> = sets

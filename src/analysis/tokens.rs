@@ -261,7 +261,7 @@ impl TokenScores {
     pub fn table(&self) -> Result<Table> {
         let inner = &*self.0;
         let texts = |lists: &[Vec<Scored>]| -> Vec<Vec<String>> {
-            lists.iter().map(|list| list.iter().map(|s| inner.view.model.vocabulary().token(s.id)).collect()).collect()
+            lists.iter().map(|list| list.iter().map(|s| inner.view.model.vocabulary().token(s.id as usize)).collect()).collect()
         };
         let table = Table::new(inner.provenance.clone()).with("feature", ids(&inner.dictionary, &inner.positions))?;
         with_labels(table, &inner.dictionary, &inner.positions)?
@@ -541,7 +541,10 @@ impl TokenView {
     }
 
     fn texts(&self, list: &[Scored]) -> Vec<TokenScore> {
-        let text = |s: &Scored| TokenScore { id: s.id, token: self.model.vocabulary().token(s.id), score: f64::from(s.score) };
+        let text = |s: &Scored| {
+            let id = s.id as usize;
+            TokenScore { id, token: self.model.vocabulary().token(id), score: f64::from(s.score) }
+        };
         list.iter().map(text).collect()
     }
 }

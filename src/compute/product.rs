@@ -45,7 +45,7 @@ use crate::work::Work;
 use moments::Central;
 use pulp::Arch;
 use quantile::{Guesses, Hunt, Pass};
-use rows::{Done, Rows};
+use rows::{Block, Done, Rows};
 use side::Side;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -258,7 +258,7 @@ impl Product {
             },
             work,
         )?;
-        let rows: Vec<Done> = blocks.into_iter().flat_map(rows::Block::finish).collect();
+        let rows = Block::finish(blocks);
         let mut all = Central::EMPTY;
         rows.iter().for_each(|row| all.merge(&row.moments));
         let all = self.moments(&all);
@@ -289,7 +289,7 @@ impl Product {
                 arch,
             };
             let blocks = self.stream(&sides.right, left, &label).run(&fold, work)?;
-            cols = blocks.into_iter().flat_map(rows::Block::finish).enumerate().map(|(j, col)| self.col(j, col)).collect();
+            cols = Block::finish(blocks).into_iter().enumerate().map(|(j, col)| self.col(j, col)).collect();
             if let Some(second) = second {
                 hunt = hunt.map(|hunt| hunt.take(second, work)).transpose()?;
             }
@@ -330,8 +330,10 @@ impl Product {
             engine = engine.max(self.stream(&sides.right, left, "").memory(!self.col_quantiles.is_empty(), work));
         }
         let scored = (self.top.min(m) + self.bottom.min(m)) * size_of::<Scored>();
-        let row = size_of::<Done>() + size_of::<RowStats>() + 2 * (scored + 8 * self.row_quantiles.len());
-        let col = size_of::<Done>() + size_of::<ColStats>() + 16 * self.col_quantiles.len();
+        // What is found, from one form to the next; its lists move along, each with some bytes of the allocator's.
+        let forms = Block::ROW.max(size_of::<RowStats>()) + size_of::<Done>();
+        let row = forms + scored + 8 * self.row_quantiles.len() + 64;
+        let col = forms + 8 * self.col_quantiles.len() + 32;
         let pairs = 3 * self.pairs * size_of::<Pair>();
         let search = quantile::memory(self.all_quantiles.len(), n.saturating_mul(m), n.div_ceil(stream::ROWS));
         let results = n * row + if cols { m * col } else { 0 } + pairs;
@@ -487,6 +489,9 @@ impl Product {
             return Err(Error::input(format!("a softcap must be a positive number, not {cap}")));
         }
         let quantiles = self.row_quantiles.iter().chain(&self.col_quantiles).chain(&self.all_quantiles);
+        if m > u32::MAX as usize {
+            return Err(Error::limit(format!("a product of {m} columns: {} at most", u32::MAX)));
+        }
         match quantiles.into_iter().find(|q| !(0.0..=1.0).contains(*q)) {
             Some(q) => Err(Error::input(format!("a quantile lies between 0 and 1; {q} does not"))),
             None => Ok(()),

@@ -40,8 +40,9 @@ struct Row {
     non_finite: u64,
     top: List<false>,
     bottom: List<true>,
-    softmax: Option<RunningSoftmax>,
-    softmax_negative: Option<RunningSoftmax>,
+    // Beside it: few runs ask for them, and rows are many.
+    softmax: Option<Box<RunningSoftmax>>,
+    softmax_negative: Option<Box<RunningSoftmax>>,
     weight: RunningWeight,
     quantiles: Vec<f64>,
 }
@@ -58,27 +59,40 @@ pub(super) struct Done {
     pub quantiles: Vec<f64>,
 }
 
-/// A block of rows.
+/// A block of rows. Its rows are there from the first tile to the last, then what they came to.
+#[derive(Default)]
 pub(super) struct Block {
     rows: Vec<Row>,
+    done: Vec<Done>,
     pairs: Option<Pairs>,
     found: Vec<Found>,
     scratch: [Vec<f32>; 2],
 }
 
 impl Block {
-    /// The statistics of its rows.
-    pub(super) fn finish(self) -> impl Iterator<Item = Done> {
-        self.rows.into_iter().map(|row| Done {
-            moments: row.moments.finish(),
-            non_finite: row.non_finite,
-            softmax: row.softmax.map(|s| s.finish(row.top.best())),
-            softmax_negative: row.softmax_negative.map(|s| s.finish(&[])),
-            top: row.top.into_best(),
-            bottom: row.bottom.into_best(),
-            weight: row.weight.finish(),
-            quantiles: row.quantiles,
-        })
+    /// Bytes of a row while it is folded, without its lists.
+    pub(super) const ROW: usize = size_of::<Row>();
+
+    /// The statistics of the rows of all blocks.
+    pub(super) fn finish(blocks: Vec<Block>) -> Vec<Done> {
+        let mut rows = Vec::with_capacity(blocks.iter().map(|block| block.done.len()).sum());
+        blocks.into_iter().for_each(|block| rows.extend(block.done));
+        rows
+    }
+}
+
+impl Row {
+    fn finish(self) -> Done {
+        Done {
+            moments: self.moments.finish(),
+            non_finite: self.non_finite,
+            softmax: self.softmax.map(|s| s.finish(self.top.best())),
+            softmax_negative: self.softmax_negative.map(|s| s.finish(&[])),
+            top: self.top.into_best(),
+            bottom: self.bottom.into_best(),
+            weight: self.weight.finish(),
+            quantiles: self.quantiles,
+        }
     }
 }
 
@@ -89,18 +103,8 @@ impl Fold for Rows<'_> {
         !self.quantiles.is_empty()
     }
 
-    fn begin(&self, rows: Range<usize>) -> Block {
-        let row = || Row {
-            moments: Running::EMPTY,
-            non_finite: 0,
-            top: List::new(self.top),
-            bottom: List::new(self.bottom),
-            softmax: self.softmax.then(|| RunningSoftmax::new(self.top >= 5 && !self.absolute)),
-            softmax_negative: self.softmax_negative.then(|| RunningSoftmax::new(false)),
-            weight: RunningWeight::EMPTY,
-            quantiles: Vec::new(),
-        };
-        Block { rows: rows.map(|_| row()).collect(), pairs: None, found: Vec::new(), scratch: Default::default() }
+    fn begin(&self, _: Range<usize>) -> Block {
+        Block::default()
     }
 
     fn tile(&self, block: &mut Block, scores: Scores<'_>) {
@@ -117,11 +121,25 @@ impl Fold for Rows<'_> {
         if let Some(probes) = self.probes {
             probes.end(&mut block.found);
         }
-        (block.pairs, block.scratch) = (None, Default::default());
+        let rows = std::mem::take(&mut block.rows);
+        *block = Block { done: rows.into_iter().map(Row::finish).collect(), ..Block::default() };
     }
 }
 
 impl Rows<'_> {
+    fn row(&self) -> Row {
+        Row {
+            moments: Running::EMPTY,
+            non_finite: 0,
+            top: List::new(self.top),
+            bottom: List::new(self.bottom),
+            softmax: self.softmax.then(|| Box::new(RunningSoftmax::new(self.top >= 5 && !self.absolute))),
+            softmax_negative: self.softmax_negative.then(|| Box::new(RunningSoftmax::new(false))),
+            weight: RunningWeight::EMPTY,
+            quantiles: Vec::new(),
+        }
+    }
+
     #[inline(always)]
     fn moments<S: Simd>(&self, simd: S, row: &mut Row, run: &[f32]) -> (f32, f32, usize) {
         if self.shape { row.moments.add::<S, true>(simd, run) } else { row.moments.add::<S, false>(simd, run) }
@@ -140,7 +158,8 @@ impl WithSimd for FoldTile<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let FoldTile { fold, block, mut scores } = self;
-        let Block { rows, pairs, found, scratch } = block;
+        let Block { rows, pairs, found, scratch, .. } = block;
+        rows.resize_with(scores.rows.len(), || fold.row());
         let (first, cols) = (scores.rows.start, scores.cols.clone());
         let mut pairs = fold.pairs.map(|all| {
             // What other blocks have found raises the floor: what is below can never be among the highest.

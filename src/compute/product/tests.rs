@@ -108,7 +108,7 @@ fn compare(product: Product, all: &Value, name: &str, exact: bool, work: &Work) 
     close("max_weight", out.cols.iter().map(|c| c.softmax.unwrap().max_weight), &expected["max_weight"], 2e-6);
     close("pair scores", out.pairs.iter().map(|p| f64::from(p.score)), &pick(&expected["pairs"], 2), tolerance);
     if exact {
-        let ids = |list: fn(&RowStats) -> &[Scored]| out.rows.iter().flat_map(list).map(|s| s.id as f64).collect::<Vec<_>>();
+        let ids = |list: fn(&RowStats) -> &[Scored]| out.rows.iter().flat_map(list).map(|s| f64::from(s.id)).collect::<Vec<_>>();
         assert_eq!(ids(|r| &r.top), numbers(&expected["top"]));
         assert_eq!(ids(|r| &r.bottom), numbers(&expected["bottom"]));
         assert_eq!(out.pairs.iter().map(|p| p.row as f64).collect::<Vec<_>>(), numbers(&pick(&expected["pairs"], 0)));
@@ -206,14 +206,14 @@ fn check_order(product: &Product, out: &Outcome) {
         }
         let mut order: Vec<usize> = (0..m).collect();
         order.sort_by(|j, k| line[*k].total_cmp(&line[*j]).then(j.cmp(k)));
-        assert_eq!(row.top.iter().map(|s| s.id).collect::<Vec<_>>(), order[..product.top]);
+        assert_eq!(row.top.iter().map(|s| s.id as usize).collect::<Vec<_>>(), order[..product.top]);
         assert_eq!(
             row.top.iter().map(|s| s.score).collect::<Vec<_>>(),
             order[..product.top].iter().map(|j| line[*j]).collect::<Vec<_>>()
         );
         assert_eq!(row.moments.max, f64::from(line[order[0]]));
         order.sort_by(|j, k| line[*j].total_cmp(&line[*k]).then(j.cmp(k)));
-        assert_eq!(row.bottom.iter().map(|s| s.id).collect::<Vec<_>>(), order[..product.bottom]);
+        assert_eq!(row.bottom.iter().map(|s| s.id as usize).collect::<Vec<_>>(), order[..product.bottom]);
     }
     for (j, col) in out.cols.iter().enumerate() {
         let line = || (0..n).map(|i| x[i * m + j]);
@@ -326,7 +326,7 @@ fn small_limits_of_memory_change_nothing() {
     let sides = product.sides(&work(2)).unwrap();
     let fold = |fold: &Rows<'_>, limits| {
         let stream = Stream { limits, ..product.stream(std::slice::from_ref(&sides.left), &sides.right, "") };
-        let rows: Vec<Done> = stream.run(fold, &work(2)).unwrap().into_iter().flat_map(rows::Block::finish).collect();
+        let rows: Vec<Done> = rows::Block::finish(stream.run(fold, &work(2)).unwrap());
         format!("{:?}", rows.into_iter().map(|row| product.row(row)).collect::<Vec<_>>())
     };
     let rows = Rows {
@@ -603,7 +603,7 @@ fn a_device_gives_what_the_kernel_gives() {
             rows.chain(out.cols.iter().filter_map(|c| c.softmax).flat_map(|s| [s.mean_weight, s.max_weight])).collect::<Vec<_>>()
         };
         same("softmax", softmax(&ours), softmax(&expected));
-        let list = |list: &[Scored]| list.iter().map(|s| (s.id, s.score)).collect::<Vec<_>>();
+        let list = |list: &[Scored]| list.iter().map(|s| (s.id as usize, s.score)).collect::<Vec<_>>();
         for (ours, expected) in ours.rows.iter().zip(&expected.rows) {
             same_list("top", &list(&ours.top), &list(&expected.top));
             same_list("bottom", &list(&ours.bottom), &list(&expected.bottom));

@@ -6,8 +6,8 @@ use pulp::Simd;
 /// A score and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scored {
-    /// The column.
-    pub id: usize,
+    /// The column; lists of a million rows are most of what a run leaves.
+    pub id: u32,
     /// The score.
     pub score: f32,
 }
@@ -63,9 +63,8 @@ impl<const LOWEST: bool> List<LOWEST> {
         }
         let first = limit;
         let visit = |i: usize, score: f32| {
-            let id = start + i;
             if score.is_finite() && !mask.is_some_and(|mask| mask[i]) {
-                self.insert(Scored { id, score });
+                self.insert(Scored { id: (start + i) as u32, score });
             }
             if LOWEST { self.limit().min(first) } else { self.limit().max(first) }
         };
@@ -74,6 +73,9 @@ impl<const LOWEST: bool> List<LOWEST> {
 
     /// Inserts a score that passes the limit, behind those equal to it, which have smaller indices.
     fn insert(&mut self, new: Scored) {
+        if self.best.capacity() == 0 {
+            self.best.reserve_exact(self.k);
+        }
         self.best.truncate(self.k - 1);
         let at = self.best.partition_point(|s| if LOWEST { s.score <= new.score } else { s.score >= new.score });
         self.best.insert(at, new);
