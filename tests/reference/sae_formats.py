@@ -187,7 +187,6 @@ def saelens():
         fill(sae, names)
         save(f"saelens-{name}", sae, activation, False, **places)
 
-    # Version 2: flat, other names, booleans. SAELens 6 reads it as it does a file of that time.
     # As the trainer's own checkpoints hold them: with a scalar topk_threshold, which the inference file spreads over features.
     lengths = torch.from_numpy(np.linspace(0.5, 2.0, N, dtype=np.float32))
     for name, config, kind in [
@@ -210,6 +209,7 @@ def saelens():
     sae = MatchingPursuitSAE(config)
     sae.load_state_dict({"W_dec": t("W_dec"), "b_dec": t("b_dec")}, strict=False)
     save("saelens-matching-pursuit-uncentred", sae, "matching_pursuit", False, canonical=False)
+    # Version 2: flat, other names, booleans. SAELens 6 reads it as it does a file of that time.
     folder = "saelens-v2"
     save_file({n: t(n) for n in plain}, path(folder, "sae_weights.safetensors"))
     write_json({
