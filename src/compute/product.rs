@@ -51,7 +51,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use stream::{Fold, Limits, Scores, Stream};
-use top::Pairs;
+use top::{List, Pairs};
 
 /// A product of features with columns, and what to find out about its scores.
 ///
@@ -185,6 +185,8 @@ pub struct Histogram {
 const LONG: f64 = 4e12;
 /// Bytes of a run that is announced.
 const MUCH: usize = 256 << 20;
+/// Pairs that take too long to sort to be waited for.
+const MANY: usize = 1 << 17;
 /// Scores that [`Product::matrix`] makes at most (1 GiB).
 const MATRIX: usize = 1 << 28;
 /// Rows and columns of the sample that brackets quantiles over all pairs.
@@ -239,7 +241,7 @@ impl Product {
 
         let mut hunt = (!self.all_quantiles.is_empty()).then(|| self.sample(&sides, work)).transpose()?;
         let first = hunt.as_ref().map(Hunt::first);
-        let pairs = Mutex::new(Pairs::new(self.pairs));
+        let pairs = Mutex::new(Pairs::new(self.pairs.min(n.saturating_mul(m))));
         let blocks = stream.run(
             &Rows {
                 absolute: self.absolute,
@@ -255,6 +257,7 @@ impl Product {
                 pairs: (self.pairs > 0).then_some(&pairs),
                 probes: first.as_ref(),
                 arch,
+                work,
             },
             work,
         )?;
@@ -287,6 +290,7 @@ impl Product {
                 pairs: None,
                 probes: second.as_ref(),
                 arch,
+                work,
             };
             let blocks = self.stream(&sides.right, left, &label).run(&fold, work)?;
             cols = Block::finish(blocks).into_iter().enumerate().map(|(j, col)| self.col(j, col)).collect();
@@ -305,7 +309,8 @@ impl Product {
                 })?
             }
         };
-        let pairs = pairs.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).finish();
+        let pairs = pairs.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let pairs = if self.pairs > MANY { work.detached(|_| Ok(pairs.finish()))? } else { pairs.finish() };
         let non_finite = rows.iter().map(|row| row.non_finite).sum();
         Ok(Outcome {
             n,
@@ -329,15 +334,15 @@ impl Product {
         if cols {
             engine = engine.max(self.stream(&sides.right, left, "").memory(!self.col_quantiles.is_empty(), work));
         }
-        let scored = (self.top.min(m) + self.bottom.min(m)) * size_of::<Scored>();
+        let scored = List::<false>::bytes(self.top.min(m)) + List::<true>::bytes(self.bottom.min(m));
         // What is found, from one form to the next; its lists move along, each with some bytes of the allocator's.
         let forms = Block::ROW.max(size_of::<RowStats>()) + size_of::<Done>();
         let row = forms + scored + 8 * self.row_quantiles.len() + 64;
         let col = forms + 8 * self.col_quantiles.len() + 32;
-        let pairs = 3 * self.pairs * size_of::<Pair>();
+        let pairs = self.pairs.min(n.saturating_mul(m)).saturating_mul(3 * size_of::<Pair>());
         let search = quantile::memory(self.all_quantiles.len(), n.saturating_mul(m), n.div_ceil(stream::ROWS));
-        let results = n * row + if cols { m * col } else { 0 } + pairs;
-        let bytes = engine + search + results;
+        let results = n.saturating_mul(row) + if cols { m * col } else { 0 };
+        let bytes = results.saturating_add(pairs).saturating_add(engine + search);
         let twice = cols || (self.exact && !self.all_quantiles.is_empty());
         let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if twice { 2.0 } else { 1.0 };
         if flop > LONG || bytes > MUCH {
@@ -350,13 +355,14 @@ impl Product {
         work.reserve(&self.label, bytes as u64)
     }
 
-    /// The product alone, without statistics: what [`Product::run`] is measured against.
+    /// The product alone, without softcap and statistics: what [`Product::run`] is measured against.
     ///
     /// # Errors
     /// As [`Product::run`].
     pub fn bare(&self, work: &Work) -> Result<()> {
         let sides = self.sides(work)?;
-        self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label).run(&Drop, work).map(drop)
+        let stream = self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label);
+        Stream { softcap: None, ..stream }.run(&Drop, work).map(drop)
     }
 
     /// The scores themselves, `[used rows, m]`, f32.

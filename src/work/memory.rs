@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 
-/// Runs that take less are not asked about.
+/// The system is not asked about runs that take less; the process's own limit holds for all.
 const SMALL: u64 = 64 << 20;
 
 impl Work {
@@ -16,7 +16,9 @@ impl Work {
     /// # Errors
     /// They do not fit.
     pub fn reserve(&self, what: &str, bytes: u64) -> Result<()> {
-        if bytes < SMALL { Ok(()) } else { fits(what, bytes, free()) }
+        let read = |file: &str| fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+        let own = free_addresses(&read("limits"), &read("status")).unwrap_or(u64::MAX);
+        fits(what, bytes, if bytes < SMALL { own } else { own.min(free()) })
     }
 }
 
@@ -28,6 +30,16 @@ fn free() -> u64 {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let group = free_in_groups(Path::new("/sys/fs/cgroup"), &groups);
     available.into_iter().chain(group).min().unwrap_or(u64::MAX)
+}
+
+/// What the process may still map by `ulimit -v`, where that is limited. The texts are those of Linux's /proc/self.
+fn free_addresses(limits: &str, status: &str) -> Option<u64> {
+    let limit = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    // `unlimited` is no number.
+    let limit: u64 = limit.split_whitespace().next()?.parse().ok()?;
+    let used = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let used: u64 = used.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(limit.saturating_sub(used << 10))
 }
 
 /// What the control groups of Linux that this process is in leave to it, where one has a limit. `groups` is the text of
@@ -93,6 +105,20 @@ mod tests {
         let work = Work::silent(1).unwrap();
         assert!(work.reserve("a test", SMALL).is_ok());
         assert!(work.reserve("a test", u64::MAX - 1).is_err());
+    }
+
+    #[test]
+    fn what_the_process_may_map_is_asked_about() {
+        let limits = |soft: &str| {
+            format!(
+                "Limit                     Soft Limit  Hard Limit  Units\nMax data size  1 2 bytes\nMax address space         {soft}  unlimited  bytes\n"
+            )
+        };
+        let status = "Name:\tit\nVmPeak:\t  400 kB\nVmSize:\t     300 kB\n";
+        assert_eq!(free_addresses(&limits("1048576"), status), Some((1 << 20) - (300 << 10)));
+        assert_eq!(free_addresses(&limits("1000"), status), Some(0));
+        assert_eq!(free_addresses(&limits("unlimited"), status), None);
+        assert_eq!(free_addresses("", ""), None);
     }
 
     #[test]

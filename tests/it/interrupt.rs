@@ -90,6 +90,8 @@ const CALLS: &[&str] = &[
     "table(#{a: floats, b: words})",
     "save(#{a: ints}, \"f.json\")",
     "save(#{a: words, b: floats}, \"g.json\")",
+    "product_stats(randn([264, 64]), randn([64, 65536]), #{ k: 20000 })",
+    "product_stats(randn([2000, 8]), randn([8, 2000]), #{ pairs: 1000000 })",
 ];
 
 /// The aim is 50 ms, which the median of all keeps and `benches/session.rs` measures. Each alone is only asked not to go on

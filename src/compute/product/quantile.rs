@@ -7,7 +7,7 @@
 //! counts what is below the bracket and fills a histogram of it; a second one collects the scores of the one bin that
 //! holds the order statistic. Where a bracket misses or a bin holds too many, further passes refine the histogram, whose
 //! bins are ranges of an order-preserving integer key of f32, until a bin is a single value. Memory: `BINS` counters
-//! and at most `COLLECTED` scores for each order statistic. Who is content with a bin's width does without the second pass.
+//! and at most `COLLECTED` scores for all order statistics together. Who is content with a bin's width does without the second pass.
 
 use super::simd;
 use super::stream::{Fold, Scores, lock};
@@ -189,14 +189,14 @@ impl Finder {
 
 /// Bins of the histogram of a bracket.
 const BINS: usize = 1024;
-/// Scores that are collected for one order statistic (64 MiB).
-const COLLECTED: u64 = 1 << 24;
+/// Scores that are collected at a time, for all order statistics together (32 MiB).
+const COLLECTED: u64 = 1 << 23;
 
 /// Bytes that the search for so many quantiles of `scores` scores takes: what is collected of a bin, of which a bracket of
 /// twice the margin has [`BINS`], and the bins of each block of rows.
 pub(super) fn memory(quantiles: usize, scores: usize, blocks: usize) -> usize {
-    let collected = ((scores as f64 * 2.0 * MARGIN / BINS as f64) as usize).min(COLLECTED as usize);
-    quantiles * (2 * size_of::<f32>() * collected + size_of::<u64>() * BINS * blocks)
+    let collected = (quantiles as f64 * scores as f64 * 2.0 * MARGIN / BINS as f64).min(COLLECTED as f64) as usize;
+    2 * size_of::<f32>() * collected + quantiles * size_of::<u64>() * BINS * blocks
 }
 /// Share of the sample by which a bracket reaches to either side.
 const MARGIN: f64 = 0.02;
@@ -422,11 +422,12 @@ impl Hunt {
     /// Takes what a pass found.
     pub(super) fn take(mut self, pass: Probes, work: &Work) -> Result<Self> {
         let mut found = pass.found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let most = COLLECTED / self.targets.len().max(1) as u64;
         let long = found.iter().any(|part| part.scores.len() > Self::LONG);
         let narrowed = move || {
             for target in self.targets.iter_mut().filter(|t| t.value.is_none()) {
                 if let Some(i) = pass.probes.iter().position(|p| *p == target.probe) {
-                    target.narrow(&mut found[i]);
+                    target.narrow(&mut found[i], most);
                 }
             }
             Ok(self)
@@ -457,8 +458,9 @@ impl Hunt {
 }
 
 impl Target {
-    /// Narrows the range by what was found in it, or widens it if the order statistic is not there.
-    fn narrow(&mut self, found: &mut Found) {
+    /// Narrows the range by what was found in it, or widens it if the order statistic is not there. Of a range that holds `most`
+    /// scores at most they are collected next.
+    fn narrow(&mut self, found: &mut Found, most: u64) {
         let (lo, hi) = self.probe.range;
         if self.probe.collect {
             let at = self.rank.checked_sub(self.below).map(|i| i as usize).filter(|i| *i < found.scores.len());
@@ -475,7 +477,7 @@ impl Target {
                 let shift = self.probe.shift();
                 let start = lo + ((bin as u32) << shift);
                 let end = (u64::from(start) + (1u64 << shift) - 1).min(u64::from(hi)) as u32;
-                self.probe = Probe { range: (start, end), collect: *count <= COLLECTED };
+                self.probe = Probe { range: (start, end), collect: *count <= most };
                 (self.bracketed, self.below) = (true, before);
                 if start == end {
                     self.value = Some(from_key(start));
@@ -519,8 +521,9 @@ impl Fold for Pass<'_> {
         self.arch.dispatch(PassTile { pass: self, state, scores });
     }
 
-    fn end(&self, state: &mut Vec<Found>, _: Scores<'_>) {
+    fn end(&self, state: &mut Vec<Found>, _: Scores<'_>) -> Result<()> {
         self.probes.end(state);
+        Ok(())
     }
 }
 

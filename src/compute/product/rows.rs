@@ -6,6 +6,8 @@ use super::simd;
 use super::softmax::{ColSoftmax, RowSoftmax, RunningSoftmax, RunningWeight};
 use super::stream::{Fold, Scores, lock};
 use super::top::{List, Pairs, Scored};
+use crate::error::Result;
+use crate::work::Work;
 use pulp::{Arch, Simd, WithSimd};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -32,6 +34,7 @@ pub(super) struct Rows<'a> {
     /// The search for quantiles of all scores.
     pub probes: Option<&'a Probes>,
     pub arch: Arch,
+    pub work: &'a Work,
 }
 
 /// A row while its runs arrive.
@@ -83,12 +86,13 @@ impl Block {
 
 impl Row {
     fn finish(self) -> Done {
+        let top = self.top.into_best();
         Done {
             moments: self.moments.finish(),
             non_finite: self.non_finite,
-            softmax: self.softmax.map(|s| s.finish(self.top.best())),
+            softmax: self.softmax.map(|s| s.finish(&top)),
             softmax_negative: self.softmax_negative.map(|s| s.finish(&[])),
-            top: self.top.into_best(),
+            top,
             bottom: self.bottom.into_best(),
             weight: self.weight.finish(),
             quantiles: self.quantiles,
@@ -111,7 +115,7 @@ impl Fold for Rows<'_> {
         self.arch.dispatch(FoldTile { fold: self, block, scores });
     }
 
-    fn end(&self, block: &mut Block, scores: Scores<'_>) {
+    fn end(&self, block: &mut Block, scores: Scores<'_>) -> Result<()> {
         if self.whole_rows() {
             self.arch.dispatch(FindQuantiles { fold: self, block, scores });
         }
@@ -122,7 +126,14 @@ impl Fold for Rows<'_> {
             probes.end(&mut block.found);
         }
         let rows = std::mem::take(&mut block.rows);
-        *block = Block { done: rows.into_iter().map(Row::finish).collect(), ..Block::default() };
+        let mut done = Vec::with_capacity(rows.len());
+        for row in rows {
+            // Long lists are sorted.
+            self.work.check()?;
+            done.push(row.finish());
+        }
+        *block = Block { done, ..Block::default() };
+        Ok(())
     }
 }
 

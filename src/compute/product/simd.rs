@@ -342,8 +342,9 @@ pub(super) fn exp_sums<S: Simd>(simd: S, run: &[f32], top: f32) -> (f32, f32) {
         step(simd, *x, tops, &mut sums[0]);
     }
     if !tail.is_empty() {
-        // Far enough down that the weight is 0, near enough that 0 times it is 0.
-        step(simd, padded(simd, tail, top - 1e4), tops, &mut sums[0]);
+        // Far enough down that the weight is 0, also where 1e4 is less than rounding takes; near enough that 0 times it is 0.
+        let below = (top - top.abs().mul_add(1e-3, 1e4)).max(f32::MIN);
+        step(simd, padded(simd, tail, below), tops, &mut sums[0]);
     }
     let [mut total, mut weighted] = sums[0];
     for [t, w] in &sums[1..] {

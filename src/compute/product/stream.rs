@@ -63,7 +63,9 @@ pub(super) trait Fold: Sync {
     /// Folds a tile. Tiles of a block come in the order of their columns.
     fn tile(&self, state: &mut Self::State, scores: Scores<'_>);
     /// All tiles are folded. `scores` holds the whole rows where they were asked for, else nothing.
-    fn end(&self, _state: &mut Self::State, _scores: Scores<'_>) {}
+    fn end(&self, _state: &mut Self::State, _scores: Scores<'_>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A tile of scores. The fold may overwrite it.
@@ -153,7 +155,7 @@ impl Stream<'_> {
                         if last {
                             let mut kept = std::mem::take(&mut block.kept);
                             let (rows, cols) = (block.rows.clone(), if whole { 0..m } else { 0..0 });
-                            fold.end(&mut block.state, Scores { rows, cols, data: &mut kept, stride });
+                            fold.end(&mut block.state, Scores { rows, cols, data: &mut kept, stride })?;
                             lock(&spare).push(kept);
                         }
                         steps.advance(1);

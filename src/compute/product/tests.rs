@@ -245,6 +245,39 @@ fn order_statistics_are_exact_across_tiles_and_both_ways_round() {
 }
 
 #[test]
+fn long_lists_and_many_pairs_are_those_of_the_sorted_scores() {
+    // Longer than what is kept in order, as long as the row, with ties, and over several tiles.
+    let coarse = |shape: &[usize], seed| {
+        let values = random(shape, seed).to_f32().into_iter().map(|x| (4.0 * x).round()).collect();
+        Tensor::from_f32(values, shape).unwrap()
+    };
+    for k in [64, 65, 700, 1300, 2050] {
+        let product = Product::new(coarse(&[40, 5], 71), coarse(&[5, 2050], 72));
+        let product = Product { top: k, bottom: k, pairs: 30 * k, ..product };
+        check_order(&product, &product.run(&work(2)).unwrap());
+    }
+    let product = Product { pairs: usize::MAX, ..Product::new(random(&[7, 5], 73), random(&[5, 9], 74)) };
+    assert_eq!(product.run(&work(2)).unwrap().pairs.len(), 63);
+}
+
+#[test]
+fn the_softmax_of_large_scores_does_not_depend_on_the_width() {
+    for top in [1e2f32, 1e9, 1e12, 1e30, -1e12] {
+        for m in [1, 3, 16, 31, 33] {
+            // One score far above the others.
+            let b: Vec<f32> = (0..m).map(|j| if j == m / 2 { top } else { top - 0.5 * top.abs() }).collect();
+            let product = Product {
+                softmax: true,
+                ..Product::new(Tensor::from_f32(vec![1.0], &[1, 1]).unwrap(), Tensor::from_f32(b, &[1, m]).unwrap())
+            };
+            let softmax = product.run(&work(1)).unwrap().rows[0].softmax.unwrap();
+            assert_eq!((softmax.top1, softmax.log_sum_exp), (1.0, f64::from(top)), "{m} columns, {top}");
+            assert!(softmax.entropy < 1e-15, "{m} columns, {top}: {}", softmax.entropy);
+        }
+    }
+}
+
+#[test]
 fn quantiles_of_ten_million_scores_are_those_of_the_sorted_scores() {
     let product = Product {
         row_quantiles: vec![0.5, 0.75, 0.9999],
@@ -326,7 +359,7 @@ fn small_limits_of_memory_change_nothing() {
     let sides = product.sides(&work(2)).unwrap();
     let fold = |fold: &Rows<'_>, limits| {
         let stream = Stream { limits, ..product.stream(std::slice::from_ref(&sides.left), &sides.right, "") };
-        let rows: Vec<Done> = rows::Block::finish(stream.run(fold, &work(2)).unwrap());
+        let rows: Vec<Done> = rows::Block::finish(stream.run(fold, fold.work).unwrap());
         format!("{:?}", rows.into_iter().map(|row| product.row(row)).collect::<Vec<_>>())
     };
     let rows = Rows {
@@ -343,6 +376,7 @@ fn small_limits_of_memory_change_nothing() {
         pairs: None,
         probes: None,
         arch: Arch::new(),
+        work: &work(2),
     };
     let small = Limits { panel: 1, block: 12 * 5000, kept: 2 * 12 * 1400 };
     assert_eq!(fold(&rows, small), fold(&rows, Limits::USUAL));

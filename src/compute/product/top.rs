@@ -2,6 +2,7 @@
 
 use super::simd;
 use pulp::Simd;
+use std::cmp::Ordering;
 
 /// A score and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,34 +24,34 @@ pub struct Pair {
     pub score: f32,
 }
 
+/// Lists of up to this length are kept in order; longer ones are cut from time to time.
+const SHORT: usize = 64;
+
 /// The `k` scores of a row that come first: the highest, or the lowest where `LOWEST`. Columns must arrive in order.
 #[derive(Clone)]
 pub(super) struct List<const LOWEST: bool> {
     k: usize,
-    /// First is best.
+    /// A short list, first is best; or a superset of a long one, fewer than twice `k`.
     best: Vec<Scored>,
+    /// The score that a new one must pass.
+    limit: f32,
 }
 
 impl<const LOWEST: bool> List<LOWEST> {
     pub(super) fn new(k: usize) -> Self {
-        List { k, best: Vec::new() }
+        List { k, best: Vec::new(), limit: if LOWEST { f32::INFINITY } else { f32::NEG_INFINITY } }
     }
 
-    /// The score that a new one must pass.
-    #[inline(always)]
-    fn limit(&self) -> f32 {
-        match self.best.last() {
-            Some(last) if self.best.len() == self.k => last.score,
-            _ if LOWEST => f32::INFINITY,
-            _ => f32::NEG_INFINITY,
-        }
+    /// Bytes that a list of `k` takes while it is made.
+    pub(super) fn bytes(k: usize) -> usize {
+        size_of::<Scored>() * if k > SHORT { 2 * k } else { k }
     }
 
     /// Adds a run of a row whose first column is `start` and whose extreme (largest, or least) is given. `mask` is that of
     /// the run: true keeps a column out.
     #[inline(always)]
     pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32], start: usize, extreme: f32, mask: Option<&[bool]>) {
-        let mut limit = self.limit();
+        let mut limit = self.limit;
         if self.k == 0 || if LOWEST { extreme >= limit } else { extreme <= limit } {
             return;
         }
@@ -66,28 +67,58 @@ impl<const LOWEST: bool> List<LOWEST> {
             if score.is_finite() && !mask.is_some_and(|mask| mask[i]) {
                 self.insert(Scored { id: (start + i) as u32, score });
             }
-            if LOWEST { self.limit().min(first) } else { self.limit().max(first) }
+            if LOWEST { self.limit.min(first) } else { self.limit.max(first) }
         };
         if LOWEST { simd::below(simd, run, limit, visit) } else { simd::above(simd, run, limit, visit) }
     }
 
     /// Inserts a score that passes the limit, behind those equal to it, which have smaller indices.
     fn insert(&mut self, new: Scored) {
+        if self.k > SHORT {
+            self.best.push(new);
+            if self.best.len() == 2 * self.k {
+                self.cut();
+            }
+            return;
+        }
         if self.best.capacity() == 0 {
             self.best.reserve_exact(self.k);
         }
         self.best.truncate(self.k - 1);
         let at = self.best.partition_point(|s| if LOWEST { s.score <= new.score } else { s.score >= new.score });
         self.best.insert(at, new);
+        if self.best.len() == self.k {
+            self.limit = self.best[self.k - 1].score;
+        }
     }
 
-    /// The list, best first.
+    /// Drops all of a long list but the `k` best.
+    fn cut(&mut self) {
+        if self.best.len() > self.k {
+            self.limit = self.best.select_nth_unstable_by(self.k - 1, Self::order).1.score;
+            self.best.truncate(self.k);
+        }
+    }
+
+    /// Best first; among equal scores by column.
+    fn order(a: &Scored, b: &Scored) -> Ordering {
+        // Adding 0 makes -0 and 0 equal.
+        let rising = (a.score + 0.0).total_cmp(&(b.score + 0.0));
+        (if LOWEST { rising } else { rising.reverse() }).then(a.id.cmp(&b.id))
+    }
+
+    /// A short list, best first.
     pub(super) fn best(&self) -> &[Scored] {
         &self.best
     }
 
     /// The list, best first.
-    pub(super) fn into_best(self) -> Vec<Scored> {
+    pub(super) fn into_best(mut self) -> Vec<Scored> {
+        if self.k > SHORT {
+            self.cut();
+            self.best.sort_unstable_by(Self::order);
+            self.best.shrink_to_fit();
+        }
         self.best
     }
 }
@@ -165,7 +196,7 @@ impl Pairs {
 }
 
 /// Falling scores; among equal ones by row, then column.
-fn order(a: &Pair, b: &Pair) -> std::cmp::Ordering {
+fn order(a: &Pair, b: &Pair) -> Ordering {
     // Adding 0 makes -0 and 0 equal.
     (b.score + 0.0).total_cmp(&(a.score + 0.0)).then(a.row.cmp(&b.row)).then(a.col.cmp(&b.col))
 }
