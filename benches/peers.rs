@@ -1,7 +1,7 @@
 //! The jobs of torch_baseline.py, here and in PyTorch, in turn, in one run: times, what they cost above the bare product, peak memory.
 //!
 //! `SAEREPL_PYTHON=python cargo bench --bench peers [-- small]` with a Python that has torch; without it, our own figures alone. Each
-//! job runs in a process of its own, three times; the least time counts on both sides. `small` leaves out the longer shapes.
+//! job runs in a process of its own, three times; the median counts on both sides. `small` leaves out the longer shapes.
 
 use rand::{RngExt, SeedableRng};
 use saerepl::compute::product::Product;
@@ -22,15 +22,16 @@ fn random(rows: usize, cols: usize, seed: u64) -> saerepl::Result<Tensor> {
     Tensor::from_f32((0..rows * cols).map(|_| normal()).collect(), &[rows, cols])
 }
 
-/// The least of three times, in seconds.
-fn least(f: impl Fn() -> saerepl::Result<()>) -> saerepl::Result<f64> {
-    let mut best = f64::INFINITY;
+/// The median of three times, in seconds.
+fn median(f: impl Fn() -> saerepl::Result<()>) -> saerepl::Result<f64> {
+    let mut times = Vec::new();
     for _ in 0..3 {
         let start = Instant::now();
         f()?;
-        best = best.min(start.elapsed().as_secs_f64());
+        times.push(start.elapsed().as_secs_f64());
     }
-    Ok(best)
+    times.sort_by(f64::total_cmp);
+    Ok(times[1])
 }
 
 /// The highest resident size of this process so far, where the system tells.
@@ -52,12 +53,13 @@ fn job(name: &str, n: usize, d: usize, m: usize) -> saerepl::Result<Value> {
             col_quantiles: half.clone(),
             all_quantiles: half,
             cols: true,
+            shape: false,
             pairs: 100,
             ..plain
         },
     };
-    let products = least(|| product.bare(&work))?;
-    let all = least(|| product.run(&work).map(drop))?;
+    let products = median(|| product.bare(&work))?;
+    let all = median(|| product.run(&work).map(drop))?;
     Ok(json!({ "products_s": products, "job_s": all, "peak_rss_mib": peak_mib(), "threads": work.threads() }))
 }
 
