@@ -49,7 +49,13 @@ impl Shared {
     /// What `on_var` answers where that is not at once "as Rhai does".
     #[cold]
     #[inline(never)]
-    fn resolve(&self, name: &str, index: usize, context: EvalContext, work: &Work) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
+    fn resolve(
+        &self,
+        name: &str,
+        index: usize,
+        context: EvalContext,
+        work: &Work,
+    ) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
         if self.watch.begin_tick() {
             work.check().map_err(|error| raise(error, Position::NONE))?;
             self.look(context.scope())?;

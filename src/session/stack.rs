@@ -66,9 +66,7 @@ pub(super) fn guard(engine: &mut Engine, work: &Work) {
     // Rhai asks at every operation, several times in each step of a loop: the answer must cost next to nothing. Operations that
     // take long are seen by the look at variables (`bounds`).
     let cancelled = work.cancel_flag();
-    engine.on_progress(move |operations| {
-        if operations % STRIDE != 0 { None } else { end(&cancelled) }
-    });
+    engine.on_progress(move |operations| if operations % STRIDE != 0 { None } else { end(&cancelled) });
     // Marked so because Rhai may change it, not because it will go.
     let watch = crate::script::token_watch();
     #[allow(deprecated)]
