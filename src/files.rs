@@ -52,10 +52,12 @@ pub fn write_detached(path: &Path, work: &Work, fill: impl FnOnce(&mut Output) -
 /// returns.
 fn remove(place: TempPath) {
     let (send, removed) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
+    let removing = move || {
         drop(place);
         let _ = send.send(());
-    });
+    };
+    // Without a thread it is removed here.
+    let _ = std::thread::Builder::new().name("saerepl-drop".into()).spawn(removing);
     let _ = removed.recv_timeout(Duration::from_millis(20));
 }
 
