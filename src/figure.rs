@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::options::{Json, Options, Value};
 use crate::provenance::Provenance;
 use crate::tensor::Tensor;
+use crate::work::Work;
 use std::sync::Arc;
 
 /// Named numbers. Copies share.
@@ -198,10 +199,10 @@ impl Figure {
     /// A heat map of a `[rows, cols]` tensor.
     ///
     /// # Errors
-    /// As [`Figure::new`], or not a matrix.
-    pub fn heatmap(matrix: &Tensor, options: HeatmapOptions, provenance: Provenance) -> Result<Self> {
+    /// As [`Figure::new`], not a matrix, or the user asked to stop.
+    pub fn heatmap(matrix: &Tensor, options: HeatmapOptions, provenance: Provenance, work: &Work) -> Result<Self> {
         let (rows, cols) = matrix.matrix_shape("a heat map")?;
-        Self::new(Chart::Heatmap { rows, cols, values: Arc::new(matrix.to_f64()), options }, provenance)
+        Self::new(Chart::Heatmap { rows, cols, values: Arc::new(matrix.read_f64(work)?), options }, provenance)
     }
 
     /// Figures side by side, row by row.

@@ -142,13 +142,12 @@ impl TensorSet {
     }
 }
 
-/// A tensor's elements as little-endian bytes for writing, row-major, in the type that arithmetic gives them: f32, f64,
-/// i64 or bool.
-fn plain(tensor: &Tensor) -> (DType, Vec<u8>) {
+/// How a tensor's elements are written: in the type that arithmetic gives them.
+fn plain(tensor: &Tensor) -> DType {
     match tensor.dtype().class() {
-        Class::F32 => (DType::F32, tensor.f32_cow().iter().flat_map(|v| v.to_le_bytes()).collect()),
-        Class::F64 => (DType::F64, tensor.to_f64().iter().flat_map(|v| v.to_le_bytes()).collect()),
-        Class::Int => (DType::I64, tensor.to_i64().iter().flat_map(|v| v.to_le_bytes()).collect()),
-        Class::Bool => (DType::Bool, tensor.to_bool().into_iter().map(u8::from).collect()),
+        Class::F32 => DType::F32,
+        Class::F64 => DType::F64,
+        Class::Int => DType::I64,
+        Class::Bool => DType::Bool,
     }
 }

@@ -15,8 +15,8 @@
 //! | 5 | [`hub`], [`page`] | names → files; text, tables and figures one below the other |
 //! | 4 | [`formats`], [`compute`], [`stats`], [`table`], [`figure`] | files → named tensors; products and reducers; statistics; what can be shown |
 //! | 3 | [`options`] | the options of a call, declared once |
-//! | 2 | [`tensor`] | shape, strides, dtype and shared bytes |
-//! | 1 | [`work`], [`files`], [`random`] | cancellation, progress, threads, seed; files written whole; seeded draws |
+//! | 2 | [`tensor`], [`files`] | shape, strides, dtype and shared bytes; files written whole |
+//! | 1 | [`work`], [`random`] | cancellation, progress, threads, seed; seeded draws |
 //! | 0 | [`error`], [`provenance`], [`sample`] | the one error type; who made a result; sorted samples |
 
 pub mod analysis;

@@ -36,8 +36,8 @@ pub const PNG_SCALE: f32 = 2.0;
 /// bytes. Text stays text, in Ubuntu or the next best sans-serif of whoever views it.
 ///
 /// # Errors
-/// None that a figure's data cause.
-pub fn svg(figure: &Figure) -> Result<String> {
+/// None that a figure's data cause, unless the user asks to stop.
+pub fn svg(figure: &Figure, work: &Work) -> Result<String> {
     let (width, height) = figure.size();
     let metadata = if figure.provenance.is_empty() {
         String::new()
@@ -46,7 +46,7 @@ pub fn svg(figure: &Figure) -> Result<String> {
     };
     let unit = canvas::UNIT as usize;
     let (inner_width, inner_height) = (width * unit, height * unit);
-    let body = charts::body(figure)?;
+    let body = charts::body(figure, work)?;
     Ok(format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {inner_width} {inner_height}\" stroke-linejoin=\"round\">\n{metadata}\
@@ -61,10 +61,15 @@ pub fn svg(figure: &Figure) -> Result<String> {
 pub fn save_figure(figure: &Figure, path: &Path, work: &Work) -> Result<()> {
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
     let drawn = figure.clone();
-    let document = || work.detached(move |_| svg(&drawn));
     match extension.as_str() {
-        "svg" => files::write_polled(path, document()?.as_bytes(), &|| work.check()),
-        "png" => files::write_polled(path, &png(&document()?, PNG_SCALE, &figure.provenance, work)?, &|| work.check()),
+        "svg" => files::write_detached(path, work, move |out| {
+            let document = svg(&drawn, out.work())?;
+            out.put(document.as_bytes())
+        }),
+        "png" => files::write_detached(path, work, move |out| {
+            let document = svg(&drawn, out.work())?;
+            out.put(&png::encoded(&document, PNG_SCALE, &drawn.provenance, out.work())?)
+        }),
         _ => Err(Error::input("a figure is saved as .svg or .png").file(path)),
     }
 }
@@ -79,6 +84,10 @@ mod tests {
 
     fn provenance() -> Provenance {
         Provenance::new("test").with("model", "a <model> & \"more\"")
+    }
+
+    fn work() -> Work {
+        Work::silent(1).unwrap()
     }
 
     fn wave(n: usize, step: f64) -> Vec<f64> {
@@ -101,15 +110,15 @@ mod tests {
             Figure::bands(vec![("fan".into(), series.to_vec())], BandsOptions::default(), provenance()),
             Figure::bar(labels, vec![Series::new("", first.clone())], BarOptions::default(), provenance()),
             Figure::scatter(first.clone(), first.clone(), ScatterOptions::default(), provenance()),
-            Figure::heatmap(&matrix, HeatmapOptions::default(), provenance()),
+            Figure::heatmap(&matrix, HeatmapOptions::default(), provenance(), &work()),
         ];
         figures.into_iter().map(|figure| figure.unwrap()).collect()
     }
 
     /// The document parses, carries its provenance, and every number in it is finite.
     fn check(figure: &Figure) -> String {
-        let text = svg(figure).unwrap();
-        assert_eq!(text, svg(figure).unwrap(), "{}", figure.kind());
+        let text = svg(figure, &work()).unwrap();
+        assert_eq!(text, svg(figure, &work()).unwrap(), "{}", figure.kind());
         let tree = resvg::usvg::Tree::from_str(&text, &resvg::usvg::Options::default());
         assert!(tree.is_ok(), "{}: {:?}", figure.kind(), tree.err());
         assert!(text.contains("<metadata>{&quot;program&quot;:&quot;saerepl"), "{}", figure.kind());
@@ -162,9 +171,10 @@ mod tests {
     fn heat_maps_and_large_scatters_are_one_picture() {
         let pictures = |figure: &Figure| check(figure).matches("<image ").count();
         let matrix = Tensor::from_f64(wave(2500 * 4, 0.01), &[4, 2500]).unwrap();
-        let heatmap = Figure::heatmap(&matrix, HeatmapOptions { width: 300, ..HeatmapOptions::default() }, provenance()).unwrap();
+        let heatmap =
+            Figure::heatmap(&matrix, HeatmapOptions { width: 300, ..HeatmapOptions::default() }, provenance(), &work()).unwrap();
         assert_eq!(pictures(&heatmap), 1);
-        assert!(svg(&heatmap).unwrap().contains("4 × 2500 cells, drawn as means over 1 × 3"));
+        assert!(svg(&heatmap, &work()).unwrap().contains("4 × 2500 cells, drawn as means over 1 × 3"));
         let scatter = |n| Figure::scatter(wave(n, 0.3), wave(n, 0.7), ScatterOptions::default(), provenance()).unwrap();
         let few = check(&scatter(100));
         assert_eq!((few.matches("<image ").count(), few.matches("<circle ").count()), (0, 100));
@@ -176,8 +186,8 @@ mod tests {
     fn a_heat_map_has_its_colours_in_place() {
         // 2 × 3, row 0 on top: least is viridis' first colour, most its last, NaN grey.
         let matrix = Tensor::from_f64(vec![0.0, 0.5, 1.0, f64::NAN, 0.5, 0.5], &[2, 3]).unwrap();
-        let figure = Figure::heatmap(&matrix, HeatmapOptions::default(), provenance()).unwrap();
-        let bytes = png(&svg(&figure).unwrap(), 1.0, &figure.provenance, &Work::silent(1).unwrap()).unwrap();
+        let figure = Figure::heatmap(&matrix, HeatmapOptions::default(), provenance(), &work()).unwrap();
+        let bytes = png(&svg(&figure, &work()).unwrap(), 1.0, &figure.provenance, &Work::silent(1).unwrap()).unwrap();
         let mut reader = ::png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
         let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
         reader.next_frame(&mut pixels).unwrap();
@@ -188,14 +198,26 @@ mod tests {
     }
 
     #[test]
+    fn drawing_ends_when_the_user_asks_to_stop() {
+        let many = wave(30_000, 0.1);
+        let scatter = Figure::scatter(many.clone(), many, ScatterOptions::default(), provenance()).unwrap();
+        let grid = Figure::grid(vec![scatter.clone()], GridOptions::default(), provenance()).unwrap();
+        let work = work();
+        work.cancel_flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        for figure in [scatter, grid] {
+            assert!(svg(&figure, &work).unwrap_err().is_interrupted());
+        }
+    }
+
+    #[test]
     fn a_png_is_twice_as_large_carries_provenance_and_repeats() {
-        let work = Work::silent(1).unwrap();
+        let work = work();
         let figure = &all(&[wave(50, 0.3)])[0];
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/histogram.png");
         save_figure(figure, &path, &work).unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        assert_eq!(bytes, png(&svg(figure).unwrap(), PNG_SCALE, &figure.provenance, &work).unwrap());
+        assert_eq!(bytes, png(&svg(figure, &work).unwrap(), PNG_SCALE, &figure.provenance, &work).unwrap());
         let reader = ::png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
         let info = reader.info();
         assert_eq!((info.width, info.height), (1280, 800));

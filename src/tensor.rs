@@ -31,6 +31,7 @@ pub use order::{TopK, Unique};
 pub use relate::Histogram;
 
 use crate::error::{Error, Result};
+use crate::work::Work;
 use bytes::Source;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -355,6 +356,26 @@ impl Tensor {
         self.values().into_owned()
     }
 
+    /// As [`Tensor::to_f64`], on all cores, and polled.
+    ///
+    /// # Errors
+    /// The user interrupted, or memory is short.
+    pub fn read_f64(&self, work: &Work) -> Result<Vec<f64>> {
+        let t = self.unblocked(work)?;
+        drive::fill(t.numel(), work, &|start, out| t.read_into(start, out))
+    }
+
+    /// All elements as f64, row-major, read piece by piece: without memory for all of them.
+    pub fn numbers(&self) -> impl Iterator<Item = f64> {
+        const PIECE: usize = 1 << 12;
+        let (t, len) = (self.readable(), self.numel());
+        (0..len).step_by(PIECE).flat_map(move |start| {
+            let mut piece = vec![0.0; PIECE.min(len - start)];
+            t.read_into(start, &mut piece);
+            piece
+        })
+    }
+
     /// The elements without a copy, where they already lie as f32 in row-major order.
     pub fn as_f32(&self) -> Option<&[f32]> {
         self.borrow()
@@ -500,6 +521,28 @@ mod tests {
         let mut b = a.clone();
         b.make_mut_f32()[0] = 9.0;
         assert_eq!((a.to_f32()[0], b.to_f32()[0]), (0.0, 9.0));
+    }
+
+    #[test]
+    fn memory_is_given_back_with_the_last_copy_only() {
+        let values: Vec<f32> = (0..6_000_000).map(|v| v as f32).collect();
+        let whole = Tensor::from_f32(values.clone(), &[2000, 3000]).unwrap();
+        let part = whole.narrow(0, 1500..2000).unwrap();
+        drop(whole);
+        assert!(part.as_f32() == Some(&values[4_500_000..]));
+        // More than are dropped at once.
+        let many: Vec<Tensor> = (0..12).map(|_| Tensor::vector(values.clone())).collect();
+        drop((many, part));
+    }
+
+    #[test]
+    fn numbers_are_those_of_the_whole() {
+        let t = counting(&[70, 90]).t();
+        let work = Work::silent(2).unwrap();
+        assert_eq!(t.numbers().collect::<Vec<_>>(), t.to_f64());
+        assert_eq!(t.read_f64(&work).unwrap(), t.to_f64());
+        work.cancel_flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(t.read_f64(&work).unwrap_err().is_interrupted());
     }
 
     #[test]

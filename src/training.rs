@@ -115,7 +115,7 @@ pub fn train(jobs: &[Job], source: &mut dyn Activations, options: &TrainOptions,
             && (step - saved >= options.checkpoint_every || step == options.steps)
         {
             let progress = Progress { step, generation: buffer.generation, mark: buffer.mark() };
-            checkpoint::write(path, &settings, progress, &saes).context(|| "writing a checkpoint".into())?;
+            checkpoint::write(path, &settings, progress, &saes, work).context(|| "writing a checkpoint".into())?;
             saved = step;
         }
     }

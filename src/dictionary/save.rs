@@ -92,16 +92,15 @@ pub fn save_sae(dictionary: &Dictionary, folder: &Path, precision: Precision, wo
     }
     let cfg = format!("{cfg:#}\n");
 
-    let bytes = work.detached(move |_| match precision {
-        Precision::F32 => safetensors::write(&weights),
-        Precision::BF16 => safetensors::write_bf16(&weights),
-    })?;
     let cfg_file = folder.join("cfg.json");
     match std::fs::remove_file(&cfg_file) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&e, &cfg_file)),
         _ => {}
     }
-    files::write_polled(&folder.join("sae_weights.safetensors"), &bytes, &|| work.check())?;
+    files::write_detached(&folder.join("sae_weights.safetensors"), work, move |out| match precision {
+        Precision::F32 => safetensors::write_to(&weights, out),
+        Precision::BF16 => safetensors::write_bf16_to(&weights, out),
+    })?;
     let sparsity_file = folder.join("sparsity.safetensors");
     match dictionary.density() {
         Some(density) => {

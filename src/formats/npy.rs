@@ -7,6 +7,7 @@ use super::plain;
 use super::sniff::{FileKind, sniff, wrong_kind};
 use crate::error::{Error, Result};
 use crate::tensor::{Bytes, Class, DType, Tensor, element_count};
+use std::io::Write;
 use std::path::Path;
 
 /// Reads an npy file; the tensor is a view on its bytes unless they are big-endian.
@@ -20,10 +21,31 @@ pub fn read(bytes: Bytes, file: &Path) -> Result<Tensor> {
     parse(&bytes).and_then(|(header, payload)| header.tensor(payload)).map_err(|e| e.file(file))
 }
 
-/// Writes an npy file in C order. Elements are stored as what arithmetic gives: f32, f64, i64 or bool.
+/// An npy file in C order. Elements are stored as what arithmetic gives: f32, f64, i64 or bool.
 pub fn write(tensor: &Tensor) -> Vec<u8> {
-    let (dtype, data) = plain(tensor);
-    let descr = match dtype {
+    let mut bytes = Vec::new();
+    // Memory takes whatever is written to it.
+    let _ = write_to(tensor, &mut bytes);
+    bytes
+}
+
+/// Writes an npy file as [`write`] makes it, in pieces.
+///
+/// # Errors
+/// What `out` gives.
+pub fn write_to(tensor: &Tensor, out: &mut impl Write) -> std::io::Result<()> {
+    out.write_all(&header(tensor))?;
+    tensor.each_piece(|piece| out.write_all(piece))
+}
+
+/// The bytes of the file that [`write`] makes.
+pub(super) fn written_len(tensor: &Tensor) -> u64 {
+    (header(tensor).len() + tensor.numel() * plain(tensor).block_bytes()) as u64
+}
+
+/// What stands in a file before its elements.
+fn header(tensor: &Tensor) -> Vec<u8> {
+    let descr = match plain(tensor) {
         DType::Bool => "|b1",
         DType::I64 => "<i8",
         DType::F64 => "<f8",
@@ -41,7 +63,6 @@ pub fn write(tensor: &Tensor) -> Vec<u8> {
     let mut out = b"\x93NUMPY\x01\x00".to_vec();
     out.extend((header.len() as u16).to_le_bytes());
     out.extend(header.bytes());
-    out.extend(data);
     out
 }
 
@@ -291,7 +312,8 @@ mod tests {
             Tensor::vector_i64(vec![1, -1]),
         ] {
             let bytes = write(&tensor);
-            assert_eq!((bytes.len() - plain(&tensor).1.len()) % 64, 0);
+            assert_eq!((bytes.len() - tensor.numel() * plain(&tensor).block_bytes()) % 64, 0);
+            assert_eq!(written_len(&tensor), bytes.len() as u64);
             let back = read(Bytes::from(bytes), Path::new("x.npy")).unwrap();
             assert_eq!((back.shape(), back.dtype(), back.to_f64()), (tensor.shape(), tensor.dtype(), tensor.to_f64()));
         }

@@ -7,9 +7,10 @@ use super::{TensorSet, npy};
 use crate::error::{Error, Result};
 use crate::tensor::Bytes;
 use crate::work::Work;
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Seek, Write};
 use std::path::Path;
 use zip::CompressionMethod;
+use zip::result::ZipError;
 use zip::write::SimpleFileOptions;
 
 /// Reads an npz archive; a tensor is named as its member without `.npy`. What is no array of numbers (a folder, a README, an
@@ -46,24 +47,34 @@ pub fn read(bytes: Bytes, file: &Path, work: &Work) -> Result<TensorSet> {
     }
 }
 
-/// Writes tensors as an npz archive of stored members.
+/// An npz archive of stored members.
 ///
 /// # Errors
 /// A name cannot be written.
 pub fn write(tensors: &TensorSet) -> Result<Vec<u8>> {
-    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let mut bytes = Cursor::new(Vec::new());
+    write_to(tensors, &mut bytes)?;
+    Ok(bytes.into_inner())
+}
+
+/// Writes an npz archive as [`write`] makes it, in pieces.
+///
+/// # Errors
+/// As [`write`], or `out` fails.
+pub fn write_to(tensors: &TensorSet, out: &mut (impl Write + Seek)) -> Result<()> {
+    let failed = |e: ZipError| Error::internal(format!("cannot write a zip archive: {e}"));
+    let mut archive = zip::ZipWriter::new(out);
     for (name, tensor) in tensors.iter() {
-        let data = npy::write(tensor);
         let options = SimpleFileOptions::default()
             .compression_method(CompressionMethod::Stored)
-            .large_file(u32::try_from(data.len()).is_err());
+            .large_file(u32::try_from(npy::written_len(tensor)).is_err());
         archive
             .start_file(format!("{name}.npy"), options)
-            .and_then(|()| Ok(archive.write_all(&data)?))
-            .map_err(|e| Error::internal(format!("cannot write a zip archive: {e}")).tensor(name))?;
+            .and_then(|()| Ok(npy::write_to(tensor, &mut archive)?))
+            .map_err(|e| failed(e).tensor(name))?;
     }
-    let written = archive.finish().map_err(|e| Error::internal(format!("cannot write a zip archive: {e}")))?;
-    Ok(written.into_inner())
+    archive.finish().map_err(failed)?;
+    Ok(())
 }
 
 #[cfg(test)]

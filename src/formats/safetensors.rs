@@ -6,10 +6,11 @@
 use super::sniff::{FileKind, sniff, wrong_kind};
 use super::{TensorSet, plain};
 use crate::error::{Error, Result};
-use crate::tensor::{Bytes, Class, DType, Tensor, element_count};
-use safetensors::tensor::{Dtype, TensorInfo, TensorView};
+use crate::tensor::{Bytes, DType, Tensor, element_count};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
 use std::path::Path;
 
 /// Longest header, as in the reference implementation.
@@ -31,42 +32,74 @@ pub fn read(bytes: Bytes, file: &Path) -> Result<TensorSet> {
     Ok(set)
 }
 
-/// Writes tensors as a safetensors file. Elements are stored as what arithmetic gives: f32, f64, i64 or bool.
+/// A safetensors file. Elements are stored as what arithmetic gives: f32, f64, i64 or bool.
 ///
 /// # Errors
 /// A name or the metadata cannot be written.
 pub fn write(tensors: &TensorSet) -> Result<Vec<u8>> {
-    serialize(tensors, plain)
+    let mut bytes = Vec::new();
+    write_to(tensors, &mut bytes)?;
+    Ok(bytes)
 }
 
-/// As [`write`], with f32 rounded to bf16 (to the nearest, ties to even).
+/// Writes a safetensors file as [`write`] makes it, in pieces.
 ///
 /// # Errors
-/// A name or the metadata cannot be written.
-pub fn write_bf16(tensors: &TensorSet) -> Result<Vec<u8>> {
-    serialize(tensors, |tensor| match tensor.dtype().class() {
-        Class::F32 => (DType::BF16, tensor.f32_cow().iter().flat_map(|v| half::bf16::from_f32(*v).to_le_bytes()).collect()),
-        _ => plain(tensor),
-    })
+/// As [`write`], or `out` fails.
+pub fn write_to(tensors: &TensorSet, out: &mut impl Write) -> Result<()> {
+    serialize(tensors, false, out)
 }
 
-fn serialize(tensors: &TensorSet, bytes: impl Fn(&Tensor) -> (DType, Vec<u8>)) -> Result<Vec<u8>> {
-    let stored: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.shape(), bytes(tensor))).collect();
-    let views = stored.iter().map(|(name, shape, (dtype, bytes))| {
-        let dtype = match dtype {
-            DType::BF16 => Dtype::BF16,
-            DType::Bool => Dtype::BOOL,
-            DType::I64 => Dtype::I64,
-            DType::F64 => Dtype::F64,
-            _ => Dtype::F32,
-        };
-        TensorView::new(dtype, shape.to_vec(), bytes).map(|view| (*name, view))
+/// As [`write_to`], with f32 rounded to bf16 (to the nearest, ties to even).
+///
+/// # Errors
+/// As [`write_to`].
+pub fn write_bf16_to(tensors: &TensorSet, out: &mut impl Write) -> Result<()> {
+    serialize(tensors, true, out)
+}
+
+fn serialize(tensors: &TensorSet, narrow: bool, out: &mut impl Write) -> Result<()> {
+    let failed = |e: &dyn std::fmt::Display| Error::internal(format!("cannot write safetensors: {e}"));
+    let stored = |tensor: &Tensor| match plain(tensor) {
+        DType::Bool => Dtype::BOOL,
+        DType::I64 => Dtype::I64,
+        DType::F64 => Dtype::F64,
+        _ if narrow => Dtype::BF16,
+        _ => Dtype::F32,
+    };
+    // As the reference implementation: wide elements first, so that all are aligned, then by name.
+    let mut order: Vec<_> = tensors.iter().map(|(name, tensor)| (stored(tensor), name, tensor)).collect();
+    order.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+    let mut end = 0;
+    let entries = order.iter().map(|(dtype, name, tensor)| {
+        let start = end;
+        end += tensor.numel() * dtype.bitsize() / 8;
+        (name.to_string(), TensorInfo { dtype: *dtype, shape: tensor.shape().to_vec(), data_offsets: (start, end) })
     });
     let metadata = (!tensors.metadata.is_empty()).then(|| tensors.metadata.clone().into_iter().collect::<HashMap<_, _>>());
-    views
-        .collect::<std::result::Result<Vec<_>, _>>()
-        .and_then(|views| safetensors::serialize(views, metadata))
-        .map_err(|e| Error::internal(format!("cannot write safetensors: {e}")))
+    let header = Metadata::new(metadata, entries.collect()).map_err(|e| failed(&e))?;
+    let mut header = serde_json::to_vec(&header).map_err(|e| failed(&e))?;
+    header.resize(header.len().next_multiple_of(8), b' ');
+    if header.len() as u64 > MAX_HEADER {
+        let message = format!("the header would have {} bytes, more than the {MAX_HEADER} that safetensors allows", header.len());
+        return Err(Error::limit(message));
+    }
+    let mut put = |bytes: &[u8]| out.write_all(bytes);
+    put(&(header.len() as u64).to_le_bytes()).and_then(|()| put(&header)).map_err(|e| failed(&e))?;
+    let mut halves = Vec::new();
+    for (dtype, name, tensor) in order {
+        let written = tensor.each_piece(|piece| {
+            if dtype != Dtype::BF16 {
+                return put(piece);
+            }
+            halves.clear();
+            let (values, _) = piece.as_chunks();
+            halves.extend(values.iter().flat_map(|value| half::bf16::from_f32(f32::from_le_bytes(*value)).to_le_bytes()));
+            put(&halves)
+        });
+        written.map_err(|e| failed(&e).tensor(name))?;
+    }
+    Ok(())
 }
 
 /// The header, with its entries in the order of their bytes.

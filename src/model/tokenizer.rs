@@ -90,9 +90,12 @@ impl Tokenizer {
             ids.push(built.bos.ok_or_else(missing)? as usize);
         }
         let text = text.to_string();
-        let encoding = work.detached(move |_| built.tokenizer.encode_fast(text, false).map_err(|e| Error::format(e.to_string())));
-        ids.extend(encoding.in_file(&self.file)?.get_ids().iter().map(|id| *id as usize));
-        Ok(ids)
+        let found = work.detached(move |_| {
+            let encoding = built.tokenizer.encode_fast(text, false).map_err(|e| Error::format(e.to_string()))?;
+            ids.extend(encoding.get_ids().iter().map(|id| *id as usize));
+            Ok(ids)
+        });
+        found.in_file(&self.file)
     }
 
     /// The piece of an id as the tokenizer stores it.

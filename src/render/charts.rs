@@ -11,28 +11,30 @@ use super::frame::{self, Entry, Plot, Swatch};
 use super::number;
 use crate::error::Result;
 use crate::figure::{Chart, Figure, GridOptions, LeftOut, Look, Series};
+use crate::work::Work;
 
 /// More marks than this become one picture.
 const MANY: usize = 20_000;
 
 /// The elements of a figure.
-pub(super) fn body(figure: &Figure) -> Result<String> {
+pub(super) fn body(figure: &Figure, work: &Work) -> Result<String> {
+    work.check()?;
     match figure.chart() {
         Chart::Histogram { series, options } => plane::histogram(series, options),
         Chart::Ecdf { series, options } => plane::ecdf(series, options),
         Chart::Line { series, options } => plane::line(series, options),
         Chart::Bands { samples, options } => plane::bands(samples, options),
-        Chart::Scatter { x, y, options } => plane::scatter(&x.values, &y.values, options),
+        Chart::Scatter { x, y, options } => plane::scatter(&x.values, &y.values, options, work),
         Chart::Violin { series, options } => categories::violin(series, options),
         Chart::Box { series, options } => categories::boxes(series, options),
         Chart::Ridgeline { series, options } => categories::ridgeline(series, options),
         Chart::Bar { labels, series, options } => categories::bar(labels, series, options),
-        Chart::Heatmap { rows, cols, values, options } => matrix::heatmap(*rows, *cols, values, options),
-        Chart::Grid { figures, options } => grid(figures, options),
+        Chart::Heatmap { rows, cols, values, options } => matrix::heatmap(*rows, *cols, values, options, work),
+        Chart::Grid { figures, options } => grid(figures, options, work),
     }
 }
 
-fn grid(figures: &[Figure], options: &GridOptions) -> Result<String> {
+fn grid(figures: &[Figure], options: &GridOptions, work: &Work) -> Result<String> {
     let cells = options.cells(figures);
     let width = cells.widths.iter().sum::<usize>() as f64;
     let mut out = canvas::layer((width.max(1.0), cells.header.max(1) as f64), |pen| frame::heading(pen, &options.look(), width))?;
@@ -41,7 +43,7 @@ fn grid(figures: &[Figure], options: &GridOptions) -> Result<String> {
         let left: usize = cells.widths[..column].iter().sum();
         let top: usize = cells.header + cells.heights[..row].iter().sum::<usize>();
         let unit = canvas::UNIT as usize;
-        out.push_str(&format!("<g transform=\"translate({}, {})\">\n{}</g>\n", left * unit, top * unit, body(figure)?));
+        out.push_str(&format!("<g transform=\"translate({}, {})\">\n{}</g>\n", left * unit, top * unit, body(figure, work)?));
     }
     Ok(out)
 }

@@ -48,11 +48,11 @@ pub fn page_text(page: &Page, width: usize) -> String {
 /// A page as one HTML document that needs nothing beside it: figures inside, no script, light and dark.
 ///
 /// # Errors
-/// None that a page's data cause.
-pub fn page_html(page: &Page) -> Result<String> {
+/// None that a page's data cause, unless the user asks to stop.
+pub fn page_html(page: &Page, work: &Work) -> Result<String> {
     let title = escape(&page.title);
     let style = include_str!("page.css");
-    let body = page_body(page)?;
+    let body = page_body(page, work)?;
     Ok(format!(
         "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n\
@@ -61,7 +61,7 @@ pub fn page_html(page: &Page) -> Result<String> {
 }
 
 /// What stands inside the document.
-fn page_body(page: &Page) -> Result<String> {
+fn page_body(page: &Page, work: &Work) -> Result<String> {
     let mut out = format!("<h1>{}</h1>\n", escape(&page.title));
     for block in &page.blocks {
         out += &match block {
@@ -73,7 +73,7 @@ fn page_body(page: &Page) -> Result<String> {
                 format!("<dl>\n{}</dl>\n", fields.iter().map(row).collect::<String>())
             }
             Block::Table(table) => html_table(table),
-            Block::Figure(figure) => format!("<figure>\n{}</figure>\n", svg(figure)?),
+            Block::Figure(figure) => format!("<figure>\n{}</figure>\n", svg(figure, work)?),
             Block::Bars(lists) => bars_html(lists),
             Block::Counts(counts) => counts_html(counts),
         };
@@ -120,8 +120,8 @@ fn html_table(table: &Table) -> String {
 /// A page as Markdown, its figures as pictures inside.
 ///
 /// # Errors
-/// None that a page's data cause.
-pub fn page_markdown(page: &Page) -> Result<String> {
+/// None that a page's data cause, unless the user asks to stop.
+pub fn page_markdown(page: &Page, work: &Work) -> Result<String> {
     let plain = |text: &str| text.replace('|', "\\|").replace('\n', " ");
     let mut parts = vec![format!("# {}", page.title)];
     for block in &page.blocks {
@@ -145,7 +145,7 @@ pub fn page_markdown(page: &Page) -> Result<String> {
             }
             Block::Figure(figure) => {
                 let title = figure.look().title.map_or_else(|| figure.kind().to_string(), |title| title.replace(['[', ']'], ""));
-                format!("![{title}](data:image/svg+xml;base64,{})", STANDARD.encode(svg(figure)?))
+                format!("![{title}](data:image/svg+xml;base64,{})", STANDARD.encode(svg(figure, work)?))
             }
             Block::Bars(lists) => format!("```text\n{}\n```", bars_text(lists, MARKDOWN)),
             Block::Counts(counts) => format!("```text\n{}\n```", counts_text(counts, MARKDOWN)),
@@ -196,15 +196,21 @@ pub fn page_json(page: &Page) -> Result<Json> {
 pub fn save_page(page: &Page, path: &Path, work: &Work) -> Result<()> {
     let extension = path.extension().map_or_else(String::new, |e| e.to_string_lossy().to_lowercase());
     let drawn = page.clone();
-    let document = match extension.as_str() {
-        "html" => work.detached(move |_| page_html(&drawn))?,
-        "md" => work.detached(move |_| page_markdown(&drawn))?,
-        "json" => work.detached(move |_| {
-            Ok(serde_json::to_string_pretty(&page_json(&drawn)?).map_err(|e| Error::internal(e.to_string()))? + "\n")
-        })?,
-        _ => return Err(Error::input("a page is saved as .html, .md or .json").file(path)),
-    };
-    files::write_polled(path, document.as_bytes(), &|| work.check())
+    match extension.as_str() {
+        "html" => files::write_detached(path, work, move |out| {
+            let document = page_html(&drawn, out.work())?;
+            out.put(document.as_bytes())
+        }),
+        "md" => files::write_detached(path, work, move |out| {
+            let document = page_markdown(&drawn, out.work())?;
+            out.put(document.as_bytes())
+        }),
+        "json" => files::write_detached(path, work, move |out| {
+            serde_json::to_writer_pretty(&mut *out, &page_json(&drawn)?).map_err(|e| Error::internal(e.to_string()))?;
+            out.put(b"\n")
+        }),
+        _ => Err(Error::input("a page is saved as .html, .md or .json").file(path)),
+    }
 }
 
 #[cfg(test)]
@@ -230,7 +236,7 @@ mod tests {
 
     #[test]
     fn html_stands_alone_and_escapes() {
-        let html = page_html(&page()).unwrap();
+        let html = page_html(&page(), &Work::silent(1).unwrap()).unwrap();
         assert!(html.starts_with("<!DOCTYPE html>") && html.contains("<title>A &amp; B</title>"));
         assert!(html.contains("see <code>x &lt; 1</code> and") && html.contains("<td> &lt;a&gt;|</td><td class=\"number\">"));
         assert!(html.contains("<figure>\n<svg ") && html.contains("<pre><code>saerepl run</code></pre>"));
@@ -247,7 +253,7 @@ mod tests {
 
     #[test]
     fn markdown_and_json_hold_the_same() {
-        let markdown = page_markdown(&page()).unwrap();
+        let markdown = page_markdown(&page(), &Work::silent(1).unwrap()).unwrap();
         assert!(markdown.contains("| token | score |\n| --- | ---: |\n|  <a>\\| | 1.500 |"), "{markdown}");
         assert!(markdown.contains("![Three](data:image/svg+xml;base64,"));
         let json = page_json(&page()).unwrap();

@@ -15,7 +15,12 @@ const MAX_SIDE: f32 = 20_000.0;
 /// Not an SVG, a picture of more than 20 000 pixels on a side, or the user asked to stop.
 pub fn png(svg: &str, scale: f32, provenance: &Provenance, work: &Work) -> Result<Vec<u8>> {
     let (svg, provenance) = (svg.to_string(), provenance.clone());
-    work.detached(move |_| encode(&rasterise(&svg, scale)?, &provenance))
+    work.detached(move |work| encoded(&svg, scale, &provenance, work))
+}
+
+/// As [`png`], in this thread.
+pub(super) fn encoded(svg: &str, scale: f32, provenance: &Provenance, work: &Work) -> Result<Vec<u8>> {
+    encode(&rasterise(svg, scale, work)?, provenance)
 }
 
 /// Rasterises one of our SVGs as [`png`] does.
@@ -24,7 +29,7 @@ pub fn png(svg: &str, scale: f32, provenance: &Provenance, work: &Work) -> Resul
 /// As [`png`].
 pub fn pixels(svg: &str, scale: f32, work: &Work) -> Result<Picture> {
     let svg = svg.to_string();
-    work.detached(move |_| rasterise(&svg, scale))
+    work.detached(move |work| rasterise(&svg, scale, work))
 }
 
 /// Pixels, row by row from the top.
@@ -37,12 +42,13 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-fn rasterise(svg: &str, scale: f32) -> Result<Picture> {
+fn rasterise(svg: &str, scale: f32, work: &Work) -> Result<Picture> {
     let mut options = usvg::Options { font_family: "Ubuntu".into(), ..usvg::Options::default() };
     let fonts = options.fontdb_mut();
     fonts.load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
     fonts.load_font_data(epaint_default_fonts::HACK_REGULAR.to_vec());
     let tree = usvg::Tree::from_str(svg, &options).map_err(|e| Error::internal(format!("cannot read the SVG: {e}")))?;
+    work.check()?;
     let (width, height) = (tree.size().width() * scale, tree.size().height() * scale);
     let pixmap = (width <= MAX_SIDE && height <= MAX_SIDE)
         .then(|| tiny_skia::Pixmap::new(width.round() as u32, height.round() as u32))
@@ -53,6 +59,7 @@ fn rasterise(svg: &str, scale: f32) -> Result<Picture> {
         )));
     };
     resvg::render(&tree, tiny_skia::Transform::from_scale(scale, scale), &mut pixmap.as_mut());
+    work.check()?;
 
     // Our documents begin with a white rectangle, so nothing is transparent.
     let rgb = pixmap.data().chunks_exact(4).flat_map(|rgba| [rgba[0], rgba[1], rgba[2]]).collect();

@@ -266,6 +266,7 @@ mod tests {
     use crate::figure::*;
     use crate::provenance::Provenance;
     use crate::tensor::Tensor;
+    use crate::work::Work;
     use unicode_width::UnicodeWidthStr;
 
     fn lines(figure: crate::Result<Figure>, width: usize) -> Vec<String> {
@@ -311,7 +312,7 @@ mod tests {
         let shown = lines(Figure::box_plot(vec![Series::new("日本", sample)], BoxOptions::default(), made()), 46);
         assert!(shown[0].starts_with("日本 ") && shown[0].ends_with('·') && shown[0].contains('┃'), "{shown:#?}");
         let matrix = Tensor::from_f32(vec![0.0, 1.0, 2.0, 3.0, f32::NAN, 4.0], &[2, 3]).unwrap();
-        let shown = lines(Figure::heatmap(&matrix, HeatmapOptions::default(), made()), 40);
+        let shown = lines(Figure::heatmap(&matrix, HeatmapOptions::default(), made(), &Work::silent(1).unwrap()), 40);
         assert_eq!(shown, ["···░░░▒▒▒", "▓▓▓   ███", "0 ·░▒▓█ 4"]);
     }
 

@@ -27,9 +27,9 @@ enum Protocol {
 /// What draws figures in this terminal; none if it takes no pictures.
 pub(super) fn draw() -> Option<Draw> {
     let draw: Draw = match protocol(|name| std::env::var(name).ok())? {
-        Protocol::Kitty => |figure, host| sequence(figure, Protocol::Kitty, &host.work),
-        Protocol::Iterm => |figure, host| sequence(figure, Protocol::Iterm, &host.work),
-        Protocol::Sixel => |figure, host| sequence(figure, Protocol::Sixel, &host.work),
+        Protocol::Kitty => |figure, host| drawn(figure, Protocol::Kitty, &host.work),
+        Protocol::Iterm => |figure, host| drawn(figure, Protocol::Iterm, &host.work),
+        Protocol::Sixel => |figure, host| drawn(figure, Protocol::Sixel, &host.work),
     };
     Some(draw)
 }
@@ -48,7 +48,7 @@ pub(super) fn draw_and_save(figure: &Figure, host: &Host) -> Result<String> {
 fn saved(figure: &Figure, host: &Host) -> Result<PathBuf> {
     let mut figure = figure.clone();
     figure.provenance = figure.provenance.with("run", host.run());
-    let document = host.work.detached(move |_| render::svg(&figure))?;
+    let document = host.work.detached(move |work| render::svg(&figure, work))?;
     for number in 1.. {
         host.work.check()?;
         let file = host.out_dir.join(format!("figure-{number}.svg"));
@@ -80,9 +80,15 @@ fn protocol(variable: impl Fn(&str) -> Option<String>) -> Option<Protocol> {
     (sixel || variable("WT_SESSION").is_some() || program == "vscode").then_some(Protocol::Sixel)
 }
 
+/// As [`sequence`], in a helper thread.
+fn drawn(figure: &Figure, protocol: Protocol, work: &Work) -> Result<String> {
+    let figure = figure.clone();
+    work.detached(move |work| sequence(&figure, protocol, work))
+}
+
 /// The escape sequences that show a figure.
 fn sequence(figure: &Figure, protocol: Protocol, work: &Work) -> Result<String> {
-    let svg = render::svg(figure)?;
+    let svg = render::svg(figure, work)?;
     let png = || render::png(&svg, 1.0, &figure.provenance, work);
     Ok(match protocol {
         Protocol::Iterm => {

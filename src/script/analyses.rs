@@ -335,7 +335,7 @@ fn semantics() -> Vec<Entry> {
             /// assert(found.columns == ["feature", "set", "n", "es", "nes", "p"] && found.len == 3);
             /// ```
             fn enrichment(call, scores: TokenScores, model: Model, sets: Dynamic; options: EnrichmentOptions) -> Table {
-                let sets = if sets.is_unit() { analysis::token_sets(&model, call.work())? } else { given_sets(&sets)? };
+                let sets = if sets.is_unit() { analysis::token_sets(&model, call.work())? } else { given_sets(&sets, call.work())? };
                 analysis::enrichment(&scores, &model, &sets, &options, call.work())
             }
         },
@@ -452,12 +452,12 @@ fn semantics() -> Vec<Entry> {
     ]
 }
 
-fn given_sets(sets: &Dynamic) -> Result<TokenSets> {
+fn given_sets(sets: &Dynamic, work: &crate::work::Work) -> Result<TokenSets> {
     let wrong = |what: String| Error::input(format!("enrichment: `sets` is a map of token ids, not {what}"));
     let map = sets.read_lock::<Map>().ok_or_else(|| wrong(describe(sets)))?;
     let whole = |v: &f64| (v.fract() == 0.0 && *v >= 0.0).then_some(*v as usize);
     let set = |(name, ids): (&rhai::Identifier, &Dynamic)| {
-        let ids = numbers(ids, &format!("the set `{name}`"))?.iter().map(whole).collect::<Option<Vec<usize>>>();
+        let ids = numbers(ids, &format!("the set `{name}`"), work)?.iter().map(whole).collect::<Option<Vec<usize>>>();
         ids.map(|ids| (name.to_string(), ids)).ok_or_else(|| wrong(format!("numbers like those in `{name}`")))
     };
     map.iter().map(set).collect()
@@ -720,7 +720,7 @@ fn trend() -> Entry {
         /// assert(depth_trend(layers, 2.0 * layers).shape == "rising");
         /// ```
         fn depth_trend(call, x: Dynamic, y: Dynamic) -> Json {
-            let (x, y) = (numbers(&x, "x")?, numbers(&y, "y")?);
+            let (x, y) = (numbers(&x, "x", call.work())?, numbers(&y, "y", call.work())?);
             if x.len() != y.len() {
                 return Err(Error::input(format!("depth_trend: {} values of x for {} of y", x.len(), y.len())));
             }

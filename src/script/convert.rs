@@ -9,7 +9,9 @@ use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
+use serde::ser::{Error as _, Serialize, Serializer};
 use std::any::TypeId;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 /// A type that an argument can have.
@@ -292,39 +294,85 @@ pub fn option_map(value: &Dynamic) -> Option<OptionMap> {
 
 /// A script value as JSON: numbers that JSON cannot hold become null, tensors nested arrays.
 pub fn to_json(value: &Dynamic, work: &Work) -> Result<serde_json::Value> {
-    use serde_json::{Value as Json, json};
-    work.check()?;
-    if let Some(items) = value.read_lock::<Array>() {
-        return items.iter().map(|item| to_json(item, work)).collect::<Result<_>>().map(Json::Array);
-    }
-    if let Some(map) = value.read_lock::<Map>() {
-        let entries = map.iter().map(|(key, value)| Ok((key.to_string(), to_json(value, work)?)));
-        return entries.collect::<Result<_>>().map(Json::Object);
-    }
-    Ok(match option_value(value) {
-        Value::Unit => Json::Null,
-        Value::Bool(v) => json!(v),
-        Value::Int(v) => json!(v),
-        Value::Float(v) => json!(v),
-        Value::Text(v) => json!(v),
-        Value::Tensor(tensor) => nested(&tensor.to_f64(), tensor.shape(), work)?,
-        Value::Range(a, b) => json!({"from": a, "to": b}),
-        Value::List(_) | Value::Map(_) | Value::Native { .. } | Value::Other(_) => {
-            return Err(Error::input(format!("{} cannot be written as JSON", describe(value))));
-        }
-    })
+    written(serde_json::to_value(AsJson { value, work, nulls: &Cell::new(0) }), work)
 }
 
-fn nested(values: &[f64], shape: &[usize], work: &Work) -> Result<serde_json::Value> {
+/// Writes a value as JSON, indented, in pieces: how many numbers became null, since JSON has no NaN and no infinity.
+///
+/// # Errors
+/// As [`to_json`], or `out` fails.
+pub fn write_json(value: &Dynamic, out: &mut impl std::io::Write, work: &Work) -> Result<usize> {
+    let nulls = Cell::new(0);
+    written(serde_json::to_writer_pretty(out, &AsJson { value, work, nulls: &nulls }), work)?;
+    Ok(nulls.get())
+}
+
+/// What serde says, unless it failed because the user asked to stop.
+fn written<T>(result: serde_json::Result<T>, work: &Work) -> Result<T> {
     work.check()?;
-    match shape.split_first() {
-        None => Ok(serde_json::json!(values.first())),
-        Some((n, rest)) => (0..*n)
-            .map(|i| {
-                let step = rest.iter().product::<usize>();
-                nested(&values[i * step..(i + 1) * step], rest, work)
-            })
-            .collect(),
+    result.map_err(|e| Error::input(e.to_string()))
+}
+
+/// A value that is written as JSON, as long as the user does not ask to stop.
+struct AsJson<'a> {
+    value: &'a Dynamic,
+    work: &'a Work,
+    /// Numbers that became null so far.
+    nulls: &'a Cell<usize>,
+}
+
+impl AsJson<'_> {
+    fn number<S: Serializer>(&self, number: f64, to: S) -> std::result::Result<S::Ok, S::Error> {
+        self.nulls.set(self.nulls.get() + usize::from(!number.is_finite()));
+        to.serialize_f64(number)
+    }
+}
+
+impl Serialize for AsJson<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        self.work.check().map_err(S::Error::custom)?;
+        let part = |value| AsJson { value, ..*self };
+        if let Some(items) = self.value.read_lock::<Array>() {
+            return to.collect_seq(items.iter().map(part));
+        }
+        if let Some(map) = self.value.read_lock::<Map>() {
+            return to.collect_map(map.iter().map(|(key, value)| (key.as_str(), part(value))));
+        }
+        match option_value(self.value) {
+            Value::Unit => to.serialize_unit(),
+            Value::Bool(v) => to.serialize_bool(v),
+            Value::Int(v) => to.serialize_i64(v),
+            Value::Float(v) => self.number(v, to),
+            Value::Text(v) => to.serialize_str(&v),
+            Value::Tensor(tensor) => {
+                let numbers = RefCell::new(tensor.numbers());
+                Nested { json: self, numbers: &numbers, shape: tensor.shape() }.serialize(to)
+            }
+            Value::Range(a, b) => serde_json::json!({"from": a, "to": b}).serialize(to),
+            Value::List(_) | Value::Map(_) | Value::Native { .. } | Value::Other(_) => {
+                Err(S::Error::custom(format!("{} cannot be written as JSON", describe(self.value))))
+            }
+        }
+    }
+}
+
+/// A part of a tensor: the next of its numbers, in arrays of this shape.
+struct Nested<'a, I> {
+    json: &'a AsJson<'a>,
+    numbers: &'a RefCell<I>,
+    shape: &'a [usize],
+}
+
+impl<I: Iterator<Item = f64>> Serialize for Nested<'_, I> {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        self.json.work.check().map_err(S::Error::custom)?;
+        match self.shape.split_first() {
+            None => {
+                let next = self.numbers.borrow_mut().next();
+                self.json.number(next.unwrap_or(f64::NAN), to)
+            }
+            Some((n, shape)) => to.collect_seq((0..*n).map(|_| Nested { shape, ..*self })),
+        }
     }
 }
 
@@ -394,11 +442,19 @@ pub fn describe(value: &Dynamic) -> String {
     }
 }
 
-/// The numbers of a 1-D tensor or an array of numbers.
-pub fn numbers(value: &Dynamic, what: &str) -> Result<Vec<f64>> {
+/// The numbers of a tensor or an array of numbers.
+pub fn numbers(value: &Dynamic, what: &str, work: &Work) -> Result<Vec<f64>> {
     if let Some(tensor) = value.read_lock::<Tensor>() {
-        return Ok(tensor.to_f64());
+        return tensor.read_f64(work);
     }
-    Vec::<f64>::from_script(value)
-        .ok_or_else(|| Error::input(format!("{what} must be numbers (a tensor or an array), not {}", describe(value))))
+    let wrong = || Error::input(format!("{what} must be numbers (a tensor or an array), not {}", describe(value)));
+    let items = value.read_lock::<Array>().ok_or_else(wrong)?;
+    let mut numbers = Vec::with_capacity(items.len());
+    for part in items.chunks(1 << 14) {
+        work.check()?;
+        for item in part {
+            numbers.push(f64::from_script(item).ok_or_else(wrong)?);
+        }
+    }
+    Ok(numbers)
 }

@@ -12,6 +12,7 @@ use crate::provenance::Provenance;
 use crate::script::convert::{FromScript, describe, numbers};
 use crate::script::declare::Entry;
 use crate::tensor::Tensor;
+use crate::work::Work;
 use rhai::{Array, Dynamic, Map};
 
 crate::native!(Figure, "Figure");
@@ -36,18 +37,21 @@ pub(super) fn pair(item: &Dynamic) -> Option<(String, Dynamic)> {
     Some((String::from_script(name)?, values.clone()))
 }
 
-fn series(data: &Dynamic) -> Result<Vec<Series>> {
-    Ok(named(data, numbers)?.into_iter().map(|(name, values)| Series::new(name, values)).collect())
+fn series(data: &Dynamic, work: &Work) -> Result<Vec<Series>> {
+    Ok(named(data, |values, name| numbers(values, name, work))?
+        .into_iter()
+        .map(|(name, values)| Series::new(name, values))
+        .collect())
 }
 
 /// One sample for each position: an array of tensors or arrays, or the rows of a matrix.
-fn samples(value: &Dynamic, name: &str) -> Result<Vec<Vec<f64>>> {
+fn samples(value: &Dynamic, name: &str, work: &Work) -> Result<Vec<Vec<f64>>> {
     if let Some(matrix) = value.read_lock::<Tensor>() {
-        let (_, cols) = matrix.matrix_shape(name)?;
-        return Ok(matrix.to_f64().chunks(cols.max(1)).map(<[f64]>::to_vec).collect());
+        let (rows, _) = matrix.matrix_shape(name)?;
+        return (0..rows).map(|row| matrix.select(0, row)?.read_f64(work)).collect();
     }
     match value.read_lock::<Array>() {
-        Some(rows) => rows.iter().map(|row| numbers(row, name)).collect(),
+        Some(rows) => rows.iter().map(|row| numbers(row, name, work)).collect(),
         None => Err(Error::input(format!("{name} must be an array of samples or a matrix, not {}", describe(value)))),
     }
 }
@@ -67,7 +71,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// save(g, "histogram.svg");
             /// ```
             fn plot::histogram(call, data: Dynamic; options: HistogramOptions) -> Figure {
-                Figure::histogram(series(&data)?, options.clone(), made("plot::histogram", &options))
+                Figure::histogram(series(&data, call.work())?, options.clone(), made("plot::histogram", &options))
             }
         },
         entry! {
@@ -77,7 +81,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::violin([["before", randn([200])], ["after", randn([200]) + 1]], #{ ylabel: "score" });
             /// ```
             fn plot::violin(call, data: Dynamic; options: ViolinOptions) -> Figure {
-                Figure::violin(series(&data)?, options.clone(), made("plot::violin", &options))
+                Figure::violin(series(&data, call.work())?, options.clone(), made("plot::violin", &options))
             }
         },
         entry! {
@@ -87,7 +91,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::ridgeline([["layer 0", randn([200])], ["layer 1", randn([200]) + 1]]);
             /// ```
             fn plot::ridgeline(call, data: Dynamic; options: RidgelineOptions) -> Figure {
-                Figure::ridgeline(series(&data)?, options.clone(), made("plot::ridgeline", &options))
+                Figure::ridgeline(series(&data, call.work())?, options.clone(), made("plot::ridgeline", &options))
             }
         },
         entry! {
@@ -97,7 +101,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::box(#{ a: randn([200]), b: randn([200]) });
             /// ```
             fn plot::box(call, data: Dynamic; options: BoxOptions) -> Figure {
-                Figure::box_plot(series(&data)?, options.clone(), made("plot::box", &options))
+                Figure::box_plot(series(&data, call.work())?, options.clone(), made("plot::box", &options))
             }
         },
         entry! {
@@ -122,7 +126,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::ecdf(#{ a: randn([200]), b: randn([200]) });
             /// ```
             fn plot::ecdf(call, data: Dynamic; options: EcdfOptions) -> Figure {
-                Figure::ecdf(series(&data)?, options.clone(), made("plot::ecdf", &options))
+                Figure::ecdf(series(&data, call.work())?, options.clone(), made("plot::ecdf", &options))
             }
         },
         entry! {
@@ -132,7 +136,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::line(#{ semantic: [0.1, 0.2, 0.15], chance: [0.01, 0.01, 0.01] }, #{ xlabel: "layer", ylabel: "share" });
             /// ```
             fn plot::line(call, data: Dynamic; options: LineOptions) -> Figure {
-                Figure::line(series(&data)?, options.clone(), made("plot::line", &options))
+                Figure::line(series(&data, call.work())?, options.clone(), made("plot::line", &options))
             }
         },
         entry! {
@@ -143,7 +147,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::bands(randn([6, 100]), #{ xlabel: "layer", ylabel: "score" });
             /// ```
             fn plot::bands(call, data: Dynamic; options: BandsOptions) -> Figure {
-                Figure::bands(named(&data, samples)?, options.clone(), made("plot::bands", &options))
+                Figure::bands(named(&data, |values, name| samples(values, name, call.work()))?, options.clone(), made("plot::bands", &options))
             }
         },
         entry! {
@@ -153,7 +157,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::bar(["EE", "DU"], #{ semantic: [0.2, 0.3], chance: [0.01, 0.01] });
             /// ```
             fn plot::bar(call, labels: Vec<String>, data: Dynamic; options: BarOptions) -> Figure {
-                Figure::bar(labels, series(&data)?, options.clone(), made("plot::bar", &options))
+                Figure::bar(labels, series(&data, call.work())?, options.clone(), made("plot::bar", &options))
             }
         },
         entry! {
@@ -163,7 +167,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::scatter(randn([100]), randn([100]), #{ xlabel: "skewness", ylabel: "kurtosis" });
             /// ```
             fn plot::scatter(call, x: Dynamic, y: Dynamic; options: ScatterOptions) -> Figure {
-                Figure::scatter(numbers(&x, "x")?, numbers(&y, "y")?, options.clone(), made("plot::scatter", &options))
+                Figure::scatter(numbers(&x, "x", call.work())?, numbers(&y, "y", call.work())?, options.clone(), made("plot::scatter", &options))
             }
         },
         entry! {
@@ -173,7 +177,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// let g = plot::heatmap(randn([4, 8]), #{ xlabel: "head", ylabel: "layer", clabel: "share" });
             /// ```
             fn plot::heatmap(call, matrix: Tensor; options: HeatmapOptions) -> Figure {
-                Figure::heatmap(&matrix, options.clone(), made("plot::heatmap", &options))
+                Figure::heatmap(&matrix, options.clone(), made("plot::heatmap", &options), call.work())
             }
         },
         entry! {

@@ -9,14 +9,13 @@ use crate::formats::{TensorSet, npy, npz, safetensors};
 use crate::page::Page;
 use crate::provenance::Provenance;
 use crate::render;
-use crate::script::convert::{describe, type_name};
+use crate::script::convert::{describe, type_name, write_json};
 use crate::script::declare::{Call, Entry};
 use crate::script::pages;
 use crate::table::Table;
 use crate::tensor::{Bytes, Tensor};
 use crate::work::Work;
-use rhai::{Array, Dynamic, Map};
-use std::io::Write;
+use rhai::{Dynamic, Map};
 use std::path::{Component, Path, PathBuf};
 
 crate::options! {
@@ -67,26 +66,26 @@ fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Res
         return render::save_page(&pages::with_origin(page, call.host), path, call.work());
     }
     let work = call.work();
-    let go_on = || work.check();
     if let Some(tensor) = value.read_lock::<Tensor>().map(|tensor| tensor.clone()) {
-        let single = || tensors_of(&Map::from([("array".into(), value.clone())]));
-        let bytes = match extension.as_str() {
-            "npy" => work.detached(move |_| Ok(npy::write(&tensor)))?,
-            "npz" | "safetensors" => archive(&extension, single()?, work)?,
-            "json" => json(call, path, value)?,
+        match extension.as_str() {
+            "npy" => files::write_detached(path, work, move |out| {
+                npy::write_to(&tensor, out).map_err(|e| Error::internal(format!("cannot write a NumPy array: {e}")))
+            })?,
+            "npz" | "safetensors" => archive(path, &extension, tensors_of(&Map::from([("array".into(), value.clone())]))?, work)?,
+            "json" => save_json(value, path, work)?,
             other => return Err(unfit(value, other, ".npy, .npz, .safetensors or .json")),
-        };
-        return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")), &go_on);
+        }
+        return files::write_sidecar(path, &made(Provenance::new("save")));
     }
     if let Some(map) = value.read_lock::<Map>()
         && matches!(extension.as_str(), "npz" | "safetensors")
     {
-        let bytes = archive(&extension, tensors_of(&map)?, work)?;
-        return files::write_with_sidecar(path, &bytes, &made(Provenance::new("save")), &go_on);
+        archive(path, &extension, tensors_of(&map)?, work)?;
+        return files::write_sidecar(path, &made(Provenance::new("save")));
     }
     match extension.as_str() {
-        "json" => files::write_polled(path, &json(call, path, value)?, &go_on),
-        "md" | "txt" if value.is_string() => files::write_polled(path, value.to_string().as_bytes(), &go_on),
+        "json" => save_json(value, path, work),
+        "md" | "txt" if value.is_string() => files::write_polled(path, work, |out| out.put(value.to_string().as_bytes())),
         other => Err(unfit(
             value,
             other,
@@ -95,10 +94,10 @@ fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Res
     }
 }
 
-/// The bytes of a `.npz` or `.safetensors` file.
-fn archive(extension: &str, tensors: TensorSet, work: &Work) -> Result<Vec<u8>> {
-    let write = if extension == "npz" { npz::write } else { safetensors::write };
-    work.detached(move |_| write(&tensors))
+/// Writes a `.npz` or `.safetensors` file.
+fn archive(path: &Path, extension: &str, tensors: TensorSet, work: &Work) -> Result<()> {
+    let write = if extension == "npz" { npz::write_to } else { safetensors::write_to };
+    files::write_detached(path, work, move |out| write(&tensors, out))
 }
 
 fn tensors_of(map: &Map) -> Result<TensorSet> {
@@ -113,50 +112,16 @@ fn tensors_of(map: &Map) -> Result<TensorSet> {
     Ok(set)
 }
 
-/// How many numbers of a value JSON cannot hold.
-fn not_finite(value: &Dynamic, work: &Work) -> Result<usize> {
-    work.check()?;
-    if let Some(items) = value.read_lock::<Array>() {
-        return items.iter().map(|item| not_finite(item, work)).sum();
-    }
-    if let Some(map) = value.read_lock::<Map>() {
-        return map.values().map(|item| not_finite(item, work)).sum();
-    }
-    Ok(match value.read_lock::<Tensor>() {
-        Some(tensor) => tensor.to_f64().iter().filter(|v| !v.is_finite()).count(),
-        None => usize::from(value.as_float().is_ok_and(|v| !v.is_finite())),
-    })
-}
-
-fn json(call: &Call, path: &Path, value: &Dynamic) -> Result<Vec<u8>> {
-    let nulls = not_finite(value, call.work())?;
+fn save_json(value: &Dynamic, path: &Path, work: &Work) -> Result<()> {
+    let mut nulls = 0;
+    files::write_polled(path, work, |out| {
+        nulls = write_json(value, out, work)?;
+        out.put(b"\n")
+    })?;
     if nulls > 0 {
-        call.work().note(&format!("{}: {nulls} NaN or infinite numbers became null", path.display()));
+        work.note(&format!("{}: {nulls} NaN or infinite numbers became null", path.display()));
     }
-    let mut text = Polled { bytes: Vec::new(), work: call.work() };
-    let written = serde_json::to_writer_pretty(&mut text, &super::convert::to_json(value, call.work())?);
-    call.work().check()?;
-    written.map_err(|e| Error::internal(e.to_string()))?;
-    text.bytes.push(b'\n');
-    Ok(text.bytes)
-}
-
-/// Bytes whose writing ends when the user asks to stop.
-struct Polled<'w> {
-    bytes: Vec<u8>,
-    work: &'w Work,
-}
-
-impl Write for Polled<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // Not of the kind `Interrupted`, which asks for another try.
-        self.work.check().map_err(|error| std::io::Error::other(error.to_string()))?;
-        self.bytes.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+    Ok(())
 }
 
 pub(super) fn entries() -> Vec<Entry> {

@@ -47,7 +47,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(page("A title", ["`code`"]).to_html().contains("<code>code</code>"));
             /// ```
-            method to_html(call, page: Page) -> String { render::page_html(&page) }
+            method to_html(call, page: Page) -> String { call.work().detached(move |work| render::page_html(&page, work)) }
         },
         entry! {
             /// The page as Markdown, its figures as pictures inside.
@@ -55,7 +55,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(page("A title", ["one"]).to_markdown() == "# A title\n\none\n");
             /// ```
-            method to_markdown(call, page: Page) -> String { render::page_markdown(&page) }
+            method to_markdown(call, page: Page) -> String { call.work().detached(move |work| render::page_markdown(&page, work)) }
         },
     ]
 }

@@ -102,7 +102,11 @@ fn plain(value: &Dynamic, work: &Work) -> Result<Json> {
         return Ok(json!({"dictionary": dictionary.id(), "weights": dictionary.fingerprint()?}));
     }
     if let Some(tensor) = value.read_lock::<Tensor>() {
-        let hash = fingerprint(tensor.to_f64().into_iter().flat_map(f64::to_le_bytes));
+        let values = tensor.clone();
+        let hash = work.detached(move |work| {
+            let numbers = values.numbers().take_while(|_| !work.is_cancelled());
+            Ok(fingerprint(numbers.flat_map(f64::to_le_bytes)))
+        })?;
         return Ok(json!({"shape": tensor.shape(), "values": hash}));
     }
     to_json(value, work)

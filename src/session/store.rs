@@ -67,7 +67,7 @@ fn save(session: &Session, file: &Path) -> Result<String> {
         "cells": cells,
     });
     store.tensors.metadata.insert(ENTRY.into(), entry.to_string());
-    files::write_atomic(file, &safetensors::write(&store.tensors)?)?;
+    files::write_detached(file, session.work(), move |out| safetensors::write_to(&store.tensors, out))?;
     for line in lost {
         said += &format!("\n{line}");
     }

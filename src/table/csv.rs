@@ -3,7 +3,9 @@
 use super::{Cell, Column, Table};
 use crate::error::{Error, Result};
 use crate::provenance::Provenance;
+use crate::work::Work;
 use serde_json::json;
+use std::io::Write;
 use std::path::Path;
 
 impl Table {
@@ -13,8 +15,15 @@ impl Table {
     /// # Errors
     /// Memory runs out.
     pub fn to_csv(&self) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.write_csv(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Writes the table as [`Table::to_csv`] makes it, in pieces.
+    pub(super) fn write_csv(&self, out: &mut impl Write) -> Result<()> {
         let failed = |e: csv::Error| Error::internal(format!("cannot write CSV: {e}"));
-        let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
+        let mut writer = csv::WriterBuilder::new().from_writer(out);
         writer.write_record(self.names()).map_err(failed)?;
         for row in 0..self.len {
             for (_, column) in &self.columns {
@@ -22,15 +31,15 @@ impl Table {
             }
             writer.write_record(None::<&[u8]>).map_err(failed)?;
         }
-        writer.into_inner().map_err(|e| Error::internal(format!("cannot write CSV: {e}")))
+        writer.flush().map_err(|e| failed(e.into()))
     }
 
     /// Reads CSV with a header line. A column is integers, numbers (some cells may be empty), truth values, lists or text:
     /// the first of these that all its cells are.
     ///
     /// # Errors
-    /// No header, a name twice, a row of another length, text that is not UTF-8; the line is named.
-    pub fn from_csv(bytes: &[u8], file: &Path) -> Result<Self> {
+    /// No header, a name twice, a row of another length, text that is not UTF-8; the line is named. Or the user asked to stop.
+    pub fn from_csv(bytes: &[u8], file: &Path, work: &Work) -> Result<Self> {
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let failed = |e: csv::Error| Error::format(describe(&e)).file(file);
         let mut reader = csv::ReaderBuilder::new().from_reader(bytes);
@@ -40,6 +49,7 @@ impl Table {
         }
         let mut cells: Vec<Vec<String>> = vec![Vec::new(); names.len()];
         for record in reader.records() {
+            work.check()?;
             for (column, cell) in cells.iter_mut().zip(&record.map_err(failed)?) {
                 column.push(cell.to_string());
             }
@@ -50,6 +60,7 @@ impl Table {
                 return Err(Error::format(format!("has two columns named `{name}`")).file(file));
             }
             table = table.with(name, infer(cells))?;
+            work.check()?;
         }
         Ok(table)
     }
@@ -127,6 +138,10 @@ fn list<T>(cell: &str, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
 mod tests {
     use super::*;
 
+    fn work() -> Work {
+        Work::silent(1).unwrap()
+    }
+
     #[test]
     fn every_kind_of_column_comes_back_as_it_was() {
         let table = Table::new(Provenance::default())
@@ -140,7 +155,7 @@ mod tests {
             .and_then(|t| t.with("ids", vec![vec![3i64], vec![4, 5]]))
             .and_then(|t| t.with("tokens", vec![vec!["]".to_string(), "我们的".into()], vec![",\"".into()]]))
             .unwrap();
-        let back = Table::from_csv(&table.to_csv().unwrap(), Path::new("t.csv")).unwrap();
+        let back = Table::from_csv(&table.to_csv().unwrap(), Path::new("t.csv"), &work()).unwrap();
         for ((name, column), (back_name, back)) in table.columns().iter().zip(back.columns()) {
             // NaN is no equal of itself; its debug text is.
             assert_eq!(format!("{name} {column:?}"), format!("{back_name} {back:?}"));
@@ -148,15 +163,23 @@ mod tests {
     }
 
     #[test]
+    fn reading_ends_when_the_user_asks_to_stop() {
+        let work = work();
+        work.cancel_flag().store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(Table::from_csv(b"a\n1\n2\n", Path::new("t.csv"), &work).unwrap_err().is_interrupted());
+    }
+
+    #[test]
     fn kinds_are_inferred_as_pandas_does() {
-        let table = Table::from_csv(b"\xef\xbb\xbfa,b,c,d\r\n1,,x,[]\r\n2,3,,\"[1, null]\"\r\n", Path::new("t.csv")).unwrap();
+        let table =
+            Table::from_csv(b"\xef\xbb\xbfa,b,c,d\r\n1,,x,[]\r\n2,3,,\"[1, null]\"\r\n", Path::new("t.csv"), &work()).unwrap();
         let kinds: Vec<_> = table.columns().iter().map(|(name, column)| (name.as_str(), column.kind())).collect();
         assert_eq!(kinds, [("a", "integers"), ("b", "numbers"), ("c", "text"), ("d", "lists of numbers")]);
     }
 
     #[test]
     fn bad_files_name_the_line() {
-        let error = |bytes: &[u8]| Table::from_csv(bytes, Path::new("t.csv")).unwrap_err().to_string();
+        let error = |bytes: &[u8]| Table::from_csv(bytes, Path::new("t.csv"), &work()).unwrap_err().to_string();
         assert_eq!(error(b"a,b\n1,2\n3\n"), "t.csv: line 3: 1 cells, but the header has 2");
         assert_eq!(error(b""), "t.csv: has no header line, so it is not a CSV table");
         assert_eq!(error(b"a,a\n1,2\n"), "t.csv: has two columns named `a`");

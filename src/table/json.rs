@@ -2,20 +2,28 @@
 
 use super::{Cell, Table};
 use serde_json::{Value, json};
+use std::io::Write;
 
 impl Table {
     /// The table as an array of records, one a line, and how many numbers became null because JSON has no NaN and no
     /// infinity.
     pub fn to_json(&self) -> (Vec<u8>, usize) {
+        let mut bytes = Vec::new();
+        // Memory takes whatever is written to it.
+        let nulls = self.write_json(&mut bytes).unwrap_or_default();
+        (bytes, nulls)
+    }
+
+    /// Writes the table as [`Table::to_json`] makes it, in pieces; how many numbers became null.
+    pub(super) fn write_json(&self, out: &mut impl Write) -> std::io::Result<usize> {
         let mut nulls = 0;
-        let mut out = String::from("[");
+        out.write_all(b"[")?;
         for row in 0..self.len {
-            out.push_str(if row == 0 { "\n" } else { ",\n" });
             let record = self.columns.iter().map(|(name, column)| (name.clone(), value(column.cell(row), &mut nulls)));
-            out.push_str(&Value::Object(record.collect()).to_string());
+            write!(out, "{}\n{}", if row == 0 { "" } else { "," }, Value::Object(record.collect()))?;
         }
-        out.push_str("\n]\n");
-        (out.into_bytes(), nulls)
+        out.write_all(b"\n]\n")?;
+        Ok(nulls)
     }
 }
 

@@ -15,6 +15,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::{SerializedColumnWriter, SerializedFileWriter};
 use parquet::schema::types::{ColumnDescriptor, Type};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,10 +31,17 @@ impl Table {
     /// # Errors
     /// More than 2³¹ bytes of text in one cell, or memory runs out.
     pub fn to_parquet(&self) -> Result<Vec<u8>> {
-        self.write_parquet().map_err(|e| Error::internal(format!("cannot write Parquet: {e}")))
+        let mut bytes = Vec::new();
+        self.write_parquet(&mut bytes)?;
+        Ok(bytes)
     }
 
-    fn write_parquet(&self) -> Outcome<Vec<u8>> {
+    /// Writes the table as [`Table::to_parquet`] makes it, in pieces.
+    pub(super) fn write_parquet(&self, out: &mut (impl Write + Send)) -> Result<()> {
+        self.write_groups(out).map_err(|e| Error::internal(format!("cannot write Parquet: {e}")))
+    }
+
+    fn write_groups(&self, out: &mut (impl Write + Send)) -> Outcome<()> {
         let fields = self.columns.iter().map(|(name, column)| field(name, column).map(Arc::new)).collect::<Outcome<Vec<_>>>()?;
         let schema = Arc::new(Type::group_type_builder("schema").with_fields(fields).build()?);
         let metadata = (!self.provenance.is_empty())
@@ -43,8 +51,7 @@ impl Table {
             .set_created_by(concat!("saerepl ", env!("CARGO_PKG_VERSION")).into())
             .set_key_value_metadata(metadata)
             .build();
-        let mut bytes = Vec::new();
-        let mut writer = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties))?;
+        let mut writer = SerializedFileWriter::new(out, schema, Arc::new(properties))?;
         for start in (0..self.len).step_by(ROWS_PER_GROUP) {
             let rows = start..(start + ROWS_PER_GROUP).min(self.len);
             let mut group = writer.next_row_group()?;
@@ -57,7 +64,7 @@ impl Table {
             group.close()?;
         }
         writer.close()?;
-        Ok(bytes)
+        Ok(())
     }
 
     /// Reads a Parquet file: scalar columns and lists of scalars. Integers or truth values with nulls become numbers.
@@ -65,6 +72,11 @@ impl Table {
     /// # Errors
     /// Not a Parquet file, a damaged one, a compression other than Snappy, or a column of another kind, which is named.
     pub fn from_parquet(bytes: Vec<u8>, file: &Path) -> Result<Self> {
+        Self::read_parquet(bytes, file, &|| Ok(()))
+    }
+
+    /// As [`Table::from_parquet`], as long as `go_on` lets it.
+    pub(super) fn read_parquet(bytes: Vec<u8>, file: &Path, go_on: &dyn Fn() -> Result<()>) -> Result<Self> {
         if bytes.len() < 12 || !bytes.starts_with(b"PAR1") {
             return Err(Error::format("is not a Parquet file").file(file));
         }
@@ -86,6 +98,7 @@ impl Table {
             }
             let mut data = Data::default();
             for group in 0..reader.num_row_groups() {
+                go_on()?;
                 let group = reader.get_row_group(group).map_err(failed)?;
                 let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
                 let column = group.get_column_reader(leaf).map_err(failed)?;

@@ -20,12 +20,18 @@ impl Table {
         let table = self.clone();
         match extension(path).as_str() {
             "csv" => {
-                files::write_with_sidecar(path, &work.detached(move |_| table.to_csv())?, &self.provenance, &|| work.check())
+                files::write_detached(path, work, move |out| table.write_csv(out))?;
+                files::write_sidecar(path, &self.provenance)
             }
-            "parquet" => files::write_polled(path, &work.detached(move |_| table.to_parquet())?, &|| work.check()),
+            "parquet" => files::write_detached(path, work, move |out| table.write_parquet(out)),
             "json" => {
-                let (bytes, nulls) = work.detached(move |_| Ok(table.to_json()))?;
-                files::write_with_sidecar(path, &bytes, &self.provenance, &|| work.check())?;
+                let (send, nulls) = std::sync::mpsc::channel();
+                files::write_detached(path, work, move |out| {
+                    let nulls = table.write_json(out).map_err(|e| Error::internal(format!("cannot write JSON: {e}")))?;
+                    send.send(nulls).map_err(|e| Error::internal(e.to_string()))
+                })?;
+                files::write_sidecar(path, &self.provenance)?;
+                let nulls = nulls.recv().unwrap_or_default();
                 if nulls > 0 {
                     work.note(&format!("{}: {nulls} NaN or infinite numbers became null", path.display()));
                 }
@@ -65,15 +71,15 @@ fn load_one(path: &Path, work: &Work) -> Result<Table> {
     let owned = path.to_path_buf();
     let read = move || std::fs::read(&owned).map(|bytes| (bytes, owned.clone())).map_err(|e| Error::io(&e, &owned));
     match extension(path).as_str() {
-        "csv" => work.detached(move |_| {
+        "csv" => work.detached(move |work| {
             let (bytes, path) = read()?;
-            let mut table = Table::from_csv(&bytes, &path)?;
+            let mut table = Table::from_csv(&bytes, &path, work)?;
             table.provenance = files::read_sidecar(&path)?;
             Ok(table)
         }),
-        "parquet" => work.detached(move |_| {
+        "parquet" => work.detached(move |work| {
             let (bytes, path) = read()?;
-            Table::from_parquet(bytes, &path)
+            Table::read_parquet(bytes, &path, &|| work.check())
         }),
         _ => Err(Error::input("a table is read from .csv or .parquet").file(path)),
     }

@@ -5,6 +5,7 @@ use memmap2::Mmap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A shared, immutable run of bytes. Cheap to copy.
 #[derive(Clone)]
@@ -116,6 +117,48 @@ impl Bytes {
     pub(super) fn source_mut(&mut self) -> &mut Source {
         &mut self.source
     }
+}
+
+/// The last copy gives its memory back.
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        fn last<T: Send + 'static>(data: &mut Arc<Vec<T>>) {
+            if let Some(data) = Arc::get_mut(data) {
+                discard(std::mem::take(data));
+            }
+        }
+        match &mut self.source {
+            Source::Mapped(_) | Source::Static(_) => {}
+            Source::U8(data) => last(data),
+            Source::Bool(data) => last(data),
+            Source::F32(data) => last(data),
+            Source::F64(data) => last(data),
+            Source::I64(data) => last(data),
+        }
+    }
+}
+
+/// Drops data in a thread of its own where they are many: the system takes 0.1 to 1 ms for each MiB that it gets back, and an
+/// interrupted call must not wait for that.
+pub(super) fn discard<T: Send + 'static>(data: Vec<T>) {
+    const LARGE: usize = 16 << 20;
+    /// No more at once: calls that make tensors faster than the system takes them back would else run out of memory.
+    const AT_ONCE: usize = 4;
+    static DROPPING: AtomicUsize = AtomicUsize::new(0);
+    if data.capacity() * size_of::<T>() < LARGE {
+        return;
+    }
+    if DROPPING.fetch_add(1, Ordering::Relaxed) < AT_ONCE {
+        let dropping = move || {
+            drop(data);
+            DROPPING.fetch_sub(1, Ordering::Relaxed);
+        };
+        // Without a thread they are dropped here.
+        if std::thread::Builder::new().name("saerepl-drop".into()).spawn(dropping).is_ok() {
+            return;
+        }
+    }
+    DROPPING.fetch_sub(1, Ordering::Relaxed);
 }
 
 impl From<Vec<u8>> for Bytes {

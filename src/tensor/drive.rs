@@ -3,6 +3,7 @@
 //! The pieces into which work is cut depend on shapes and strides alone, never on the number of threads, and partial
 //! results are merged in order.
 
+use super::bytes::discard;
 use super::element::Element;
 use super::{Tensor, element_count};
 use crate::error::{Error, Result};
@@ -37,16 +38,22 @@ pub(super) fn fill<T: Element>(len: usize, work: &Work, chunk: &(dyn Fn(usize, &
         chunk(i * CHUNK, part);
         Ok(())
     };
-    if len < PARALLEL {
-        out.chunks_mut(CHUNK).enumerate().try_for_each(run)?;
+    let filled = if len < PARALLEL {
+        out.chunks_mut(CHUNK).enumerate().try_for_each(run)
     } else {
-        work.install(|| out.par_chunks_mut(CHUNK).enumerate().try_for_each(run))?;
+        work.install(|| out.par_chunks_mut(CHUNK).enumerate().try_for_each(run))
+    };
+    match filled {
+        Ok(()) => Ok(out),
+        Err(error) => {
+            discard(out);
+            Err(error)
+        }
     }
-    Ok(out)
 }
 
 /// Elements `start..start + len`, borrowed or read into `scratch`.
-fn read<'a, T: Element>(t: &'a Tensor, start: usize, len: usize, scratch: &'a mut Vec<T>) -> &'a [T] {
+pub(super) fn read<'a, T: Element>(t: &'a Tensor, start: usize, len: usize, scratch: &'a mut Vec<T>) -> &'a [T] {
     if let Some(values) = t.borrow::<T>() {
         return &values[start..start + len];
     }

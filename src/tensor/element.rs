@@ -1,7 +1,7 @@
 //! The four types in which arithmetic happens, and typed access to a tensor's elements.
 
 use super::bytes::{Bytes, Source};
-use super::drive::fill;
+use super::drive::{fill, read};
 use super::{Class, DType, Tensor, contiguous_strides, widen};
 use crate::error::Result;
 use crate::work::Work;
@@ -10,7 +10,9 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// bool, i64, f32 or f64.
-pub(super) trait Element: Copy + Default + PartialEq + PartialOrd + Send + Sync + bytemuck::Zeroable + 'static {
+pub(super) trait Element:
+    Copy + Default + PartialEq + PartialOrd + Send + Sync + bytemuck::Zeroable + bytemuck::NoUninit + 'static
+{
     /// The dtype under which values of this type are stored.
     const DTYPE: DType;
 
@@ -204,6 +206,11 @@ impl Tensor {
         }
     }
 
+    /// As [`Tensor::unblocked`], in this thread.
+    pub(super) fn readable(&self) -> Tensor {
+        if self.blocked_order().is_some() { self.contiguous() } else { self.clone() }
+    }
+
     /// The order in memory of a strided view of GGUF blocks.
     fn blocked_order(&self) -> Option<Vec<usize>> {
         self.memory_order().filter(|_| matches!(self.dtype, DType::Block(_)))
@@ -240,6 +247,23 @@ impl Tensor {
             None => self.read_into(0, &mut out),
         }
         Cow::Owned(out)
+    }
+
+    /// Gives the elements in row-major order to `put`, piece by piece, as little-endian bytes in the type that arithmetic gives
+    /// them: f32, f64, i64, or bool as 0 and 1.
+    ///
+    /// # Errors
+    /// What `put` gives; it ends there.
+    pub fn each_piece<E>(&self, mut put: impl FnMut(&[u8]) -> std::result::Result<(), E>) -> std::result::Result<(), E> {
+        const PIECE: usize = 1 << 16;
+        let t = &self.readable();
+        by_class!(self.class(), T => {
+            let mut scratch = Vec::new();
+            (0..t.numel()).step_by(PIECE).try_for_each(|start| {
+                let piece = read::<T>(t, start, PIECE.min(t.numel() - start), &mut scratch);
+                put(bytemuck::cast_slice(piece))
+            })
+        })
     }
 
     /// The elements for writing; copied first when shared or stored otherwise. Makes the tensor contiguous, of type `T`.

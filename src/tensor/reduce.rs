@@ -305,18 +305,31 @@ impl Tensor {
     }
 }
 
+/// More ranks than this are found sooner by sorting than one by one.
+const RANKS: usize = 16;
+
 fn quantiles<T: Element>(lane: &[T], points: &[f64], wide: impl Fn(T) -> f64, out: &mut [f64]) {
-    let mut sorted = lane.to_vec();
-    sorted.sort_unstable_by(T::order);
-    // NaN sorts last.
-    let Some(last) = sorted.last().copied().filter(|last| !last.is_nan()) else {
+    let Some(last) = lane.len().checked_sub(1).filter(|_| !lane.iter().any(|x| x.is_nan())) else {
         return out.fill(f64::NAN);
     };
+    let mut lane = lane.to_vec();
+    let below = |q: &f64| (q * last as f64).floor() as usize;
+    let mut ranks: Vec<usize> = points.iter().map(below).flat_map(|rank| [rank, (rank + 1).min(last)]).collect();
+    ranks.sort_unstable();
+    ranks.dedup();
+    if ranks.len() > RANKS {
+        lane.sort_unstable_by(T::order);
+    } else {
+        // What lies before a rank that was found is not greater: the next is looked for behind it.
+        let mut found = 0;
+        for rank in ranks {
+            lane[found..].select_nth_unstable_by(rank - found, T::order);
+            found = rank;
+        }
+    }
     for (value, q) in out.iter_mut().zip(points) {
-        let at = q * (sorted.len() - 1) as f64;
-        let below = at.floor() as usize;
-        let (low, part) = (wide(sorted[below]), at - at.floor());
-        let high = wide(sorted.get(below + 1).copied().unwrap_or(last));
+        let (at, below) = (q * last as f64, below(q));
+        let (low, high, part) = (wide(lane[below]), wide(lane[(below + 1).min(last)]), at - at.floor());
         *value = if part == 0.0 || low == high { low } else { low + (high - low) * part };
     }
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, ResultExt};
 use crate::files;
 use crate::formats::{TensorSet, safetensors};
 use crate::tensor::{Bytes, Tensor};
+use crate::work::Work;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use std::path::Path;
@@ -34,11 +35,12 @@ const PROGRESS: &str = "progress";
 /// Writes the state after a pool.
 ///
 /// # Errors
-/// The file cannot be written.
-pub(super) fn write(path: &Path, settings: &Map<String, Json>, progress: Progress, saes: &[Sae]) -> Result<()> {
+/// The file cannot be written, or the user asked to stop.
+pub(super) fn write(path: &Path, settings: &Map<String, Json>, progress: Progress, saes: &[Sae], work: &Work) -> Result<()> {
     let mut set = TensorSet::new(path);
     for sae in saes {
         for (name, moments) in NAMES.iter().zip(&sae.optimizer.moments) {
+            work.check()?;
             for (part, var) in [("value", &moments.var), ("first", &moments.first), ("second", &moments.second)] {
                 let values = var.flatten_all().and_then(|t| t.to_vec1::<f32>()).map_err(ours)?;
                 set.insert(format!("{} {name} {part}", sae.hook), Tensor::vector(values));
@@ -52,7 +54,7 @@ pub(super) fn write(path: &Path, settings: &Map<String, Json>, progress: Progres
     set.metadata.insert(SETTINGS.into(), text(&Json::Object(settings.clone())));
     let progress = serde_json::to_value(progress).map_err(|e| Error::internal(e.to_string()))?;
     set.metadata.insert(PROGRESS.into(), text(&progress));
-    files::write_atomic(path, &safetensors::write(&set)?)
+    files::write_detached(path, work, move |out| safetensors::write_to(&set, out))
 }
 
 /// Reads a checkpoint; `None` where there is no file.

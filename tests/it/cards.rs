@@ -143,10 +143,10 @@ fn every_form_of_a_card_stands_alone() {
             assert_eq!(wide, None, "at {width}");
             assert!(text.contains("What weights alone do not show"));
         }
-        let html = page_html(page).unwrap();
+        let html = page_html(page, &work).unwrap();
         assert!(!html.contains("<script") && !html.contains("http") && !html.contains("src="));
         assert!(!html.contains("NaN") && !page_text(page, 80).contains("NaN"), "{}", page_text(page, 80));
-        assert!(page_markdown(page).unwrap().starts_with(&format!("# {}", page.title)));
+        assert!(page_markdown(page, &work).unwrap().starts_with(&format!("# {}", page.title)));
     }
     let [z, neurons, _] = &pages.map(|page| page_text(&page, 80));
     // In z: the heads that make it, no read direction of its own.

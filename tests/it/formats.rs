@@ -2,8 +2,9 @@
 //! programs say.
 
 use crate::support;
-use saerepl::formats::{Files, Folder, gguf, huggingface, npy, npz, safetensors};
-use saerepl::tensor::Bytes;
+use saerepl::formats::{Files, Folder, TensorSet, gguf, huggingface, npy, npz, safetensors};
+use saerepl::tensor::{Bytes, Tensor};
+use saerepl::work::Work;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -103,19 +104,45 @@ fn gguf_twins_have_the_shapes_of_their_safetensors() {
         assert_ne!(ours.shape()[0], ours.shape()[1], "a square tensor shows nothing");
     }
     // The converter permutes nothing in the MLP.
-    let down = |set: &saerepl::formats::TensorSet, name: &str| set.get(name).unwrap().to_f32();
+    let down = |set: &TensorSet, name: &str| set.get(name).unwrap().to_f32();
     assert_eq!(down(&twin.tensors, "blk.1.ffn_down.weight"), down(&original, "model.layers.1.mlp.down_proj.weight"));
 }
 
 /// NumPy's own bytes for `np.save` of `arange(6, dtype=float32).reshape(2, 3)` (NumPy 2.4).
 #[test]
 fn written_arrays_are_numpys_to_the_byte() {
-    let tensor = saerepl::tensor::Tensor::from_f32((0..6).map(|v| v as f32).collect(), &[2, 3]).unwrap();
+    let tensor = Tensor::from_f32((0..6).map(|v| v as f32).collect(), &[2, 3]).unwrap();
     let mut numpy = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }".to_vec();
     numpy.resize(127, b' ');
     numpy.push(b'\n');
     numpy.extend((0..6).flat_map(|v| (v as f32).to_le_bytes()));
     assert_eq!(npy::write(&tensor), numpy);
+}
+
+/// More elements than one piece of writing holds, of every type of arithmetic, in another order than theirs in memory.
+#[test]
+fn tensors_of_many_pieces_are_written_in_order() {
+    let (rows, cols) = (301, 499);
+    let turned = |t: Tensor| t.reshape(&[cols, rows]).unwrap().t();
+    let n = rows * cols;
+    let mut set = TensorSet::new("");
+    set.insert("f32", turned(Tensor::vector((0..n).map(|v| v as f32 / 7.0).collect())));
+    set.insert("f64", turned(Tensor::vector_f64((0..n).map(|v| v as f64 / 7.0).collect())));
+    set.insert("i64", turned(Tensor::vector_i64((0..n as i64).map(|v| v - 70_000).collect())));
+    set.insert("bool", turned(Tensor::from_bool((0..n).map(|v| v % 3 == 0).collect(), &[n]).unwrap()));
+    let w = Work::silent(2).unwrap();
+    let npz = npz::read(npz::write(&set).unwrap().into(), Path::new("x.npz"), &w).unwrap();
+    let safetensors = safetensors::read(safetensors::write(&set).unwrap().into(), Path::new("x.safetensors")).unwrap();
+    for (name, tensor) in set.iter() {
+        // Element (i, j) of the transposed matrix is number j * rows + i.
+        let stored: Vec<f64> = tensor.t().numbers().collect();
+        let expected: Vec<f64> = (0..n).map(|at| stored[at % cols * rows + at / cols]).collect();
+        let npy = npy::read(npy::write(tensor).into(), Path::new("x.npy")).unwrap();
+        for back in [&npy, npz.get(name).unwrap(), safetensors.get(name).unwrap()] {
+            assert_eq!((back.shape(), back.class()), (&[rows, cols][..], tensor.class()), "{name}");
+            assert!(back.to_f64() == expected, "{name}");
+        }
+    }
 }
 
 /// Every byte as torch reads it (tests/reference/fp8.py).
@@ -161,7 +188,7 @@ fn trap_35_arrays_beyond_32_bits() {
     let start = 8 + header.len() as u64;
     let begin = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
     sparse(&path, &[(0, &begin), (start + large - 4, &3.5f32.to_le_bytes()), (start + large, &small)]);
-    let check = |set: saerepl::formats::TensorSet| {
+    let check = |set: TensorSet| {
         assert_eq!(set.get("a").unwrap().shape(), [n]);
         assert_eq!(set.get("a").unwrap().narrow(0, n - 2..n).unwrap().to_f32(), [0.0, 3.5]);
         assert_eq!(set.get("b").unwrap().to_f32(), [1.5, -2.0, 0.25]);

@@ -215,6 +215,11 @@ const MODEL_CALLS: &[&str] = &[
     "save(wide.write(model), \"wide.npy\")",
     "save(t, \"t.npz\")",
     "save(#{ t: t, m: m.T }, \"both.safetensors\")",
+    "save(#{ t: t, m: m.T }, \"both.npz\")",
+    "save(m.T, \"turned.npy\")",
+    "save(m, \"m.json\")",
+    "t.quantile(0.3)",
+    "m.quantile(tensor([0.1, 0.5, 0.9]), 0)",
     "m.T.flatten()",
     "t[mask]",
     "mask.nonzero()",
@@ -232,9 +237,14 @@ const MODEL_CALLS: &[&str] = &[
     "save(tab, \"a.csv\")",
     "save(tab, \"a.parquet\")",
     "save(words, \"a.json\")",
+    "save(tab, \"b.json\")",
     "load_table(out_dir() + \"/tab.csv\")",
     "load_table(out_dir() + \"/tab.parquet\")",
     "plot::scatter(x, y)",
+    "plot::heatmap(m)",
+    "plot::bands(m)",
+    "show(plot::violin(t))",
+    "show(plot::bands(m))",
     "show(scatter)",
     "show(plot::heatmap(m))",
     "show(plot::histogram(t))",
@@ -243,6 +253,8 @@ const MODEL_CALLS: &[&str] = &[
     "save(plot::heatmap(m), \"b.png\")",
     "save(plot::violin(x), \"c.svg\")",
     "save(page(\"p\", [scatter, words]), \"p.html\")",
+    "save(page(\"p\", [scatter, words]), \"p.md\")",
+    "page(\"p\", [scatter, words]).to_html()",
 ];
 
 #[test]
@@ -251,4 +263,49 @@ fn analyses_tables_and_figures_stop_at_once() {
     let mut session = session(out.path(), MODELS);
     stop_each(&mut session, MODEL_CALLS, &[40, 130]);
     session.eval("assert(tab.len == 1000000 && texts.len() == 2000);", "after").unwrap();
+}
+
+/// Whatever the moment: the file is the old one or, where its writing was done, the new one, and nothing lies beside it.
+#[test]
+fn an_interrupted_save_leaves_no_part_of_a_file() {
+    let values = r#"
+        let t = randn([3000000]);
+        let tab = table(#{ id: arange(200000).to("i64"), value: t[0..200000] });
+        let scatter = plot::scatter(t[0..200000], t[200000..400000]);
+    "#;
+    let out = tempfile::tempdir().unwrap();
+    let mut session = session(out.path(), values);
+    let calls = [
+        ("save(t, \"a.npy\")", "a.npy"),
+        ("save(#{ t: t }, \"a.npz\")", "a.npz"),
+        ("save(#{ t: t }, \"a.safetensors\")", "a.safetensors"),
+        ("save(t, \"a.json\")", "a.json"),
+        ("save(tab, \"a.csv\")", "a.csv"),
+        ("save(tab, \"a.parquet\")", "a.parquet"),
+        ("save(scatter, \"a.svg\")", "a.svg"),
+    ];
+    for (call, name) in calls {
+        let mut left_old = 0;
+        for after in [5, 15, 30] {
+            let file = out.path().join(name);
+            std::fs::write(&file, b"old").unwrap();
+            let flag = session.work().cancel_flag();
+            let ended = std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_millis(after));
+                    flag.store(true, Ordering::Relaxed);
+                });
+                session.eval(call, "call").is_ok()
+            });
+            session.work().reset_cancel();
+            let old = std::fs::read(&file).unwrap() == b"old";
+            assert!(!(ended && old), "{call}: ended, and its file is the old one");
+            left_old += usize::from(old);
+            for entry in std::fs::read_dir(out.path()).unwrap() {
+                let beside = entry.unwrap().file_name().to_string_lossy().into_owned();
+                assert!(!beside.starts_with(".saerepl-"), "{call}: left {beside}");
+            }
+        }
+        assert!(left_old > 0, "{call} was never interrupted");
+    }
 }

@@ -447,7 +447,8 @@ fn trap_31_bf16_weights_are_summed_in_f32() {
     for (name, tensor) in four([d, 5], [5, d], 5, d) {
         set.insert(name, tensor);
     }
-    let bytes = safetensors::write_bf16(&set).unwrap();
+    let mut bytes = Vec::new();
+    safetensors::write_bf16_to(&set, &mut bytes).unwrap();
     place.put("sae_weights.safetensors", &bytes);
     place.json("cfg.json", saelens("blocks.1.hook_resid_post"));
     let sae = load(&place.path(""));

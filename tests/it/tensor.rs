@@ -97,6 +97,30 @@ fn reductions_agree_with_numpy_along_every_dimension_and_in_any_memory_order() {
     sums.check("dim1", sums.input("x").cumsum(1, &w));
 }
 
+/// By the definition (NumPy's `linear`) on the sorted elements: few quantiles, which are selected, and many, which are not.
+#[test]
+fn quantiles_of_long_lanes_are_those_of_the_sorted_elements() {
+    let w = work();
+    let n = 600_007;
+    // Few different numbers, so that many are equal.
+    let mut values: Vec<f32> = (0..n as u64).map(|i| (i * 7_919 % 99_991) as f32 - 5e4).collect();
+    let mut sorted: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+    sorted.sort_by(f64::total_cmp);
+    let expected = |q: f64| {
+        let at = q * (n - 1) as f64;
+        let (low, high) = (sorted[at as usize], sorted[(at as usize + 1).min(n - 1)]);
+        low + (high - low) * at.fract()
+    };
+    let many: Vec<f64> = (0..=40).rev().map(|i| f64::from(i) / 40.0).collect();
+    let lane = |values: &[f32]| Tensor::vector(values.to_vec());
+    for points in [&[0.3][..], &[0.5, 0.0, 1.0, 0.123_456, 0.5], &many] {
+        let found = lane(&values).quantile(points, None, &w).unwrap().to_f64();
+        assert_eq!(found, points.iter().map(|q| expected(*q)).collect::<Vec<_>>());
+    }
+    values[n / 2] = f32::NAN;
+    assert!(lane(&values).median(None, &w).unwrap().item().unwrap().is_nan());
+}
+
 #[test]
 fn order_agrees_with_pytorch_ties_by_index() {
     let w = work();

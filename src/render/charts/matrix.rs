@@ -9,12 +9,13 @@ use super::super::raster::Pixels;
 use super::{least, most, plot};
 use crate::error::Result;
 use crate::figure::{Colors, HeatmapOptions};
+use crate::work::Work;
 use std::ops::Range;
 
 /// Pixels of the picture for one of the figure's, where there are enough cells.
 const FINE: f64 = 3.0;
 
-pub(super) fn heatmap(rows: usize, cols: usize, values: &[f64], options: &HeatmapOptions) -> Result<String> {
+pub(super) fn heatmap(rows: usize, cols: usize, values: &[f64], options: &HeatmapOptions, work: &Work) -> Result<String> {
     let finite = || values.iter().copied().filter(|v| v.is_finite());
     let axis = |labels: &Option<Vec<String>>, n: usize| match labels {
         Some(labels) => Kind::Names(labels.clone()),
@@ -45,6 +46,7 @@ pub(super) fn heatmap(rows: usize, cols: usize, values: &[f64], options: &Heatma
         let tall = repeat(frame.bottom - frame.top, row_blocks.len());
         let mut pixels = Pixels::new(col_blocks.len() * wide, row_blocks.len() * tall);
         for (i, block_rows) in row_blocks.iter().enumerate() {
+            work.check()?;
             for (j, block_cols) in col_blocks.iter().enumerate() {
                 let mean = mean(values, cols, block_rows, block_cols);
                 let color = if mean.is_nan() { color::MISSING } else { bar.color(mean) };

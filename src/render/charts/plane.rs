@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::figure::{
     BandsOptions, Bins, Ecdf, EcdfOptions, Fan, HistogramOptions, LeftOut, LineOptions, Samples, ScatterOptions, Series,
 };
+use crate::work::Work;
 
 /// Points that a line or distribution function needs at most: two for each half pixel of a wide figure.
 const FINE: usize = 4000;
@@ -241,7 +242,7 @@ fn percent(q: f64) -> f64 {
     (q * 1e6).round() / 1e4
 }
 
-pub(super) fn scatter(x: &[f64], y: &[f64], options: &ScatterOptions) -> Result<String> {
+pub(super) fn scatter(x: &[f64], y: &[f64], options: &ScatterOptions, work: &Work) -> Result<String> {
     let look = options.look();
     let mut left_out = LeftOut::default();
     let mut shown: Vec<usize> = (0..x.len()).collect();
@@ -276,6 +277,7 @@ pub(super) fn scatter(x: &[f64], y: &[f64], options: &ScatterOptions) -> Result<
         let size = |from: f64, to: f64| (((to - from) * fine).round() as usize).max(1);
         let mut pixels = Pixels::new(size(frame.left, frame.right), size(frame.top, frame.bottom));
         for i in &shown {
+            work.check()?;
             let at = (frame.x.at(x[*i]) - frame.left, frame.y.at(y[*i]) - frame.top);
             pixels.dot((at.0 * fine, at.1 * fine), radius * fine, color(*i));
         }
