@@ -226,7 +226,7 @@ impl Running {
         let part = Central::of(scores);
         let std = if part.n > 0 { (part.m2 / part.n as f64).sqrt() } else { 0.0 };
         // The exponent of the unit stays where the scale and pivot · scale are finite in f32.
-        let exponent = if std > 0.0 { std.log2().round().clamp(-100.0, 126.0) } else { 0.0 };
+        let exponent = if std > 0.0 { std.log2().round().clamp(-127.0, 126.0) } else { 0.0 };
         *self = Running { done: self.done, pivot: part.mean as f32, scale: (-exponent).exp2() as f32, ..Self::EMPTY };
         if !(self.pivot * self.scale).is_finite() {
             self.scale = 1.0;
