@@ -569,6 +569,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn calls_share_what_is_known_of_the_vocabulary() {
+        let work = Work::silent(2).unwrap();
+        let model = Model::load("demo", &Default::default(), &work).unwrap();
+        let view = |options: TokenOptions| TokenView::new(Phase::Unembed, &model, &options, &work).unwrap();
+        let first = view(TokenOptions { center: true, ..TokenOptions::default() });
+        let mean = first.mean(&work).unwrap();
+        let second = view(TokenOptions { k: 3, ..TokenOptions::default() });
+        assert!(std::ptr::eq(mean, second.mean(&work).unwrap()) && Arc::ptr_eq(&first.unmasked, &second.unmasked));
+        assert!(!Arc::ptr_eq(&first.all, &first.unmasked));
+        let all = view(TokenOptions { mask_special: false, ..TokenOptions::default() });
+        assert!(Arc::ptr_eq(&all.unmasked, &first.all));
+    }
+
+    #[test]
     fn dictionaries_share_a_pass_while_they_are_small_together() {
         let most = TOGETHER;
         assert_eq!(together(&[most / 4; 6]), [0..4, 4..6]);
