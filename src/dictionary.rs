@@ -39,8 +39,9 @@ use crate::provenance::fingerprint;
 use crate::tensor::Tensor;
 use crate::work::Work;
 use serde_json::{Map, Value as Json, json};
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 /// A set of directions that read from and write to a place in a model. Copies share everything.
 #[derive(Clone)]
@@ -347,6 +348,12 @@ impl Dictionary {
     /// Where it lies in memory, which tells it from every other dictionary of its time.
     pub fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Holds its address, as long as this lives, but not its weights.
+    pub fn place(&self) -> Weak<dyn Any + Send + Sync> {
+        let inner: Arc<dyn Any + Send + Sync> = Arc::clone(&self.0) as _;
+        Arc::downgrade(&inner)
     }
 
     /// What provenance records of it.

@@ -5,12 +5,13 @@
 //!
 //! * `architecture`: the families as data. * `config`: dimensions and conventions, held against the tensors.
 //! * `weights`: stored tensors under canonical names. * `rope`: rotary frequencies. * `vocabulary`: token strings.
-//! * `tokenizer`: text to tokens. * `special`: tokens to keep out of top lists. *
+//! * `tokenizer`: text to tokens. * `special`: tokens to keep out of top lists. * `kept`: what analyses found out about it.
 //! * [`forward`]: running it, with hooks.
 
 mod architecture;
 mod config;
 pub mod forward;
+mod kept;
 mod rope;
 mod special;
 mod tokenizer;
@@ -18,6 +19,7 @@ mod vocabulary;
 mod weights;
 
 pub use config::{Act, Config, Norm};
+pub use kept::Kept;
 pub use rope::Rope;
 pub use special::SpecialMask;
 pub use tokenizer::{EncodeOptions, Tokenizer};
@@ -72,6 +74,7 @@ struct Inner {
     warnings: Vec<String>,
     special: Mutex<Option<Arc<SpecialMask>>>,
     forward: Mutex<Option<Arc<Forward>>>,
+    kept: Kept,
 }
 
 /// The norms of a layer by the names that scripts use.
@@ -222,6 +225,7 @@ impl Model {
             warnings,
             special: Mutex::new(None),
             forward: Mutex::new(None),
+            kept: Kept::default(),
         })))
     }
 
@@ -711,6 +715,11 @@ impl Model {
         let mask = Arc::new(SpecialMask::of(&self.0.w_e, self.vocabulary(), work)?);
         *place = Some(Arc::clone(&mask));
         Ok(mask)
+    }
+
+    /// What analyses found out about its weights, which do not change.
+    pub fn kept(&self) -> &Kept {
+        &self.0.kept
     }
 
     /// The model made ready to run: its layers' weights as f32, made on first use, then shared.

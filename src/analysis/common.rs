@@ -22,11 +22,11 @@ impl Side {
 
 /// The column of a quantile: `median`, `p75`, `p99.9`.
 pub(super) fn quantile_name(q: f64) -> String {
-    if q == 0.5 {
-        return "median".into();
-    }
     // 0.999 × 100 is not 99.9 in binary; the shortest text of the rounded number is.
-    format!("p{}", (q * 1e8).round() / 1e6)
+    match (q * 1e8).round() / 1e6 {
+        50.0 => "median".into(),
+        percent => format!("p{percent}"),
+    }
 }
 
 /// Refuses quantiles outside 0..=1 and those that would make two columns of one name.
@@ -35,8 +35,12 @@ pub(super) fn check_quantiles(quantiles: &[f64]) -> Result<()> {
         if !(0.0..=1.0).contains(q) {
             return Err(Error::input(format!("option `quantiles` takes numbers from 0 to 1, not {q}")));
         }
-        if quantiles[..i].iter().any(|other| quantile_name(*other) == quantile_name(*q)) {
-            return Err(Error::input(format!("option `quantiles` names {q} twice")));
+        let name = quantile_name(*q);
+        if let Some(other) = quantiles[..i].iter().find(|other| quantile_name(**other) == name) {
+            return Err(match other == q {
+                true => Error::input(format!("option `quantiles` names {q} twice")),
+                false => Error::input(format!("option `quantiles`: {other} and {q} would both be the column `{name}`")),
+            });
         }
     }
     Ok(())
@@ -135,6 +139,11 @@ mod tests {
         let names: Vec<_> = [0.5, 0.75, 0.95, 0.999, 0.29, 1.0].map(quantile_name).into();
         assert_eq!(names, ["median", "p75", "p95", "p99.9", "p29", "p100"]);
         assert!(check_quantiles(&[0.5, 0.5]).is_err() && check_quantiles(&[1.5]).is_err());
+        // Numbers that the names do not tell apart.
+        for (one, other, name) in [(0.5, 0.500_000_001, "median"), (0.75, 0.750_000_001, "p75")] {
+            let error = check_quantiles(&[one, other]).unwrap_err();
+            assert!(error.message().ends_with(&format!("{one} and {other} would both be the column `{name}`")), "{error}");
+        }
     }
 
     #[test]

@@ -142,7 +142,7 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
         ..Product::new(a.clone(), b.clone())
     };
     if options.scale == Scale::Zscore {
-        product = Columns::new(b, options.col_mask.as_deref(), work)?.standardise(product, work)?;
+        product = Columns::new(b, options.col_mask.as_deref())?.standardise(product, work)?;
     }
     let outcome = product.run(work)?;
     note_non_finite("product_stats", &outcome, ("rows", |row| row), ("columns", |col| col), work);
@@ -292,107 +292,212 @@ pub(super) fn scores(list: &[Scored]) -> Vec<f64> {
 }
 
 /// The columns of a right operand that a row is standardised over: the unmasked ones that hold neither NaN nor infinities.
+/// What is found out about them is kept.
 pub(super) struct Columns {
     /// `[m, d]`.
     vectors: Tensor,
-    /// Which take part, if not all.
-    used: Option<Vec<bool>>,
-    /// Their mean, `[d]`.
-    mean: Vec<f64>,
-    /// Their covariance, `[d, d]`, once it is needed.
+    /// Which are not masked, if not all.
+    unmasked: Option<Vec<bool>>,
+    /// The mean of some of them, `[d]`.
+    nearly: OnceLock<Vec<f32>>,
+    /// Their mean, `[d]`, and which take part, if not all.
+    mean: OnceLock<(Vec<f64>, Option<Vec<bool>>)>,
+    /// Their covariance, `[d, d]`.
     covariance: OnceLock<Tensor>,
+    /// The norms of all, masked or not: as they are, and without the mean.
+    norms: [OnceLock<Vec<f64>>; 2],
+}
+
+/// What is in the place, or what `make` puts there.
+fn once<T>(place: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match place.get() {
+        Some(known) => Ok(known),
+        None => make().map(|made| place.get_or_init(|| made)),
+    }
+}
+
+/// Mean and variance of each row's scores over some columns, and what went wrong with others.
+pub(super) struct RowMoments {
+    /// NaN for rows that are not finite.
+    pub means: Vec<f64>,
+    /// As `means`.
+    pub variances: Vec<f64>,
+    /// Number of scores left out, and the rows and columns whose fault that is.
+    pub left_out: (u64, (Vec<usize>, Vec<usize>)),
 }
 
 impl Columns {
     /// Those of `b` `[d, m]`.
     ///
     /// # Errors
-    /// No column takes part, or the user's interruption.
-    pub(super) fn new(b: &Tensor, mask: Option<&[bool]>, work: &Work) -> Result<Self> {
-        let vectors = b.t();
+    /// No column takes part.
+    pub(super) fn new(b: &Tensor, mask: Option<&[bool]>) -> Result<Self> {
         let unmasked: Option<Vec<bool>> = mask.map(|mask| mask.iter().map(|masked| !masked).collect());
         if unmasked.as_ref().is_some_and(|unmasked| !unmasked.contains(&true)) {
             return Err(Error::input("every column is masked, so there is nothing to standardise over"));
         }
-        let (mean, used) = finite_mean(&vectors, unmasked, work)?;
-        Ok(Columns { vectors, used, mean, covariance: OnceLock::new() })
+        let (nearly, mean, covariance, norms) = Default::default();
+        Ok(Columns { vectors: b.t(), unmasked, nearly, mean, covariance, norms })
     }
 
-    /// The columns that take no part.
-    pub(super) fn left_out(&self) -> Vec<usize> {
-        self.used.iter().flat_map(|used| (0..used.len()).filter(|i| !used[*i])).collect()
+    /// Their mean, `[d]`: a pass over the columns.
+    ///
+    /// # Errors
+    /// No column takes part, or the user's interruption.
+    pub(super) fn mean(&self, work: &Work) -> Result<&[f64]> {
+        Ok(&self.mean_and_used(work)?.0)
     }
 
-    /// Their mean, `[d, 1]`.
-    pub(super) fn mean(&self) -> Result<Tensor> {
-        Tensor::from_f64(self.mean.clone(), &[self.mean.len(), 1])
+    fn mean_and_used(&self, work: &Work) -> Result<&(Vec<f64>, Option<Vec<bool>>)> {
+        once(&self.mean, || finite_mean(&self.vectors, self.unmasked.clone(), work))
     }
 
-    /// The same product with each row's scores standardised over these columns (mean 0, variance 1 there), exactly:
+    /// The norms of all columns, without the mean where they are `centred`: a pass over the columns.
+    ///
+    /// # Errors
+    /// As [`Columns::mean`].
+    pub(super) fn norms(&self, centred: bool, work: &Work) -> Result<&[f64]> {
+        let norms = once(&self.norms[usize::from(centred)], || {
+            let b_shift = if centred { Some(self.shift(work)?) } else { None };
+            let nothing = Tensor::from_f32(vec![0.0; self.vectors.shape()[1]], &[1, self.vectors.shape()[1]])?;
+            Product { b_shift, ..Product::new(nothing, self.vectors.t()) }.column_norms(work)
+        })?;
+        Ok(norms)
+    }
+
+    /// The same product with each row's scores standardised over these columns (mean 0, variance 1 there):
     /// (a·b_j − mean) / σ = a·(b_j − b̄) / σ with b̄ the mean column (METHODS.md 1.4, exact shortcuts). Rows without variance
-    /// score 0. The product must be a plain one with these columns: no cosine, softcap, factor or scale of rows.
+    /// score 0. The scores of a few rows are standardised when they are made; of more, b̄ is rounded to 32 bits, which
+    /// moves a row's scores by about 1e-7 of |a| |b̄| / σ. The product must be a plain one with these columns: no cosine,
+    /// softcap, factor or scale of rows.
     ///
     /// # Errors
-    /// The user's interruption.
+    /// As [`Columns::mean`].
     pub(super) fn standardise(&self, product: Product, work: &Work) -> Result<Product> {
-        let variances = self.variances(&product, work)?;
+        let shifted = Product { b_shift: Some(self.nearly()), ..product.clone() };
+        if let Some(made) = shifted.made(work)? {
+            let (n, m) = made.b[0].matrix_shape("scores")?;
+            let mut scores = made.b[0].to_f32();
+            for row in scores.chunks_exact_mut(m) {
+                let (mean, variance) = self.of_finite(row);
+                let std = variance.sqrt();
+                let standard = |x: f32| if std > 0.0 { ((f64::from(x) - mean) / std) as f32 } else { 0.0 };
+                row.iter_mut().for_each(|x| *x = standard(*x));
+            }
+            return made.of_scores(Tensor::from_f32(scores, &[n, m])?);
+        }
+        let variances = self.moments(&product, work)?.variances;
         let scale = variances.into_iter().map(|v| if v > 0.0 { v.sqrt().recip() } else { 0.0 }).collect();
-        Ok(Product { row_scale: Some(scale), b_shift: Some(self.shift()), ..product })
+        Ok(Product { row_scale: Some(scale), b_shift: Some(self.shift(work)?), ..product })
     }
 
-    /// The variance of each row's scores over these columns. NaN for rows that are not finite.
+    /// Mean and variance of each row of a plain product with these columns.
     ///
     /// # Errors
-    /// The user's interruption.
-    pub(super) fn variances(&self, product: &Product, work: &Work) -> Result<Vec<f64>> {
+    /// As [`Columns::mean`].
+    pub(super) fn moments(&self, product: &Product, work: &Work) -> Result<RowMoments> {
         let (n, d) = product.a.matrix_shape("A")?;
         // A pass over the product costs n · m · d, the covariance m · d² once.
-        let few = product.rows.as_ref().map_or(n, Vec::len) * 4 < d;
-        if few && self.covariance.get().is_none() {
-            self.streamed_variances(product, work)
+        if product.rows.as_ref().map_or(n, Vec::len) * 4 < d {
+            self.streamed_moments(product, work)
         } else {
-            quadratic_forms(product, self.covariance(work)?, work)
+            self.closed_moments(product, work)
         }
     }
 
-    /// [`Columns::variances`] by making the product, with centred columns so that a large mean takes no precision.
-    fn streamed_variances(&self, product: &Product, work: &Work) -> Result<Vec<f64>> {
-        let moments = |b: Tensor| -> Result<Vec<Moments>> {
-            let plain = Product {
-                rows: product.rows.clone(),
-                gain: product.gain.clone(),
-                b_shift: Some(self.shift()),
-                shape: false,
-                label: product.label.clone(),
-                ..Product::new(product.a.clone(), b)
-            };
-            Ok(plain.run(work)?.rows.into_iter().map(|row| row.moments).collect())
+    /// [`Columns::moments`] by making the product.
+    fn streamed_moments(&self, product: &Product, work: &Work) -> Result<RowMoments> {
+        let shift = self.nearly();
+        let plain = |b: Tensor| Product {
+            rows: product.rows.clone(),
+            gain: product.gain.clone(),
+            b_shift: Some(shift.clone()),
+            shape: false,
+            label: product.label.clone(),
+            ..Product::new(product.a.clone(), b)
         };
-        let mut of_used = moments(self.vectors.t())?;
-        let left_out = self.left_out();
-        if !left_out.is_empty() {
-            let rest = moments(gather(&self.vectors, &left_out, None)?.t())?;
-            of_used.iter_mut().zip(rest).for_each(|(all, part)| *all = all.without(&part, f64::NAN, f64::NAN));
+        let outcome = plain(self.vectors.t()).run(work)?;
+        let masked: Vec<usize> = self.unmasked.iter().flat_map(|used| (0..used.len()).filter(|i| !used[*i])).collect();
+        let is_unmasked = |col: &&usize| self.unmasked.as_ref().is_none_or(|unmasked| unmasked[**col]);
+        if outcome.broken.1.iter().filter(is_unmasked).count() + masked.len() == outcome.m {
+            return Err(no_columns());
         }
-        Ok(of_used.into_iter().map(|m| m.std * m.std).collect())
+        let mut moments: Vec<Moments> = outcome.rows.into_iter().map(|row| row.moments).collect();
+        if !masked.is_empty() {
+            let rest = plain(gather(&self.vectors, &masked, None)?.t()).run(work)?.rows;
+            moments.iter_mut().zip(rest).for_each(|(all, part)| *all = all.without(&part.moments, f64::NAN, f64::NAN));
+        }
+        let near = Tensor::from_f64(shift.iter().map(|v| f64::from(*v)).collect(), &[shift.len(), 1])?;
+        let shifted = products(product, &near, work)?;
+        Ok(RowMoments {
+            means: moments.iter().zip(shifted).map(|(m, by)| m.mean + by).collect(),
+            variances: moments.iter().map(|m| m.std * m.std).collect(),
+            left_out: (outcome.non_finite, outcome.broken),
+        })
     }
 
-    fn shift(&self) -> Vec<f32> {
-        self.mean.iter().map(|v| *v as f32).collect()
+    /// [`Columns::moments`] from mean and covariance of the columns: `a · b̄` and `aᵀ Cov(b) a`.
+    fn closed_moments(&self, product: &Product, work: &Work) -> Result<RowMoments> {
+        let (mean, used) = self.mean_and_used(work)?;
+        let means = products(product, &Tensor::from_f64(mean.clone(), &[mean.len(), 1])?, work)?;
+        // Below 0 by rounding alone; NaN stays.
+        let variances =
+            quadratic_forms(product, self.covariance(work)?, work)?.into_iter().map(|v| if v < 0.0 { 0.0 } else { v });
+        let rows: Vec<usize> = means.iter().enumerate().filter(|(_, mean)| !mean.is_finite()).map(|(i, _)| i).collect();
+        let cols: Vec<usize> = used.iter().flat_map(|used| (0..used.len()).filter(|i| !used[*i])).collect();
+        let (n, m) = (means.len(), self.vectors.shape()[0]);
+        let count = rows.len() * m + (n - rows.len()) * cols.len();
+        Ok(RowMoments { variances: variances.collect(), means, left_out: (count as u64, (rows, cols)) })
+    }
+
+    /// Mean and variance over the unmasked ones of a row's scores, all finite.
+    fn of_finite(&self, row: &[f32]) -> (f64, f64) {
+        let is_unmasked = |j: usize| self.unmasked.as_ref().is_none_or(|unmasked| unmasked[j]);
+        let used = || row.iter().enumerate().filter(|(j, _)| is_unmasked(*j)).map(|(_, x)| f64::from(*x));
+        let count = used().count() as f64;
+        let mean = used().sum::<f64>() / count;
+        (mean, used().map(|x| (x - mean).powi(2)).sum::<f64>() / count)
+    }
+
+    /// A vector near the mean, from columns at even distances: scores of columns from which it is subtracted lose no precision
+    /// to what the columns have in common, and no pass over all of them is needed. Zeros where it finds no finite column.
+    fn nearly(&self) -> Vec<f32> {
+        const SOME: usize = 256;
+        let near = || {
+            let (m, d) = (self.vectors.shape()[0], self.vectors.shape()[1]);
+            let (mut sum, mut row, mut count) = (vec![0f64; d], vec![0f32; d], 0.0);
+            for i in 0..m.min(SOME) {
+                let at = i * m / m.min(SOME);
+                self.vectors.widen_block(at..at + 1, 0..d, &mut row);
+                if row.iter().all(|v| v.is_finite()) {
+                    sum.iter_mut().zip(&row).for_each(|(s, v)| *s += f64::from(*v));
+                    count += 1.0;
+                }
+            }
+            sum.into_iter().map(|s| if count > 0.0 { (s / count) as f32 } else { 0.0 }).collect()
+        };
+        self.nearly.get_or_init(near).clone()
+    }
+
+    fn shift(&self, work: &Work) -> Result<Vec<f32>> {
+        Ok(self.mean(work)?.iter().map(|v| *v as f32).collect())
     }
 
     fn covariance(&self, work: &Work) -> Result<&Tensor> {
-        if let Some(covariance) = self.covariance.get() {
-            return Ok(covariance);
-        }
-        let d = self.mean.len();
-        let mut squares = second_moment(&self.vectors, self.used.as_deref(), None, false, work)?.to_f64();
-        for (row, x) in squares.chunks_exact_mut(d.max(1)).zip(&self.mean) {
-            row.iter_mut().zip(&self.mean).for_each(|(s, y)| *s -= x * y);
-        }
-        let covariance = Tensor::from_f64(squares, &[d, d])?;
-        Ok(self.covariance.get_or_init(|| covariance))
+        let (mean, used) = self.mean_and_used(work)?;
+        once(&self.covariance, || {
+            let d = mean.len();
+            let mut squares = second_moment(&self.vectors, used.as_deref(), None, false, work)?.to_f64();
+            for (row, x) in squares.chunks_exact_mut(d.max(1)).zip(mean) {
+                row.iter_mut().zip(mean).for_each(|(s, y)| *s -= x * y);
+            }
+            Tensor::from_f64(squares, &[d, d])
+        })
     }
+}
+
+fn no_columns() -> Error {
+    Error::input("every column is masked or holds NaN or infinite numbers, so there is no mean column")
 }
 
 /// The mean of those rows of a matrix that are `used` and hold neither NaN nor infinities, and which these are, if not all.
@@ -407,15 +512,26 @@ pub(super) fn finite_mean(rows: &Tensor, used: Option<Vec<bool>>, work: &Work) -
     let mut finite = finite_rows(rows, None, work)?;
     finite.iter_mut().zip(used.iter().flatten()).for_each(|(finite, used)| *finite &= *used);
     if !finite.contains(&true) {
-        return Err(Error::input("every column is masked or holds NaN or infinite numbers, so there is no mean column"));
+        return Err(no_columns());
     }
     Ok((mean_row(rows, Some(&finite), work)?, Some(finite)))
 }
 
 /// aᵀ C a for each used row a of the product's left side (gain included).
 fn quadratic_forms(product: &Product, c: &Tensor, work: &Work) -> Result<Vec<f64>> {
+    by_rows(product, c, work, |row, turned| row.iter().zip(turned).map(|(x, y)| f64::from(*x) * y).sum())
+}
+
+/// a · v for each used row a of the product's left side (gain included) and `v` `[d, 1]`.
+fn products(product: &Product, v: &Tensor, work: &Work) -> Result<Vec<f64>> {
+    by_rows(product, v, work, |_, turned| turned[0])
+}
+
+/// `of(a, a C)` for each used row a of the product's left side (gain included) and `c` `[d, k]`, f64.
+fn by_rows(product: &Product, c: &Tensor, work: &Work, of: impl Fn(&[f32], &[f64]) -> f64) -> Result<Vec<f64>> {
     const CHUNK: usize = 2048;
     let (n, d) = product.a.matrix_shape("A")?;
+    let (_, k) = c.matrix_shape("C")?;
     let rows: Vec<usize> = product.rows.clone().unwrap_or_else(|| (0..n).collect());
     let mut out = Vec::with_capacity(rows.len());
     for chunk in rows.chunks(CHUNK) {
@@ -423,8 +539,7 @@ fn quadratic_forms(product: &Product, c: &Tensor, work: &Work) -> Result<Vec<f64
         let dense = gather(&product.a, chunk, product.gain.as_deref())?;
         let turned = matmul(&dense, c, work)?.to_f64();
         let dense = dense.f32_cow();
-        let dot = |(a, b): (&[f32], &[f64])| a.iter().zip(b).map(|(x, y)| f64::from(*x) * y).sum::<f64>();
-        out.extend(dense.chunks_exact(d.max(1)).zip(turned.chunks_exact(d.max(1))).map(dot));
+        out.extend(dense.chunks_exact(d.max(1)).zip(turned.chunks_exact(k.max(1))).map(|(row, turned)| of(row, turned)));
     }
     Ok(out)
 }

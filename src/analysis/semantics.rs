@@ -3,7 +3,7 @@
 
 use super::common::{ids, note_non_finite, with_labels};
 use super::product::Scale;
-use super::tokens::{TokenScores, TokenView};
+use super::tokens::{MomentsOver, TokenOptions, TokenScores, TokenView};
 use crate::compute::product::{Product, RowSoftmax, RowStats, Scored};
 use crate::dictionary::{Dictionary, RandomKind, RandomOptions, random_directions};
 use crate::error::{Error, Result};
@@ -16,7 +16,8 @@ use crate::table::Table;
 use crate::work::Work;
 use rayon::prelude::*;
 use serde_json::json;
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, Weak};
 
 crate::choice! {
     /// How the three metrics combine.
@@ -235,7 +236,7 @@ pub fn semantics(scores: &TokenScores, model: &Model, options: &SemanticsOptions
     let seed = options.seed.unwrap_or(work.seed());
     let eye = Eye::new(scores, options.entropy, work)?;
     let ends = eye.features(scores, work)?;
-    let mut draws = Draws { eye: &eye, dictionary, options, seed, covariance: None };
+    let draws = Draws { eye: &eye, dictionary, options, seed };
 
     let mut warnings = Vec::new();
     let drawn = options.thresholds.is_none() && options.population_quantile.is_none();
@@ -700,31 +701,40 @@ fn folded(token: &str) -> Vec<char> {
     token.strip_prefix(' ').unwrap_or(token).to_lowercase().chars().collect()
 }
 
-/// Draws of the nulls; the first draw of the covariance null is kept, since token sets borrow its entropies.
+/// Draws of the nulls. They depend on the model, the dictionary and options alone, not on the features that are judged, and
+/// are kept with the model.
 struct Draws<'a> {
     eye: &'a Eye<'a>,
     dictionary: &'a Dictionary,
     options: &'a SemanticsOptions,
     seed: u64,
-    covariance: Option<Vec<Ends>>,
+}
+
+/// A draw that is kept, and the address of the dictionary that it is like.
+struct Drawn {
+    ends: Vec<Ends>,
+    _like: Weak<dyn Any + Send + Sync>,
 }
 
 impl Draws<'_> {
     /// Draw number `index` of a null; different numbers are independent.
-    fn draw(&mut self, kind: NullKind, index: u64, work: &Work) -> Result<Vec<Ends>> {
-        match kind {
-            NullKind::Covariance if index == 0 => {
-                if let Some(kept) = &self.covariance {
-                    return Ok(kept.clone());
-                }
-                let ends = self.directions(RandomKind::Covariance, 0, work)?;
-                self.covariance = Some(ends.clone());
-                Ok(ends)
-            }
+    fn draw(&self, kind: NullKind, index: u64, work: &Work) -> Result<Vec<Ends>> {
+        let make = || match kind {
             NullKind::Covariance => self.directions(RandomKind::Covariance, index, work),
             NullKind::Isotropic => self.directions(RandomKind::Isotropic, index, work),
             NullKind::TokenSets => self.token_sets(index, work),
+        };
+        let Eye { view, entropy, .. } = self.eye;
+        // A matrix is not told from another by what is written down of it.
+        if view.options.through.is_some() {
+            return make();
         }
+        let options = TokenOptions { features: None, moments: MomentsOver::All, ..view.options.clone() }.canonical();
+        let (kind, entropy, phase) = (kind.name(), entropy.name(), view.phase.name());
+        let (like, n, seed) = (self.dictionary.address(), self.options.n_null, self.seed);
+        let name = format!("null, {kind}, draw {index} of {n}, seed {seed}, like {like}, {phase}, entropy {entropy}, {options}");
+        let drawn = view.model.kept().get_or_make(&name, || Ok(Drawn { ends: make()?, _like: self.dictionary.place() }))?;
+        Ok(drawn.ends.clone())
     }
 
     fn directions(&self, kind: RandomKind, index: u64, work: &Work) -> Result<Vec<Ends>> {
@@ -739,7 +749,7 @@ impl Draws<'_> {
     }
 
     /// Random sets of unmasked tokens in place of the lists; the entropies are those of a covariance draw.
-    fn token_sets(&mut self, index: u64, work: &Work) -> Result<Vec<Ends>> {
+    fn token_sets(&self, index: u64, work: &Work) -> Result<Vec<Ends>> {
         let directions = self.draw(NullKind::Covariance, index, work)?;
         let mut random = Random::new(self.seed, 1 + index);
         let mut set = || -> Vec<Scored> {

@@ -2,7 +2,7 @@
 //! reads (W_E and its read direction).
 
 use super::common::{ids, moment_column, note_non_finite, provenance, times, with_labels};
-use super::product::{Columns, Scale, finite_mean, gather, scored_ids, scores};
+use super::product::{Columns, Scale, gather, scored_ids, scores};
 use crate::compute::product::{Histogram, Moments, Product, Scored};
 use crate::compute::{project, row_norms};
 use crate::dictionary::{Dictionary, Directions};
@@ -14,7 +14,7 @@ use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 crate::choice! {
     /// What stands between the residual stream and the unembedding.
@@ -411,11 +411,11 @@ pub(super) struct TokenView {
     pub(super) special: Option<Arc<SpecialMask>>,
     /// Token vectors `[d_vocab, d_model]`, as stored.
     pub(super) vectors: Tensor,
-    /// Their mean, see [`TokenView::mean`].
-    mean: OnceLock<Vec<f64>>,
+    /// What they are like, all of them and the unmasked ones; kept with the model.
+    all: Arc<Columns>,
+    unmasked: Arc<Columns>,
     gain: Option<Vec<f32>>,
     center_direction: bool,
-    columns: OnceLock<Columns>,
 }
 
 impl TokenView {
@@ -431,16 +431,23 @@ impl TokenView {
             Phase::Embed => model.w_e(),
         };
         let through_norm = phase == Phase::Unembed && options.lens == Lens::Gain;
+        let special = if options.mask_special { Some(model.special_mask(work)?) } else { None };
+        let mask = special.as_ref().filter(|s| s.total() > 0).map(|s| s.mask.as_slice());
+        let side = if model.cfg().tied { "both" } else { phase.name() };
+        let columns = |mask: Option<&[bool]>| {
+            let name = format!("tokens, {side}, {}", if mask.is_some() { "unmasked" } else { "all" });
+            model.kept().get_or_make(&name, || Columns::new(&vectors.t(), mask))
+        };
         Ok(TokenView {
             gain: if through_norm && options.fold_norm { model.find_gain("ln_final")?.map(|g| g.to_f32()) } else { None },
             center_direction: through_norm && model.cfg().norm == Norm::Layer,
-            mean: OnceLock::new(),
+            all: columns(None)?,
+            unmasked: columns(mask)?,
             phase,
             model: model.clone(),
             options: options.clone(),
-            special: if options.mask_special { Some(model.special_mask(work)?) } else { None },
+            special,
             vectors,
-            columns: OnceLock::new(),
         })
     }
 
@@ -449,13 +456,10 @@ impl TokenView {
         self.special.iter().flat_map(|s| &s.counts).map(|(reason, n)| (reason.to_string(), Json::from(*n)))
     }
 
-    /// The mean token vector `[d_model]`, without vectors that hold NaN or infinities: a pass over the vocabulary, made when it is first asked for.
+    /// The mean token vector `[d_model]`, without vectors that hold NaN or infinities: a pass over the vocabulary, once for a
+    /// model.
     pub(super) fn mean(&self, work: &Work) -> Result<&[f64]> {
-        if self.mean.get().is_none() {
-            let (mean, _) = finite_mean(&self.vectors, None, work)?;
-            let _ = self.mean.set(mean);
-        }
-        Ok(self.mean.get().map_or(&[], |mean| mean.as_slice()))
+        self.all.mean(work)
     }
 
     pub(super) fn n_tokens(&self) -> usize {
@@ -467,7 +471,7 @@ impl TokenView {
         let raw = self.raw_product(directions, positions, work)?;
         match self.options.scale {
             Scale::Raw => Ok(raw),
-            Scale::Cosine => Ok(Product { cosine: true, ..raw }),
+            Scale::Cosine => self.cosines(raw, work),
             Scale::Zscore => self.standardised(raw, work),
         }
     }
@@ -504,14 +508,25 @@ impl TokenView {
 
     /// A raw product with each row standardised over the unmasked vocabulary.
     pub(super) fn standardised(&self, raw: Product, work: &Work) -> Result<Product> {
-        let columns = match self.columns.get() {
-            Some(columns) => columns,
-            None => {
-                let columns = Columns::new(&self.vectors.t(), raw.col_mask.as_deref(), work)?;
-                self.columns.get_or_init(|| columns)
+        self.unmasked.standardise(raw, work)
+    }
+
+    /// The cosines of a raw product's directions with the token vectors. Those of a few rows are divided by norms that are
+    /// kept with the model; beside many rows a pass over the vocabulary takes no time.
+    fn cosines(&self, raw: Product, work: &Work) -> Result<Product> {
+        let Some(made) = raw.made(work)? else { return Ok(Product { cosine: true, ..raw }) };
+        let (n, m) = made.b[0].matrix_shape("scores")?;
+        let rows = raw.rows.clone().unwrap_or_else(|| (0..n).collect());
+        let rows = row_norms(&gather(&raw.a, &rows, raw.gain.as_deref())?, None, work)?;
+        let tokens = self.all.norms(self.options.center, work)?;
+        let mut scores = made.b[0].to_f32();
+        for (row, norm) in scores.chunks_exact_mut(m).zip(rows) {
+            for (score, token) in row.iter_mut().zip(tokens) {
+                let norms = norm * token;
+                *score = if norms > 0.0 { (f64::from(*score) / norms) as f32 } else { 0.0 };
             }
-        };
-        columns.standardise(raw, work)
+        }
+        made.of_scores(Tensor::from_f32(scores, &[n, m])?)
     }
 
     /// Directions as they enter the gain, dense: through the matrix in between, then centred.
@@ -552,6 +567,20 @@ impl TokenView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_share_what_is_known_of_the_vocabulary() {
+        let work = Work::silent(2).unwrap();
+        let model = Model::load("demo", &Default::default(), &work).unwrap();
+        let view = |options: TokenOptions| TokenView::new(Phase::Unembed, &model, &options, &work).unwrap();
+        let first = view(TokenOptions { center: true, ..TokenOptions::default() });
+        let mean = first.mean(&work).unwrap();
+        let second = view(TokenOptions { k: 3, ..TokenOptions::default() });
+        assert!(std::ptr::eq(mean, second.mean(&work).unwrap()) && Arc::ptr_eq(&first.unmasked, &second.unmasked));
+        assert!(!Arc::ptr_eq(&first.all, &first.unmasked));
+        let all = view(TokenOptions { mask_special: false, ..TokenOptions::default() });
+        assert!(Arc::ptr_eq(&all.unmasked, &first.all));
+    }
 
     #[test]
     fn dictionaries_share_a_pass_while_they_are_small_together() {

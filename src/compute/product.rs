@@ -189,6 +189,8 @@ const MUCH: usize = 256 << 20;
 const MANY: usize = 1 << 17;
 /// Scores that [`Product::matrix`] makes at most (1 GiB).
 const MATRIX: usize = 1 << 28;
+/// Rows whose scores are kept where they are asked for more than once, and how many scores those are at most (16 MiB).
+const FEW: (usize, usize) = (8, 1 << 22);
 /// Rows and columns of the sample that brackets quantiles over all pairs.
 const SAMPLE: (usize, usize) = (512, 512);
 
@@ -232,6 +234,11 @@ impl Product {
     /// # Errors
     /// Shapes, rows or quantiles that do not fit; an empty product; or the user's interruption.
     pub fn run(&self, work: &Work) -> Result<Outcome> {
+        if (self.has_cols() || !self.all_quantiles.is_empty())
+            && let Some(made) = self.made(work)?
+        {
+            return made.run(work);
+        }
         let sides = self.sides(work)?;
         let (n, m) = (sides.left.count(), sides.right[0].count());
         let left = std::slice::from_ref(&sides.left);
@@ -387,6 +394,57 @@ impl Product {
         Tensor::from_f32(out, &shape)
     }
 
+    /// The same scores as the product of an identity with themselves, which are made here: each further pass over a few rows
+    /// then takes next to nothing. `None` of more rows than a few or of few terms, and where a score is not finite, since the
+    /// product itself tells whose fault that is.
+    ///
+    /// # Errors
+    /// As [`Product::run`].
+    pub fn made(&self, work: &Work) -> Result<Option<Product>> {
+        self.check()?;
+        let (rows, depth) = self.a.matrix_shape("the left operand")?;
+        let (_, m) = self.b[0].matrix_shape("the right operand")?;
+        let n = self.rows.as_ref().map_or(rows, Vec::len);
+        if n > FEW.0 || n.saturating_mul(m) > FEW.1 || depth <= 2 * FEW.0 {
+            return Ok(None);
+        }
+        let scores = Product { absolute: false, ..self.clone() }.matrix(work)?;
+        if scores.f32_cow().iter().any(|x| !x.is_finite()) {
+            return Ok(None);
+        }
+        Ok(Some(self.of_scores(scores)?))
+    }
+
+    /// What this product asks for, of these scores `[n, m]` in place of its own.
+    ///
+    /// # Errors
+    /// Not a matrix.
+    pub fn of_scores(&self, scores: Tensor) -> Result<Product> {
+        let (n, _) = scores.matrix_shape("scores")?;
+        let identity = (0..n * n).map(|at| if at % (n + 1) == 0 { 1.0 } else { 0.0 }).collect();
+        Ok(Product {
+            a: Tensor::from_f32(identity, &[n, n])?,
+            b: vec![scores],
+            rows: None,
+            gain: None,
+            row_scale: None,
+            b_shift: None,
+            cosine: false,
+            factor: 1.0,
+            softcap: None,
+            ..self.clone()
+        })
+    }
+
+    /// The norms of the columns of the first right operand, after the shift: those that cosines are divided by.
+    ///
+    /// # Errors
+    /// As [`Product::run`].
+    pub fn column_norms(&self, work: &Work) -> Result<Vec<f64>> {
+        self.check()?;
+        Side::new(&self.b[0].t(), None, None, self.b_shift.as_deref()).norms(work)
+    }
+
     /// Histogram of all finite scores within `lo..=hi`, `bins` bins; makes the product again.
     ///
     /// # Errors
@@ -395,6 +453,9 @@ impl Product {
     pub fn histogram(&self, bins: usize, lo: f64, hi: f64, work: &Work) -> Result<Histogram> {
         if bins == 0 || bins > 1 << 20 {
             return Err(Error::input(format!("a histogram has 1 to {} bins, not {bins}", 1 << 20)));
+        }
+        if lo.is_nan() || hi.is_nan() || (lo, hi) == (f64::INFINITY, f64::NEG_INFINITY) {
+            return Err(Error::input("there is no finite score, so there is no histogram of the scores"));
         }
         if !(lo.is_finite() && hi.is_finite() && lo <= hi) {
             return Err(Error::input(format!("a histogram from {lo} to {hi} is not possible")));

@@ -128,29 +128,34 @@ fn block_to_f32(block: Block, bytes: &[u8], start: usize, out: &mut [f32]) {
 
 /// Blocks copied to aligned memory at a time: 16 × 292 bytes at most, on the stack of the caller's thread.
 const BATCH: usize = 16;
+/// Elements of the longest block.
+const LONGEST: usize = 256;
 
 /// Dequantises with candle's routine, block by block through an aligned scratch copy (the file's bytes need not be
-/// aligned for the block type).
+/// aligned for the block type). A strip of a matrix is a few blocks: what is set up here counts, so only a part of a block
+/// takes a buffer.
 fn blocks<B: GgmlType>(bytes: &[u8], start: usize, out: &mut [f32]) {
     let (size, len) = (size_of::<B>(), B::BLCK_SIZE);
     let mut scratch: [B; BATCH] = std::array::from_fn(|_| B::zeros());
-    let mut wide = [0f32; BATCH * 256];
     let (mut at, end) = (start, start + out.len());
     while at < end {
-        let first = at / len;
-        let count = (end.div_ceil(len) - first).min(BATCH);
+        let (first, from) = (at / len, at % len);
+        let whole = if from == 0 { (end - at) / len } else { 0 };
+        let count = whole.clamp(1, BATCH);
         let source = &bytes[first * size..(first + count) * size];
         // SAFETY: `scratch` holds at least `count` blocks, `source` has exactly `count * size_of::<B>()` bytes, and every
         // block type is a `repr(C)` struct of integers and halves, for which all bit patterns are values.
         unsafe { std::ptr::copy_nonoverlapping(source.as_ptr(), scratch.as_mut_ptr().cast::<u8>(), source.len()) };
-        let (from, to) = (at - first * len, (end - first * len).min(count * len));
-        if from == 0 && to == count * len {
-            B::to_float(&scratch[..count], &mut out[at - start..at - start + to]);
+        if whole > 0 {
+            B::to_float(&scratch[..count], &mut out[at - start..at - start + count * len]);
+            at += count * len;
         } else {
-            B::to_float(&scratch[..count], &mut wide[..count * len]);
+            let mut wide = [0f32; LONGEST];
+            B::to_float(&scratch[..1], &mut wide[..len]);
+            let to = (end - first * len).min(len);
             out[at - start..at - start + to - from].copy_from_slice(&wide[from..to]);
+            at += to - from;
         }
-        at = first * len + to;
     }
 }
 
@@ -179,5 +184,26 @@ mod tests {
         to_f32(DType::Block(Block::Q8_0), &bytes[1..], 29, &mut part);
         let expected: Vec<f32> = (29..70).map(|i| i as f32 * 0.5).collect();
         assert_eq!(part, expected);
+    }
+
+    #[test]
+    fn any_run_of_blocks_is_theirs() {
+        // More blocks than are copied at a time, block i of scale 2^-i, from any start to any end.
+        let count = 2 * BATCH + 3;
+        let scale = |block: usize| f16::from_f32((-(block as f32 % 14.0)).exp2());
+        let value = |i: usize| (i * 7 % 251) as u8 as i8;
+        let mut bytes = vec![0u8];
+        for block in 0..count {
+            bytes.extend(scale(block).to_le_bytes());
+            bytes.extend((0..32).map(|i| value(block * 32 + i) as u8));
+        }
+        let expected: Vec<f32> = (0..32 * count).map(|i| scale(i / 32).to_f32() * f32::from(value(i))).collect();
+        for start in [0, 1, 31, 32, 33, 511, 512, 513] {
+            for end in [start, start + 1, 545, 575, 576, 1024, 1025, 1055, 32 * count - 1, 32 * count] {
+                let mut run = vec![f32::NAN; end - start];
+                to_f32(DType::Block(Block::Q8_0), &bytes[1..], start, &mut run);
+                assert_eq!(run, expected[start..end], "{start}..{end}");
+            }
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::support::{assert_close, assert_tensor, fixture, numbers, real, reference, work};
 use saerepl::analysis::{
-    AttentionOptions, AttentionScores, CompareOptions, CopyingOptions, Lens, NullKind, OvOptions, OvScale, OvWriteOptions, Phase,
-    ProductOptions, Scale, SemanticSide, Semantics, SemanticsOptions, TokenOptions, TokenScores, attention_matrix,
-    attention_scores, compare, copying, embed, ov_scores, ov_write, product_stats, semantics, token_scores_of, unembed,
+    AttentionOptions, AttentionScores, ClosedOptions, CompareOptions, CopyingOptions, Lens, NullKind, OvOptions, OvScale,
+    OvWriteOptions, Phase, ProductOptions, Scale, SemanticSide, Semantics, SemanticsOptions, TokenOptions, TokenScores,
+    attention_matrix, attention_scores, compare, copying, embed, ov_scores, ov_write, product_moments, product_stats, semantics,
+    token_scores_of, unembed,
 };
 use saerepl::dictionary::{self, Dictionary, DirectionsOptions, RandomKind, RandomOptions, random_directions};
 use saerepl::formats::{TensorSet, safetensors};
@@ -14,8 +15,11 @@ use saerepl::provenance::Provenance;
 use saerepl::stats::Random;
 use saerepl::table::{Column, Table};
 use saerepl::tensor::{Bytes, Tensor};
+use saerepl::work::{Progress, Sink, Steps, Stream, Work};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Relative error of f32 arithmetic on real weights.
 const REAL: f64 = 2e-3;
@@ -252,6 +256,98 @@ fn zscores_are_standard_over_the_unmasked_columns() {
             assert_close(&[floats(&rows, "max")[i]], &[(largest - mean) / std], 1e-4, "largest z-score, masked or not");
         }
     }
+}
+
+#[test]
+fn what_columns_have_in_common_takes_no_precision() {
+    // Columns whose common part is 1000 times as large as their differences; one row is made, forty take the covariance.
+    let (d, m) = (48, 301);
+    for n in [1, 40] {
+        let a = normals(3, &[n, d]);
+        let mut b = normals(5, &[d, m]);
+        b.make_mut_f32().iter_mut().for_each(|v| *v += 1000.0);
+        let (av, bv) = (a.to_f64(), b.to_f64());
+        let closed = product_moments(&a, &b, &ClosedOptions::default(), &work()).unwrap();
+        let zscore: ProductOptions = options(&[("scale", Given::Text("zscore".into()))]);
+        let stats = product_stats(&a, &b, &zscore, &work()).unwrap().rows.table();
+        for i in 0..n {
+            let scores: Vec<f64> = (0..m).map(|j| (0..d).map(|k| av[i * d + k] * bv[k * m + j]).sum()).collect();
+            let mean = scores.iter().sum::<f64>() / m as f64;
+            let std = (scores.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / m as f64).sqrt();
+            assert_close(&[floats(&closed, "mean")[i]], &[mean], 1e-9, "mean");
+            assert_close(&[floats(&closed, "std")[i]], &[std], 1e-6, "std");
+            let largest = scores.iter().fold(f64::MIN, |x, y| x.max(*y));
+            let tolerance = if n == 1 { 1e-6 } else { 1e-3 };
+            assert_close(&[floats(&stats, "max")[i]], &[(largest - mean) / std], tolerance, "largest z-score");
+        }
+    }
+}
+
+#[test]
+fn features_alone_score_as_among_all() {
+    let model = model("demo");
+    let neurons = neurons(&model, 1);
+    for (scale, center) in [("raw", true), ("cosine", false), ("cosine", true), ("zscore", false), ("zscore", true)] {
+        let given = |features: Given| -> TokenOptions {
+            options(&[("scale", Given::Text(scale.into())), ("center", Given::Bool(center)), ("features", features)])
+        };
+        let all = unembed(&neurons, &model, &given(Given::Unit), &work()).unwrap();
+        let table = all.table().unwrap();
+        let one = unembed(&neurons, &model, &given(Given::List(vec![Given::Int(7)])), &work()).unwrap();
+        for moment in ["mean", "std", "skewness", "kurtosis", "min", "max"] {
+            let (got, expected) = (floats(&one.table().unwrap(), moment)[0], floats(&table, moment)[7]);
+            assert!((got - expected).abs() < 2e-5 * (1.0 + expected.abs()), "{scale} {moment}: {got}, among all {expected}");
+        }
+        let (got, expected) = (one.top(7).unwrap(), all.top(7).unwrap());
+        for (got, expected) in got.iter().zip(&expected) {
+            assert!(got.id == expected.id && (got.score - expected.score).abs() < 2e-5 * expected.score.abs(), "{scale}");
+        }
+        let scores = one.scores(7, &work()).unwrap().to_f64();
+        assert!(got.iter().all(|token| scores[token.id] == token.score), "{scale}");
+    }
+}
+
+/// Counts the passes over the vocabulary that `semantics` begins.
+#[derive(Clone, Default)]
+struct Passes(Arc<AtomicUsize>);
+
+impl Progress for Passes {
+    fn begin(&self, label: &str, _: u64) -> Box<dyn Steps> {
+        self.0.fetch_add(usize::from(label == "semantics"), Ordering::Relaxed);
+        Box::new(self.clone())
+    }
+}
+
+impl Steps for Passes {
+    fn advance(&self, _: u64) {}
+}
+
+impl Sink for Passes {
+    fn write(&self, _: Stream, _: &str) {}
+}
+
+#[test]
+fn nulls_are_drawn_once_for_a_dictionary() {
+    let model = model(&fixture("tiny-gemma3"));
+    let passes = Passes::default();
+    let work = Work::new(2, 0, Box::new(passes.clone()), Box::new(passes.clone())).unwrap();
+    let directions = || probes(normals(1, &[40, model.cfg().d_model]));
+    let one = directions();
+    let judge = |dictionary: &Dictionary, feature: i64, seed: i64, k: i64| {
+        let features = Given::List(vec![Given::Int(feature)]);
+        let tokens: TokenOptions = options(&[("features", features), ("k", Given::Int(k)), ("mask_special", Given::Bool(false))]);
+        let scores = unembed(dictionary, &model, &tokens, &work).unwrap();
+        let given: SemanticsOptions = options(&[("n_null", Given::Int(200)), ("seed", Given::Int(seed))]);
+        let found = semantics(&scores, &model, &given, &work).unwrap();
+        let nulls: Vec<_> = found.nulls().iter().map(|null| null.thresholds).collect();
+        (passes.0.swap(0, Ordering::Relaxed), nulls, found.null_share())
+    };
+    let (first, nulls, share) = judge(&one, 3, 5, 5);
+    assert_eq!(first, 4, "the feature, two draws of one null, one of another");
+    assert_eq!(judge(&one, 8, 5, 5), (1, nulls.clone(), share));
+    // Another seed, other lists, another dictionary: other draws.
+    assert!(judge(&one, 3, 6, 5).0 == 4 && judge(&one, 3, 5, 4).0 == 4);
+    assert_eq!(judge(&directions(), 3, 5, 5), (4, nulls, share));
 }
 
 // ---- tiny models ------------------------------------------------------------------------------------------------------

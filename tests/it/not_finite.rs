@@ -292,6 +292,14 @@ fn closed_forms_agree_with_numpy_and_leave_out_what_is_not_finite() {
 }
 
 #[test]
+fn without_a_finite_score_there_is_no_histogram() {
+    let (a, b) = (Tensor::from_f32(vec![f32::NAN; 12], &[2, 6]).unwrap(), normals(45, &[6, 31]));
+    let stats = product_stats(&a, &b, &ProductOptions::default(), &work()).unwrap();
+    let error = stats.histogram(10, &work()).unwrap_err();
+    assert_eq!(error.message(), "there is no finite score, so there is no histogram of the scores");
+}
+
+#[test]
 fn matches_name_the_features_that_have_none() {
     let model = model(&fixture("tiny-llama"));
     let d = model.cfg().d_model;

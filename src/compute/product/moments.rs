@@ -226,7 +226,7 @@ impl Running {
         let part = Central::of(scores);
         let std = if part.n > 0 { (part.m2 / part.n as f64).sqrt() } else { 0.0 };
         // The exponent of the unit stays where the scale and pivot · scale are finite in f32.
-        let exponent = if std > 0.0 { std.log2().round().clamp(-100.0, 126.0) } else { 0.0 };
+        let exponent = if std > 0.0 { std.log2().round().clamp(-127.0, 126.0) } else { 0.0 };
         *self = Running { done: self.done, pivot: part.mean as f32, scale: (-exponent).exp2() as f32, ..Self::EMPTY };
         if !(self.pivot * self.scale).is_finite() {
             self.scale = 1.0;
@@ -315,7 +315,7 @@ mod tests {
         let uniform: Vec<f32> = (0..5003).map(|_| rng.random_range(-1.0..1.0)).collect();
         let skewed: Vec<f32> = uniform.iter().map(|x| (3.0 * x).exp()).collect();
         for base in [uniform, skewed] {
-            for (offset, unit) in [(0.0, 1.0), (1e4, 1.0), (0.0, 1e-15), (0.0, 1e25), (5.0, 1e-3)] {
+            for (offset, unit) in [(0.0, 1.0), (1e4, 1.0), (0.0, 1e-15), (0.0, 1e25), (0.0, 1e-38), (0.0, 1e-40), (5.0, 1e-3)] {
                 let scores: Vec<f32> = base.iter().map(|x| x * unit + offset).collect();
                 close(streamed(&scores, 512), direct(&scores));
                 close(streamed(&scores, 37), direct(&scores));

@@ -725,3 +725,41 @@ fn wrong_products_say_what_is_wrong() {
     assert_eq!(product.row_histogram(3, 5, 0.0, 1.0, &work(1)).unwrap_err().kind(), Kind::Input);
     assert_eq!(message(Product { rows: Some(vec![]), ..product }), "the product of 0 rows of 4 with 5 columns is empty");
 }
+
+#[test]
+fn scores_of_a_few_rows_are_made_once_and_have_the_same_bits() {
+    let work = Work::silent(2).unwrap();
+    let (a, b) = (Tensor::randn(&[9, 70], 1, 0, &work).unwrap(), Tensor::randn(&[70, 2100], 2, 0, &work).unwrap());
+    let product = Product {
+        rows: Some(vec![7, 2, 5]),
+        row_scale: Some(vec![1.0, -0.5, 3.0]),
+        b_shift: Some((0..70).map(|i| i as f32 / 50.0).collect()),
+        gain: Some((0..70).map(|i| 1.0 + i as f32 / 90.0).collect()),
+        softcap: Some(20.0),
+        absolute: true,
+        top: 4,
+        ..Product::new(a.clone(), b.clone())
+    };
+    let made = product.made(&work).unwrap().unwrap();
+    let scores = product.matrix(&work).unwrap();
+    assert_eq!(made.matrix(&work).unwrap().to_f32(), scores.to_f32());
+    // One pass as it is; with statistics of columns from the kept scores.
+    let once = product.run(&work).unwrap();
+    let twice = Product { cols: true, all_quantiles: vec![0.5], ..product.clone() }.run(&work).unwrap();
+    for (x, y) in once.rows.iter().zip(&twice.rows) {
+        assert_eq!((x.moments, &x.top), (y.moments, &y.top));
+    }
+    let scores = scores.to_f32();
+    let largest = |j: usize| (0..3).map(|i| scores[i * 2100 + j]).fold(f32::MIN, f32::max);
+    assert!(twice.cols.iter().enumerate().all(|(j, col)| col.moments.max == f64::from(largest(j))));
+    let mut sorted = scores.clone();
+    sorted.sort_by(f32::total_cmp);
+    assert_eq!(twice.all.quantiles[0], (f64::from(sorted[3149]) + f64::from(sorted[3150])) / 2.0);
+    // More rows, and scores that are not finite, are left to the product.
+    assert!(Product { cols: true, ..Product::new(a.clone(), b.clone()) }.made(&work).unwrap().is_none());
+    let mut spoilt = b.clone();
+    spoilt.make_mut_f32()[5] = f32::NAN;
+    let spoilt = Product { cols: true, b: vec![spoilt], ..product };
+    assert!(spoilt.made(&work).unwrap().is_none());
+    assert_eq!(spoilt.run(&work).unwrap().broken, (vec![], vec![5]));
+}
