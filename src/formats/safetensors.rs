@@ -39,6 +39,14 @@ pub fn write(tensors: &TensorSet) -> Result<Vec<u8>> {
     serialize(tensors, plain)
 }
 
+/// As [`write`], with bytes (u8) as they are.
+///
+/// # Errors
+/// A name or the metadata cannot be written.
+pub fn write_with_bytes(tensors: &TensorSet) -> Result<Vec<u8>> {
+    serialize(tensors, |tensor| tensor.as_u8().map_or_else(|| plain(tensor), |bytes| (DType::U8, bytes.to_vec())))
+}
+
 /// As [`write`], with f32 rounded to bf16 (to the nearest, ties to even).
 ///
 /// # Errors
@@ -56,6 +64,7 @@ fn serialize(tensors: &TensorSet, bytes: impl Fn(&Tensor) -> (DType, Vec<u8>)) -
         let dtype = match dtype {
             DType::BF16 => Dtype::BF16,
             DType::Bool => Dtype::BOOL,
+            DType::U8 => Dtype::U8,
             DType::I64 => Dtype::I64,
             DType::F64 => Dtype::F64,
             _ => Dtype::F32,
@@ -310,5 +319,15 @@ mod tests {
         assert_eq!(back.get("mask").unwrap().to_bool(), [true, false]);
         assert_eq!(back.get("x").unwrap().item().unwrap(), 0.1);
         assert_eq!(back.metadata["made_by"], "a test");
+
+        let mut set = TensorSet::new("");
+        set.insert("text", Tensor::from_bytes(Bytes::from(b"any bytes\xff\0".to_vec()), DType::U8, &[11]).unwrap());
+        set.insert("w", Tensor::vector(vec![1.5]));
+        let bytes = write_with_bytes(&set).unwrap();
+        assert!(bytes.windows(11).any(|part| part == b"any bytes\xff\0"));
+        let back = open(bytes).unwrap();
+        assert_eq!(back.get("text").unwrap().as_u8(), Some(&b"any bytes\xff\0"[..]));
+        assert_eq!(back.get("text").unwrap().narrow(0, 4..9).unwrap().as_u8(), Some(&b"bytes"[..]));
+        assert_eq!((back.get("w").unwrap().to_f32(), back.get("w").unwrap().as_u8()), (vec![1.5], None));
     }
 }
