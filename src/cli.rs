@@ -11,7 +11,10 @@ use crate::error::Kind;
 use crate::repl::{self, Screen};
 use crate::session::status;
 use crate::work::Work;
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use terminal::Terminal;
 
@@ -21,6 +24,9 @@ use terminal::Terminal;
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
+    /// Where the prompt's results go [default: out]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     session: SessionArgs,
 }
@@ -67,6 +73,10 @@ impl SessionArgs {
 /// Reads the arguments, does what they say and gives the exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let (Some(_), Some(out)) = (&cli.command, &cli.out) {
+        let message = format!("`--out {}` stands behind `run FILE`, or alone for the prompt", out.display());
+        Cli::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
     let status = match cli.session.work() {
         Ok(work) => match cli.command {
             Some(Command::Run(run)) => run.run(&work),
@@ -77,12 +87,13 @@ pub fn main() -> ExitCode {
                 terminal::interrupt(&work, false);
                 let screen = Screen {
                     colour: terminal::colour(),
-                    dumb: terminal::is_dumb(),
-                    width: terminal::width,
+                    // A prompt whose output goes elsewhere gets no escape sequences into it.
+                    dumb: terminal::is_dumb() || !std::io::stdout().is_terminal(),
+                    width: terminal::prompt_width,
                     message_width: terminal::message_width,
                     height: terminal::height,
                 };
-                repl::main(&work, &screen)
+                repl::main(&work, &screen, cli.out)
             }
         },
         Err(error) => {

@@ -17,13 +17,14 @@ use editor::{Editor, Line};
 use etcetera::BaseStrategy;
 use std::cell::RefCell;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// The terminal as the prompt sees it.
 pub struct Screen {
     /// Escape sequences are welcome.
     pub colour: bool,
-    /// The terminal cannot move its cursor.
+    /// The terminal cannot move its cursor, or standard output is none.
     pub dumb: bool,
     /// Columns.
     pub width: fn() -> usize,
@@ -33,11 +34,14 @@ pub struct Screen {
     pub height: fn() -> Option<usize>,
 }
 
-/// Runs the prompt until the user leaves, or the piped input to its end or first error; gives the exit status.
-pub fn main(work: &Work, screen: &Screen) -> u8 {
+/// Runs the prompt until the user leaves, or the piped input to its end or first error; gives the exit status. `out_dir`:
+/// where results go, unless that is `out`.
+pub fn main(work: &Work, screen: &Screen, out_dir: Option<PathBuf>) -> u8 {
     let pictures = image::draw().filter(|_| screen.colour && std::io::stdout().is_terminal());
     let draw = pictures.or(std::io::stdin().is_terminal().then_some(image::draw_and_save));
-    let session = Session::new(work.clone(), SessionOptions { width: (screen.width)(), draw, ..SessionOptions::default() });
+    let options = SessionOptions { width: (screen.width)(), draw, ..SessionOptions::default() };
+    let out_dir = out_dir.unwrap_or(options.out_dir);
+    let session = Session::new(work.clone(), SessionOptions { out_dir, ..options });
     if std::io::stdin().is_terminal() { prompt(session, screen) } else { pipe::run(session, screen) }
 }
 
@@ -74,23 +78,49 @@ fn prompt(mut session: Session, screen: &Screen) -> u8 {
         work.reset_cancel();
         let mut session = session.borrow_mut();
         session.set_width((screen.width)());
-        if session.is_command(&line) {
-            match commands::run(&mut session, &line, screen, |text| editor.history(text)) {
-                commands::Next::Leave(status) => return status,
-                commands::Next::Go | commands::Next::Failed(_) => continue,
-            }
-        }
-        match session.cell(&line) {
-            Ok(outcome) => {
-                if let Some(status) = show(&session, outcome) {
-                    return status;
-                }
-            }
-            Err(report) => {
-                fail(&work, &report, screen);
-            }
+        if let Some(status) = enter(&mut session, &line, screen, |text| editor.history(text)) {
+            return status;
         }
     }
+}
+
+/// Runs what was entered: of a text that was pasted one cell or command after the other, up to the first that fails. Gives
+/// the status if one asked for the end.
+fn enter(session: &mut Session, text: &str, screen: &Screen, history: impl Fn(&str) -> String) -> Option<u8> {
+    let (work, mut rest) = (session.work().clone(), text);
+    while let Some(end) = session.first_cell(rest, false) {
+        let (cell, after) = rest.split_at(end);
+        let cell = cell.trim_start_matches(['\n', '\r']).trim_end();
+        rest = after;
+        let succeeded = if session.is_command(cell) {
+            let answer = session.command(cell);
+            match commands::show(session, answer, screen, &history) {
+                commands::Next::Leave(status) => return Some(status),
+                commands::Next::Go => true,
+                commands::Next::Failed(_) => false,
+            }
+        } else {
+            match session.cell(cell) {
+                Ok(outcome) => {
+                    if let Some(status) = show(session, outcome) {
+                        return Some(status);
+                    }
+                    true
+                }
+                Err(report) => {
+                    fail(&work, &report, screen);
+                    false
+                }
+            }
+        };
+        if !succeeded {
+            if !rest.trim().is_empty() {
+                work.note("note: what was entered after it did not run");
+            }
+            return None;
+        }
+    }
+    None
 }
 
 /// Runs `saerepl/startup.rhai` of the configuration folder, where there is one.

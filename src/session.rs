@@ -132,6 +132,16 @@ pub struct Session {
     start_up: Option<PathBuf>,
     /// Cells with functions, the newest last, as `:session save` keeps them.
     defining: Vec<Defining>,
+    /// The command that runs, where it is a part of a file.
+    command: Option<Placed>,
+}
+
+/// A command in a file.
+struct Placed {
+    file: String,
+    /// The file's line in which `text` begins, from 1.
+    line: usize,
+    text: String,
 }
 
 /// A cell with functions.
@@ -186,6 +196,7 @@ impl Session {
             imports: BTreeMap::new(),
             start_up: None,
             defining: Vec::new(),
+            command: None,
         }
     }
 
@@ -243,7 +254,7 @@ impl Session {
             self.host.outputs.keep(self.cells, value.clone());
             self.set("ans", value.clone());
         }
-        self.log.cell(self.cells, text, expression && outcome.value.is_some());
+        self.log.cell(name, self.cells, text, expression && outcome.value.is_some());
         Ok(outcome)
     }
 
@@ -259,12 +270,17 @@ impl Session {
     pub fn start_up(&mut self, file: &Path) -> Result<(), Box<Report>> {
         self.start_up = Some(file.into());
         let (text, name) = (script_text(file)?, file.display().to_string());
-        let done = self.eval(&text, &name);
-        match &done {
-            Ok(_) => self.log_file(&format!("start-up file {name}"), &name, &text),
-            Err(_) => self.log.lost.push(format!("what the start-up file {name} did before it failed")),
-        }
-        done.map(drop)
+        self.eval_file(&format!("start-up file {name}"), &name, &text).map(drop)
+    }
+
+    /// Evaluates a file, and notes what it did for `:save`. `command` says how it came to run.
+    fn eval_file(&mut self, command: &str, file: &str, text: &str) -> Result<Outcome, Box<Report>> {
+        stack::on_large(|| {
+            let (ast, cell) = self.parse(text, file)?;
+            let result = self.run(&ast, &cell, file);
+            self.log_file(command, file, &cell, &result);
+            result
+        })
     }
 
     /// Forgets variables, functions, imports and cells.

@@ -49,7 +49,8 @@ impl Table {
         let column = column.into();
         let alone = self.columns.iter().all(|(existing, _)| existing == name);
         if !alone && column.len() != self.len {
-            return Err(Error::shape(format!("column `{name}` has {} rows, but the table has {}", column.len(), self.len)));
+            let rows = if column.len() == 1 { "1 row".into() } else { format!("{} rows", column.len()) };
+            return Err(Error::shape(format!("column `{name}` has {rows}, but the table has {}", self.len)));
         }
         self.len = column.len();
         match self.columns.iter_mut().find(|(existing, _)| existing == name) {

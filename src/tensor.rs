@@ -386,6 +386,13 @@ impl Tensor {
         self.borrow()
     }
 
+    /// The bytes of a u8 tensor, where they lie in row-major order.
+    pub fn as_u8(&self) -> Option<&[u8]> {
+        let range = self.offset..self.offset + self.numel();
+        let fits = self.dtype == DType::U8 && self.is_contiguous();
+        fits.then(|| self.bytes.as_slice().get(range)).flatten()
+    }
+
     /// All elements as f32, row-major, borrowed where possible.
     pub fn f32_cow(&self) -> Cow<'_, [f32]> {
         self.values()

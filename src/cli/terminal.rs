@@ -117,6 +117,13 @@ pub(super) fn width() -> usize {
     terminal.map_or(100, |(width, _)| width.0.into())
 }
 
+/// Columns of the terminal at which somebody types, also where standard output goes elsewhere, as to `tee`.
+pub(super) fn prompt_width() -> usize {
+    // The library asks standard output, error and input in turn.
+    let terminal = std::io::stdin().is_terminal().then(terminal_size::terminal_size).flatten();
+    terminal.map_or_else(width, |(width, _)| width.0.into())
+}
+
 /// Columns for messages: those of the terminal that shows them. In a file or a pipe lines are not broken, so that they can be
 /// searched.
 pub(super) fn message_width() -> usize {

@@ -47,7 +47,15 @@ pub fn write(tensors: &TensorSet) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`write`], or `out` fails.
 pub fn write_to(tensors: &TensorSet, out: &mut impl Write) -> Result<()> {
-    serialize(tensors, false, out)
+    serialize(tensors, Stored::AsArithmetic, out)
+}
+
+/// As [`write_to`], with bytes (u8) as they are.
+///
+/// # Errors
+/// As [`write_to`].
+pub fn write_with_bytes_to(tensors: &TensorSet, out: &mut impl Write) -> Result<()> {
+    serialize(tensors, Stored::WithBytes, out)
 }
 
 /// As [`write_to`], with f32 rounded to bf16 (to the nearest, ties to even).
@@ -55,16 +63,28 @@ pub fn write_to(tensors: &TensorSet, out: &mut impl Write) -> Result<()> {
 /// # Errors
 /// As [`write_to`].
 pub fn write_bf16_to(tensors: &TensorSet, out: &mut impl Write) -> Result<()> {
-    serialize(tensors, true, out)
+    serialize(tensors, Stored::Narrow, out)
 }
 
-fn serialize(tensors: &TensorSet, narrow: bool, out: &mut impl Write) -> Result<()> {
+/// In which types tensors are stored.
+#[derive(Clone, Copy, PartialEq)]
+enum Stored {
+    /// Those of arithmetic.
+    AsArithmetic,
+    /// Those, but f32 as bf16.
+    Narrow,
+    /// Those, but u8 as u8.
+    WithBytes,
+}
+
+fn serialize(tensors: &TensorSet, how: Stored, out: &mut impl Write) -> Result<()> {
     let failed = |e: &dyn std::fmt::Display| Error::internal(format!("cannot write safetensors: {e}"));
     let stored = |tensor: &Tensor| match plain(tensor) {
+        _ if how == Stored::WithBytes && tensor.as_u8().is_some() => Dtype::U8,
         DType::Bool => Dtype::BOOL,
         DType::I64 => Dtype::I64,
         DType::F64 => Dtype::F64,
-        _ if narrow => Dtype::BF16,
+        _ if how == Stored::Narrow => Dtype::BF16,
         _ => Dtype::F32,
     };
     // As the reference implementation: wide elements first, so that all are aligned, then by name.
@@ -88,6 +108,10 @@ fn serialize(tensors: &TensorSet, narrow: bool, out: &mut impl Write) -> Result<
     put(&(header.len() as u64).to_le_bytes()).and_then(|()| put(&header)).map_err(|e| failed(&e))?;
     let mut halves = Vec::new();
     for (dtype, name, tensor) in order {
+        if let Some(bytes) = tensor.as_u8().filter(|_| dtype == Dtype::U8) {
+            put(bytes).map_err(|e| failed(&e).tensor(name))?;
+            continue;
+        }
         let written = tensor.each_piece(|piece| {
             if dtype != Dtype::BF16 {
                 return put(piece);
@@ -343,5 +367,16 @@ mod tests {
         assert_eq!(back.get("mask").unwrap().to_bool(), [true, false]);
         assert_eq!(back.get("x").unwrap().item().unwrap(), 0.1);
         assert_eq!(back.metadata["made_by"], "a test");
+
+        let mut set = TensorSet::new("");
+        set.insert("text", Tensor::from_bytes(Bytes::from(b"any bytes\xff\0".to_vec()), DType::U8, &[11]).unwrap());
+        set.insert("w", Tensor::vector(vec![1.5]));
+        let mut bytes = Vec::new();
+        write_with_bytes_to(&set, &mut bytes).unwrap();
+        assert!(bytes.windows(11).any(|part| part == b"any bytes\xff\0"));
+        let back = open(bytes).unwrap();
+        assert_eq!(back.get("text").unwrap().as_u8(), Some(&b"any bytes\xff\0"[..]));
+        assert_eq!(back.get("text").unwrap().narrow(0, 4..9).unwrap().as_u8(), Some(&b"bytes"[..]));
+        assert_eq!((back.get("w").unwrap().to_f32(), back.get("w").unwrap().as_u8()), (vec![1.5], None));
     }
 }

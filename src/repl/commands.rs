@@ -1,8 +1,8 @@
 //! What the terminal does with the answers to lines that are not Rhai.
 
-use super::{Screen, show};
+use super::Screen;
 use crate::render::text::wrapped;
-use crate::session::{Answer, Session};
+use crate::session::{Answer, Report, Session};
 use crate::work::Work;
 use std::io::{IsTerminal, Write};
 use std::process::{Command, Stdio};
@@ -15,10 +15,15 @@ pub(super) enum Next {
     Failed(u8),
 }
 
-/// Runs a line that is no Rhai. `history` gives the entries that hold a text.
-pub(super) fn run(session: &mut Session, line: &str, screen: &Screen, history: impl Fn(&str) -> String) -> Next {
+/// Shows what a line came to that is no Rhai. `history` gives the entries that hold a text.
+pub(super) fn show(
+    session: &Session,
+    answer: Result<Answer, Box<Report>>,
+    screen: &Screen,
+    history: impl Fn(&str) -> String,
+) -> Next {
     let work = session.work().clone();
-    let answer = match session.command(line) {
+    let answer = match answer {
         Ok(answer) => answer,
         Err(report) => return Next::Failed(super::fail(&work, &report, screen)),
     };
@@ -30,12 +35,12 @@ pub(super) fn run(session: &mut Session, line: &str, screen: &Screen, history: i
             if !note.is_empty() {
                 work.print(&wrapped(&note, session.width()));
             }
-            if let Some(status) = show(session, outcome) {
+            if let Some(status) = super::show(session, outcome) {
                 return Next::Leave(status);
             }
         }
         Answer::History(text) => page(&work, &history(&text), screen),
-        Answer::Clear if screen.colour => work.print("\x1b[2J\x1b[H"),
+        Answer::Clear if screen.colour && !screen.dumb => work.print("\x1b[2J\x1b[H"),
         Answer::Clear => work.note("note: this output takes no escape sequences, which clearing needs"),
         Answer::Quit => return Next::Leave(crate::session::status::DONE),
         Answer::Shell(command) => shell(&work, &command),

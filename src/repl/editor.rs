@@ -173,7 +173,8 @@ struct Cells {
 
 impl Validator for Cells {
     fn validate(&self, context: &mut ValidationContext) -> rustyline::Result<ValidationResult> {
-        let goes_on = self.session.borrow().goes_on(context.input());
+        let session = self.session.borrow();
+        let goes_on = session.goes_on(session.last_cell(context.input()));
         Ok(if goes_on { ValidationResult::Incomplete } else { ValidationResult::Valid(None) })
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn run(mut session: Session, screen: &Screen) -> u8 {
             Err(error) => return fail(&work, &Box::<Report>::from(error), screen),
         };
         if session.is_command(&cell) {
-            match commands::run(&mut session, &cell, screen, |_| String::new()) {
+            let answer = session.command_of(NAME, input.line, &cell);
+            match commands::show(&session, answer, screen, |_| String::new()) {
                 commands::Next::Go => {}
                 commands::Next::Leave(status) | commands::Next::Failed(status) => return status,
             }

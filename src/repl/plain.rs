@@ -1,5 +1,5 @@
-//! Reads cells on a terminal that cannot move its cursor (`TERM=dumb`, an editor's shell window): line by line, as the
-//! terminal itself edits them.
+//! Reads cells on a terminal that cannot move its cursor (`TERM=dumb`, an editor's shell window), or whose output goes
+//! elsewhere (`saerepl | tee log`): line by line, as the terminal itself edits them.
 
 use super::editor::Line;
 use crate::session::Session;

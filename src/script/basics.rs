@@ -2,6 +2,7 @@
 
 use crate::entry;
 use crate::error::{Error, Result};
+use crate::render::text::counted;
 use crate::script::convert::{FromScript, IntoScript};
 use crate::script::declare::{Call, Entry};
 use crate::script::{Host, MOST_BYTES, Place, Raised, ScriptError, display, raise, too_long};
@@ -78,7 +79,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(outputs().to_string() == "values of 0 cells");
             /// ```
-            method to_string(call, outputs: Outputs) -> String { Ok(format!("values of {} cells", outputs.len())) }
+            method to_string(call, outputs: Outputs) -> String { Ok(format!("values of {}", counted(outputs.len(), "cell"))) }
         },
         entry! {
             /// How many values there are.
@@ -86,7 +87,7 @@ pub(super) fn entries() -> Vec<Entry> {
             /// ```rhai
             /// assert(outputs().to_debug() == "values of 0 cells");
             /// ```
-            method to_debug(call, outputs: Outputs) -> String { Ok(format!("values of {} cells", outputs.len())) }
+            method to_debug(call, outputs: Outputs) -> String { Ok(format!("values of {}", counted(outputs.len(), "cell"))) }
         },
         entry! {
             /// The message of a caught error.
@@ -419,8 +420,11 @@ mod tests {
     #[test]
     fn wrong_arguments_are_named() {
         let error = engine(Path::new(".")).run("assert(3)").unwrap_err();
-        assert!(crate::script::error_of(&error).unwrap().message().contains("`condition` must be bool, not 3"), "{error}");
+        assert!(crate::script::error_of(&error).unwrap().message().contains("`condition` must be a bool, not 3"), "{error}");
         let error = engine(Path::new(".")).run("seed(1.5)").unwrap_err();
-        assert!(crate::script::error_of(&error).unwrap().message().contains("`seed` must be integer from 0, not 1.5"), "{error}");
+        assert!(
+            crate::script::error_of(&error).unwrap().message().contains("`seed` must be an integer from 0, not 1.5"),
+            "{error}"
+        );
     }
 }

@@ -313,9 +313,9 @@ impl<'v, 'd> Arguments<'v, 'd> {
         match given {
             Some(value) => T::from_script(value).ok_or_else(|| {
                 let kind = T::kind();
-                // A type of ours is a name and takes an article, the words for others stand alone.
-                let native = kind.starts_with(char::is_uppercase) && kind.chars().all(char::is_alphanumeric);
-                let wanted = if native { with_article(&kind) } else { kind };
+                let first = kind.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+                let alone = first.is_empty() || ["a", "an", "any", "true", "text"].contains(&first);
+                let wanted = if alone { kind } else { with_article(&kind) };
                 Error::input(format!("{}: `{parameter}` must be {wanted}, not {}", self.name, describe(value)))
             }),
             None => T::absent().ok_or_else(|| Error::input(format!("{}: `{parameter}` ({}) is missing", self.name, T::kind()))),

@@ -9,7 +9,8 @@ use crate::model::Model;
 use crate::script::convert::{type_name, with_article};
 use crate::script::lower;
 use crate::table::{Cell, Table};
-use crate::tensor::Tensor;
+use crate::tensor::{Bytes, Class, DType, Tensor};
+use crate::work::Work;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rhai::{Blob, Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Map, NativeCallContext, Position};
@@ -110,8 +111,8 @@ const CELLS: usize = 10_000;
 
 /// A value that a [`Keeper`] wrote to `file`, as a script writes it: tensors as what the file holds. None for closures,
 /// blobs, and tables of many cells.
-pub fn literal(json: &Json, shared: &[Json], file: &str) -> Option<String> {
-    let each = |items: &[Json]| items.iter().map(|item| literal(item, shared, file)).collect::<Option<Vec<_>>>();
+pub fn literal(json: &Json, shared: &[Json], data: &TensorSet, file: &str) -> Option<String> {
+    let each = |items: &[Json]| items.iter().map(|item| literal(item, shared, data, file)).collect::<Option<Vec<_>>>();
     let text = |text: &str| Json::from(text).to_string();
     Some(match json {
         Json::Null => "()".into(),
@@ -124,17 +125,16 @@ pub fn literal(json: &Json, shared: &[Json], file: &str) -> Option<String> {
                 "range" => format!("({}..{})", inner.get(0)?, inner.get(1)?),
                 "inclusive" => format!("({}..={})", inner.get(0)?, inner.get(1)?),
                 "tensor" => format!("load_safetensors({})[{}]", text(file), text(inner.as_str()?)),
+                "numbers" => format!("load_safetensors({})[{}].to_array()", text(file), text(inner.as_str()?)),
                 "map" => {
                     let entry =
-                        |(key, value): (&String, &Json)| Some(format!("{}: {}", text(key), literal(value, shared, file)?));
+                        |(key, value): (&String, &Json)| Some(format!("{}: {}", text(key), literal(value, shared, data, file)?));
                     format!("#{{{}}}", inner.as_object()?.iter().map(entry).collect::<Option<Vec<_>>>()?.join(", "))
                 }
                 "made" => format!("{}({})", inner["call"].as_str()?, each(inner["arguments"].as_array()?)?.join(", ")),
-                "table" => {
-                    let bytes = STANDARD.decode(inner.as_str()?).ok()?;
-                    table(&Table::from_parquet(bytes, Path::new(file)).ok()?)?
-                }
-                "shared" => literal(shared.get(usize::try_from(inner.as_u64()?).ok()?)?, shared, file)?,
+                "table" => written_table(STANDARD.decode(inner.as_str()?).ok()?, file)?,
+                "parquet" => written_table(data.find(inner.as_str()?)?.as_u8()?.to_vec(), file)?,
+                "shared" => literal(shared.get(usize::try_from(inner.as_u64()?).ok()?)?, shared, data, file)?,
                 _ => return None,
             }
         }
@@ -150,7 +150,12 @@ fn number(v: f64) -> String {
     }
 }
 
-fn table(table: &Table) -> Option<String> {
+/// A table's Parquet file as a call that makes it.
+fn written_table(bytes: Vec<u8>, file: &str) -> Option<String> {
+    if bytes.len() > INLINE {
+        return None;
+    }
+    let table = Table::from_parquet(bytes, Path::new(file)).ok()?;
     let text = |text: &str| Json::from(text).to_string();
     let list = |items: Vec<String>| format!("[{}]", items.join(", "));
     let cell = |cell: Cell| match cell {
@@ -175,21 +180,61 @@ fn table(table: &Table) -> Option<String> {
     Some(format!("table(#{{{}}}, {})", columns.join(", "), list(names.iter().map(|name| text(name)).collect())))
 }
 
+/// Numbers of an array that becomes a tensor, with a few bytes a number where JSON takes tens.
+const NUMBERS: usize = 32;
+
+/// Tensors of one file: its header, of 100 MB at most, names each.
+const TENSORS: usize = 500_000;
+
 /// What stands beside the JSON of a session's values.
 pub struct Store {
-    /// The tensors.
-    pub tensors: TensorSet,
+    /// The tensors; each is called by its place.
+    pub tensors: Vec<Tensor>,
     /// Values that variables and closures share.
     pub shared: Vec<Json>,
     /// Where a shared value lies in memory, and its place in `shared`; none while it is being written.
     seen: BTreeMap<usize, Option<usize>>,
+    /// The user may ask to stop.
+    work: Work,
 }
 
 impl Store {
-    /// An empty one, for `file`.
-    pub fn new(file: &Path) -> Self {
-        Store { tensors: TensorSet::new(file), shared: Vec::new(), seen: BTreeMap::new() }
+    /// An empty one.
+    pub fn new(work: &Work) -> Self {
+        Store { tensors: Vec::new(), shared: Vec::new(), seen: BTreeMap::new(), work: work.clone() }
     }
+
+    /// Does something; if it fails, what it put here is taken out again.
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn whole<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let (tensors, shared) = (self.tensors.len(), self.shared.len());
+        f(self).inspect_err(|_| {
+            self.tensors.truncate(tensors);
+            self.shared.truncate(shared);
+            self.seen.retain(|_, place| place.is_some_and(|place| place < shared));
+        })
+    }
+
+    /// Keeps a tensor; gives its name.
+    fn keep(&mut self, tensor: Tensor) -> Result<String> {
+        if self.tensors.len() == TENSORS {
+            return Err(Error::limit(format!("it holds more tensors than a session keeps, {TENSORS} in all"))
+                .help("one tensor that holds all of them can be kept: `tensor([a, b])`"));
+        }
+        self.tensors.push(tensor);
+        Ok((self.tensors.len() - 1).to_string())
+    }
+}
+
+/// The numbers of an array that holds nothing but integers, or nothing but floats.
+fn numbers(items: &[Dynamic]) -> Option<Tensor> {
+    let first = items.first()?;
+    if first.is_int() {
+        return items.iter().map(|item| item.as_int().ok()).collect::<Option<_>>().map(Tensor::vector_i64);
+    }
+    items.iter().map(|item| item.as_float().ok()).collect::<Option<_>>().map(Tensor::vector_f64)
 }
 
 /// Writes values as JSON, tensors and shared values beside it.
@@ -206,10 +251,20 @@ impl Keeper<'_> {
     /// # Errors
     /// It cannot be kept; the message says what it is, and where it lies in an array or map: `.fig: a Figure cannot be kept`.
     pub fn write(&mut self, value: &Dynamic) -> Result<Json> {
+        if let Some(store) = self.store.as_deref() {
+            store.work.check()?;
+        }
         if value.is_shared() {
             return self.shared(value);
         }
         if let Some(items) = value.read_lock::<rhai::Array>() {
+            if let Some(store) = self.store.as_deref_mut()
+                && items.len() >= NUMBERS
+                && !items.iter().any(Dynamic::is_shared)
+                && let Some(numbers) = numbers(&items)
+            {
+                return Ok(json!({"numbers": store.keep(numbers)?}));
+            }
             let items =
                 items.iter().enumerate().map(|(i, item)| self.write(item).map_err(|error| inside(&format!("[{i}]"), error)));
             return items.collect::<Result<_>>().map(Json::Array);
@@ -222,7 +277,7 @@ impl Keeper<'_> {
                 let value = self.write(value).map_err(|error| inside(&format!(".{key}"), error))?;
                 Ok((key.to_string(), value))
             });
-            return Ok(json!({"map": entries.collect::<Result<serde_json::Map<_, _>>>()?}));
+            return Ok(tagged("map", Json::Object(entries.collect::<Result<_>>()?)));
         }
         if let Some(text) = value.read_lock::<ImmutableString>() {
             return Ok(json!(text.as_str()));
@@ -279,13 +334,16 @@ impl Keeper<'_> {
             return Ok(json!({"made": recipe}));
         }
         if let Some(table) = value.read_lock::<Table>() {
-            return Ok(json!({"table": STANDARD.encode(table.to_parquet()?)}));
+            let Some(store) = self.store.as_deref_mut() else {
+                return Ok(json!({"table": STANDARD.encode(table.to_parquet()?)}));
+            };
+            let table = table.clone();
+            let bytes = store.work.detached(move |_| table.to_parquet())?;
+            return Ok(json!({"parquet": store.keep(bytes_tensor(bytes)?)?}));
         }
         match (value.read_lock::<Tensor>(), self.store.as_deref_mut()) {
             (Some(tensor), Some(store)) => {
-                let name = store.tensors.len().to_string();
-                store.tensors.insert(name.as_str(), tensor.clone());
-                return Ok(json!({"tensor": name}));
+                return Ok(json!({"tensor": store.keep(tensor.clone())?}));
             }
             (Some(tensor), None) if tensor.numel() <= INLINE / size_of::<f64>() => {
                 return Ok(json!({"npy": STANDARD.encode(npy::write(&tensor))}));
@@ -306,9 +364,26 @@ impl Keeper<'_> {
 
 /// The error of an entry, with the entry's place behind the name of whatever holds it: `.fig: a Figure cannot be kept`.
 fn inside(place: &str, error: Error) -> Error {
+    if error.is_interrupted() {
+        return error;
+    }
     let apart = if error.message().starts_with(['.', '[']) { "" } else { ": " };
     let whole = Error::input(format!("{place}{apart}{}", error.message()));
     error.helps().iter().fold(whole, |whole, help| whole.help(help))
+}
+
+/// Bytes as a tensor, which a file keeps as they are.
+///
+/// # Errors
+/// None: a vector has as many elements as bytes.
+pub fn bytes_tensor(bytes: Vec<u8>) -> Result<Tensor> {
+    let shape = [bytes.len()];
+    Tensor::from_bytes(Bytes::from(bytes), DType::U8, &shape)
+}
+
+/// `{"tag": value}`, of a value that may be large: `json!` would copy it.
+pub fn tagged(tag: &str, value: Json) -> Json {
+    Json::Object(std::iter::once((tag.to_string(), value)).collect())
 }
 
 /// Why a value cannot be read back.
@@ -331,6 +406,8 @@ type Read<T> = std::result::Result<T, Fault>;
 pub struct Reader<'a> {
     /// Makes models and dictionaries again.
     pub engine: &'a Engine,
+    /// The user may ask to stop.
+    pub work: &'a Work,
     /// The tensors.
     pub data: &'a TensorSet,
     /// The closures that the session's cells wrote, by the names that they were saved under.
@@ -349,6 +426,7 @@ impl Reader<'_> {
     /// # Errors
     /// No [`Keeper`] wrote it, or a model or dictionary cannot be made again.
     pub fn read(&self, json: &Json) -> Read<Dynamic> {
+        self.work.check()?;
         Ok(match json {
             Json::Null => Dynamic::UNIT,
             Json::Bool(v) => (*v).into(),
@@ -381,7 +459,15 @@ impl Reader<'_> {
             "tensor" => Dynamic::from(self.data.get(text()?)?.clone()),
             "npy" => Dynamic::from(npy::read(bytes()?.into(), &self.data.source)?),
             "blob" => Dynamic::from_blob(bytes()?),
-            "table" => Dynamic::from(Table::from_parquet(bytes()?, &self.data.source)?),
+            "numbers" => {
+                let tensor = self.data.get(text()?)?;
+                Dynamic::from_array(match tensor.dtype().class() {
+                    Class::Int => tensor.to_i64().into_iter().map(Dynamic::from).collect(),
+                    _ => tensor.to_f64().into_iter().map(Dynamic::from).collect(),
+                })
+            }
+            "table" => self.table(bytes()?)?,
+            "parquet" => self.table(self.data.get(text()?)?.as_u8().ok_or_else(|| broken(whole))?.to_vec())?,
             "map" => {
                 let entries = inner.as_object().ok_or_else(|| broken(whole))?;
                 let map = entries.iter().map(|(key, value)| Ok((key.into(), self.read(value)?))).collect::<Read<Map>>()?;
@@ -397,6 +483,11 @@ impl Reader<'_> {
             "shared" => self.shared(inner)?,
             _ => return Err(broken(whole).into()),
         })
+    }
+
+    fn table(&self, bytes: Vec<u8>) -> Read<Dynamic> {
+        let file = self.data.source.clone();
+        Ok(Dynamic::from(self.work.detached(move |_| Table::from_parquet(bytes, &file))?))
     }
 
     /// The value at a place of `shared`: whoever asks for it gets the same one.

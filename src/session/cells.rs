@@ -56,6 +56,15 @@ impl Session {
         (!more).then_some(end)
     }
 
+    /// The last cell of a text of several: the one that may go on.
+    pub fn last_cell<'t>(&self, text: &'t str) -> &'t str {
+        let mut last = text;
+        while let Some(end) = self.first_cell(last, false).filter(|end| !last[*end..].trim().is_empty()) {
+            last = &last[end..];
+        }
+        last
+    }
+
     /// The parser comes to the end of `text` and wants more.
     fn lacks_end(&self, text: &str) -> bool {
         stack::on_large(|| match self.engine.compile(text) {
@@ -207,6 +216,22 @@ mod tests {
             "2",
         ];
         assert_eq!(cells, right);
+    }
+
+    #[test]
+    fn the_last_cell_of_a_text_may_go_on() {
+        let session = session();
+        for (text, last, goes_on) in [
+            ("let a = 1\nlet b = 2\na + b", "a + b", false),
+            ("let a = 1\nlet b = [2,\n", "let b = [2,\n", true),
+            ("let a = 1\nlet b =", "let b =", true),
+            ("if a {\n}\nelse {", "if a {\n}\nelse {", true),
+            ("a\n:time if b {\n", ":time if b {\n", true),
+            ("f(", "f(", true),
+            ("a\n\n", "a\n\n", false),
+        ] {
+            assert_eq!((session.last_cell(text), session.goes_on(session.last_cell(text))), (last, goes_on), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Lines that are not Rhai: `?name`, `:vars`, `:timeit`, `!cmd`. Each way in shows the answers in its own manner.
 
-use super::{Outcome, Report, Session, default_out_dir, explain, script_text, store, timing};
+use super::{Outcome, Placed, Report, Session, default_out_dir, explain, script_text, store, timing};
 use crate::error::{Error, Kind, nearest};
 use crate::files::expand_home;
 use crate::render::text::counted;
@@ -93,6 +93,7 @@ const PYTHON: &[(&str, &str)] = &[
     ("let x = 5", "declares a variable; `x = 6` changes it"),
     ("1 / 2", "is 0: whole numbers divide as such; `1.0 / 2` is 0.5"),
     ("|x| x + 1", "a function without a name, `fn f(x) { x + 1 }` one with a name"),
+    ("let x again", "makes another `x`: closures keep the one they were made with, functions see the new one"),
     ("#{k: 10}", "a map, also of options: `unembed(sae, model, #{k: 10})`"),
     ("t[0..3], t.at([0, 1])", "parts of tensors; of arrays `list.extract(0..3)`"),
     ("()", "nothing, as None"),
@@ -123,6 +124,17 @@ impl Session {
             Some(cell) => self.is_incomplete(cell),
             None => !self.is_command(text) && self.is_incomplete(text),
         }
+    }
+
+    /// As [`Session::command`], of a part of a file, from its line `line` on (from 1): reports name the file and its lines.
+    ///
+    /// # Errors
+    /// As [`Session::command`].
+    pub fn command_of(&mut self, file: &str, line: usize, text: &str) -> Result<Answer, Box<Report>> {
+        self.command = Some(Placed { file: file.into(), line, text: text.trim_end().into() });
+        let answer = self.command(text);
+        self.command = None;
+        answer
     }
 
     /// Does what a line that is no Rhai asks for.
@@ -309,18 +321,12 @@ fn run_file(session: &mut Session, arguments: &str) -> Result<Answer, Box<Report
         host.out_dir = Arc::new(default_out_dir(Path::new(file)));
         host.script = Some(file.into());
     });
-    let result = session.eval(&text, file);
+    let result = session.eval_file(&format!(":run {arguments}"), file, &text);
     session.change_host(|host| *host = before);
-    let command = format!(":run {arguments}");
-    match &result {
-        Ok(Outcome { exit: None, .. }) => session.log_file(&command, file, &text),
-        Ok(_) => session.log.lost.push(format!("what `{command}` did before its `exit`")),
-        Err(_) => session.log.lost.push(format!("what `{command}` did before it failed")),
-    }
     result.map(|outcome| Answer::Value(String::new(), Outcome { exit: None, ..outcome }))
 }
 
-/// `:save FILE`: the inputs that succeeded. Values of cells that later inputs ask for are named.
+/// `:save FILE`: the inputs that succeeded, and what is not in them or comes out otherwise, said. Values of cells that later inputs ask for are named.
 fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
     if file.is_empty() {
         return Err(Error::input(":save needs a file").help("`:save FILE.rhai`").into());
@@ -341,6 +347,9 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
     let mut said = format!("{} saved as {}", counted(session.log.len(), "input"), file.display());
     for lost in &session.log.lost {
         said += &format!("\nnot in it: {lost}");
+    }
+    for differing in session.log.differing(|name| session.is_native(name)) {
+        said += &format!("\notherwise there: {differing}");
     }
     Ok(Answer::Note(said))
 }

@@ -3,15 +3,15 @@
 //! The start-up file, scripts (`:run`) and cells stand in the order in which they ran. Of a cell that failed, the statements
 //! before the fault and the functions are kept, since the session kept them too. A script's parameters stand as the values
 //! that they had, its imports as paths that hold wherever the saved script lies. Of a function that was defined again only
-//! the last definition is kept: one script cannot hold both.
+//! the last definition is kept: one script cannot hold both. The inputs that called another one are named.
 
 use super::modules::absolute;
-use super::{Report, Session, names, readable};
+use super::{Outcome, Report, Session, names};
 use crate::script::param;
 use crate::script::scan::{Kind, byte_of, functions, outline};
 use rhai::{AST, Expr, Position, Scope, Stmt};
 use serde_json::Value as Json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What was done, in its order.
@@ -25,6 +25,8 @@ pub(super) struct Log {
 }
 
 struct Input {
+    /// What messages call it: `In[3]`, `:run setup.rhai`.
+    name: String,
     /// The number of the cell; none for a file.
     cell: Option<usize>,
     text: String,
@@ -34,13 +36,13 @@ struct Input {
 
 impl Log {
     /// A cell that succeeded.
-    pub(super) fn cell(&mut self, cell: usize, text: &str, valued: bool) {
-        self.inputs.push(Input { cell: Some(cell), text: text.trim().into(), valued });
+    pub(super) fn cell(&mut self, name: &str, cell: usize, text: &str, valued: bool) {
+        self.inputs.push(Input { name: name.into(), cell: Some(cell), text: text.trim().into(), valued });
     }
 
     /// What `:session load` brought: `text` does it again but for the variables `missing`.
     pub(super) fn loaded(&mut self, text: String, missing: Vec<String>, file: &str) {
-        self.inputs.push(Input { cell: None, text, valued: false });
+        self.inputs.push(Input { name: format!(":session load {file}"), cell: None, text, valued: false });
         if !missing.is_empty() {
             let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
             self.lost.push(format!("{} of `:session load {file}`: no script can write what they hold", names.join(", ")));
@@ -65,6 +67,18 @@ impl Log {
     /// Inputs so far.
     pub(super) fn len(&self) -> usize {
         self.inputs.len()
+    }
+
+    /// What the script does otherwise: the inputs that called another definition of a function than the last, in words.
+    /// `is_native` knows the functions that are there before any is defined.
+    pub(super) fn differing(&self, is_native: impl Fn(&str) -> bool) -> Vec<String> {
+        let all = self.inputs.iter().zip(other_definitions(&self.inputs, is_native));
+        let differing = all.filter(|(_, called)| !called.is_empty());
+        let words = |(input, called): (&Input, BTreeSet<&str>)| {
+            let names: Vec<String> = called.iter().map(|name| format!("`{name}`")).collect();
+            format!("{} called {} as it was then; the script has the last definition only", input.name, names.join(", "))
+        };
+        differing.map(words).collect()
     }
 
     /// The script. `ans` and `Out` are filled where some input asks for them.
@@ -126,25 +140,109 @@ fn without_earlier_definitions(inputs: &[Input]) -> Vec<String> {
     texts
 }
 
+/// Code as names find it: strings and comments are blanks, but for strings that hold code.
+fn code(text: &str) -> String {
+    let is_code = |(kind, range): &&(Kind, std::ops::Range<usize>)| match kind {
+        Kind::Comment => false,
+        Kind::Text => text[range.clone()].starts_with('`'),
+        _ => true,
+    };
+    outline(text).pieces.iter().filter(is_code).map(|(_, range)| format!("{} ", &text[range.clone()])).collect()
+}
+
+/// The names that a code calls.
+fn called(code: &str) -> BTreeSet<&str> {
+    let parts = code.rsplit_once('(').map_or("", |(calls, _)| calls).split('(');
+    parts.filter_map(|part| part.trim_end().rsplit(|c: char| !c.is_alphanumeric() && c != '_').next()).collect()
+}
+
+/// The variables that a code declares.
+fn declared(code: &str) -> impl Iterator<Item = &str> {
+    let words = words(code);
+    let after: Vec<&str> = words.windows(2).filter(|pair| ["let", "const"].contains(&pair[0])).map(|pair| pair[1]).collect();
+    after.into_iter()
+}
+
+/// An input's code, apart from and by its functions.
+struct Read<'i> {
+    /// What runs.
+    code: String,
+    /// Functions by name and number of parameters: as they are written, and as [`code`] gives them.
+    functions: BTreeMap<(&'i str, usize), (&'i str, String)>,
+}
+
+impl<'i> Read<'i> {
+    fn of(text: &'i str) -> Self {
+        let (mut rest, mut found) = (text.to_string(), BTreeMap::new());
+        for function in functions(text).into_iter().rev() {
+            let own = &text[function.range.clone()];
+            rest.replace_range(function.range, "");
+            found.entry((function.name, function.parameters)).or_insert((own, code(own)));
+        }
+        Read { code: code(&rest), functions: found }
+    }
+}
+
+/// The functions that each input called, itself or through functions and closures, when they were not yet what they are in
+/// the end. Names are all that is looked at: an input may be named for a call that its closure never made.
+fn other_definitions(inputs: &[Input], is_native: impl Fn(&str) -> bool) -> Vec<BTreeSet<&str>> {
+    let read: Vec<Read> = inputs.iter().map(|input| Read::of(&input.text)).collect();
+    let mut last = BTreeMap::new();
+    for input in &read {
+        last.extend(input.functions.iter().map(|(key, (text, _))| (*key, *text)));
+    }
+    // What stands in the session when an input has been read.
+    let (mut now, mut closures) = (BTreeMap::new(), BTreeMap::new());
+    let mut found = Vec::new();
+    for input in &read {
+        now.extend(input.functions.iter().map(|(key, definition)| (*key, definition)));
+        for name in declared(&input.code) {
+            closures.insert(name, if input.code.contains('|') { input.code.as_str() } else { "" });
+        }
+        // A function that is defined later only can have been called where there is a native one of its name.
+        let is_other = |key: &(&str, usize), text: &&str| match now.get(key) {
+            Some((then, _)) => then != text,
+            None => is_native(key.0),
+        };
+        let other: BTreeSet<&str> = last.iter().filter(|(key, text)| is_other(key, text)).map(|((name, _), _)| *name).collect();
+        let (mut reached, mut seen, mut next) = (BTreeSet::new(), BTreeSet::new(), vec![input.code.as_str()]);
+        while let Some(code) = next.pop().filter(|_| !other.is_empty()) {
+            let (called, mentioned) = (called(code), words(code));
+            reached.extend(other.iter().copied().filter(|name| called.contains(name)));
+            let functions = now.iter().filter(|((name, _), _)| called.contains(name)).map(|(_, (_, code))| code.as_str());
+            let closures = closures.iter().filter(|(name, _)| mentioned.contains(name)).map(|(_, code)| *code);
+            next.extend(functions.chain(closures).filter(|code| seen.insert(*code)));
+        }
+        found.push(reached);
+    }
+    found
+}
+
 impl Session {
     /// Notes what a cell did before it failed.
     pub(super) fn log_failure(&mut self, name: &str, cell: &str, report: &Report) {
-        // The outermost frame lies in the cell itself.
+        if let Some(done) = self.done(name, cell, report).filter(|done| !done.is_empty()) {
+            self.log.cell(name, self.cells, &done, false);
+        }
+    }
+
+    /// What a text did before it failed, as a text: the statements before the fault, and the functions. None where the fault
+    /// has no place in it.
+    fn done(&self, name: &str, text: &str, report: &Report) -> Option<String> {
+        // The outermost frame lies in the text itself.
         let (source, first) = self.sources.place(name, 1);
-        let Some(frame) = report.frames.last().filter(|frame| frame.source == source && frame.line >= first) else { return };
-        let place = (u16::try_from(frame.line + 1 - first), u16::try_from(frame.column));
-        let (Ok(line), Ok(column)) = place else { return };
-        let Some(fault) = byte_of(cell, Position::new(line, column)) else { return };
-        let done = self.done_before(cell, fault);
-        let mut text = cell[..done].trim().to_string();
-        for function in functions(&cell[done..]) {
-            text += &format!("\n{}", &cell[done..][function.range]);
+        let frame = report.frames.last().filter(|frame| frame.source == source && frame.line >= first)?;
+        let (line, column) = (u16::try_from(frame.line + 1 - first).ok()?, u16::try_from(frame.column).ok()?);
+        let end = self.done_before(text, byte_of(text, Position::new(line, column))?);
+        let mut done = text[..end].trim().to_string();
+        for function in functions(&text[end..]) {
+            done += &format!("\n{}", &text[end..][function.range]);
         }
-        if !text.is_empty() {
+        if !done.is_empty() {
             let message = report.message.lines().next().unwrap_or_default();
-            text += &format!("\n// the rest of {name} failed: {message}");
-            self.log.cell(self.cells, &text, false);
+            done += &format!("\n// the rest of {name} failed: {message}");
         }
+        Some(done)
     }
 
     /// The end of the last statement of a cell before a fault. The tree does not tell where a statement begins: `a + b` has
@@ -170,9 +268,23 @@ impl Session {
     }
 
     /// Notes a file that ran: the start-up file, or a script of `:run`.
-    pub(super) fn log_file(&mut self, command: &str, file: &str, text: &str) {
-        // It ran: neither of the two can fail.
-        let Ok(mut text) = readable(text.into()) else { return };
+    pub(super) fn log_file(&mut self, command: &str, file: &str, text: &str, result: &Result<Outcome, Box<Report>>) {
+        let mut text = match result {
+            Ok(Outcome { exit: None, .. }) => text.to_string(),
+            Ok(_) => {
+                self.log.lost.push(format!("what `{command}` did before its `exit`"));
+                return;
+            }
+            Err(report) => match self.done(file, text, report) {
+                Some(done) if done.is_empty() => return,
+                Some(done) => done,
+                None => {
+                    self.log.lost.push(format!("what `{command}` did before it failed"));
+                    return;
+                }
+            },
+        };
+        // It ran: this cannot fail.
         let Ok(ast) = names::compile(&self.engine, &Scope::new(), &text) else { return };
         let used = self.host.used();
         let value = |name: &str| used.iter().find(|used| used.name == name).map(|used| literal(&used.value));
@@ -183,7 +295,7 @@ impl Session {
             text.replace_range(range, &new);
         }
         let text = format!("// {command}\n\n{text}");
-        self.log.inputs.push(Input { cell: None, text, valued: false });
+        self.log.inputs.push(Input { name: command.into(), cell: None, text, valued: false });
     }
 }
 
@@ -255,6 +367,79 @@ mod tests {
             again(&["import \"std/experiments\" as exp; exp::nothing(1)", "let i = exp::indices(1, 3, \"k\");"], "i"),
             "[1]"
         );
+    }
+
+    #[test]
+    fn inputs_that_called_another_definition_are_named() {
+        let differing = |cells: &[&str]| {
+            let mut session = session();
+            for cell in cells {
+                session.cell(cell).unwrap();
+            }
+            let all = session.log.differing(|name| session.is_native(name));
+            all.iter().map(|text| text.split(" as it was").next().unwrap().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(differing(&["fn f(x) { x }", "let a = f(2);", "fn f(x) { x * 10 }", "a", "f(3)"]), ["In[2] called `f`"]);
+        // Through a function, a closure and a text; what is only defined calls nothing.
+        let through = [
+            "fn f(x) { x } fn g(x) { f(x) + 1 }",
+            "fn k(x) { g(x) }",
+            "let a = k(2);",
+            "let h = |x| f(x);",
+            "`${g(1)}`;",
+            "fn f(x) { 7 }",
+            "k(1)",
+        ];
+        assert_eq!(differing(&through), ["In[3] called `f`", "In[4] called `f`", "In[5] called `f`"]);
+        assert_eq!(differing(&["fn f(x) { x }\nlet h = |x| f(x);", "[1].map(h)", "fn f(x) { 7 }"]).len(), 2);
+        // The same definition again, another number of parameters, a name in a text or a comment, another variable.
+        assert!(differing(&["fn f(x) { x }", "f(1)", "fn f(x) { x }", "f(1)"]).is_empty());
+        assert!(differing(&["fn f(x) { x }", "f(1)", "fn f(x, y) { x }", "f(1, 2)"]).is_empty());
+        assert!(differing(&["fn f(x) { x }", "let a = \"f(2)\"; // f(2)", "fn f(x) { 7 }", "f(1)"]).is_empty());
+        assert!(differing(&["let h = |x| f(x);", "fn f(x) { 7 }", "h.call(1)"]).is_empty());
+        // A native function that a later one hides.
+        assert_eq!(differing(&["let a = sqrt(4.0);", "fn sqrt(x) { x }", "sqrt(4.0)"]), ["In[1] called `sqrt`"]);
+
+        let place = tempfile::tempdir().unwrap();
+        let mut session = session();
+        for cell in ["fn f(x) { x }", "let a = f(2);", "fn f(x) { x * 10 }", "a"] {
+            session.cell(cell).unwrap();
+        }
+        let file = place.path().join("redef.rhai");
+        let Answer::Note(said) = session.command(&format!(":save {}", file.display())).unwrap() else { panic!("no note") };
+        assert!(
+            said.contains("otherwise there: In[2] called `f` as it was then; the script has the last definition only"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn files_that_failed_are_kept_as_far_as_they_ran() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, saved) = (place.path().join("setup.rhai"), place.path().join("saved.rhai"));
+        let text = "#!/usr/bin/env saerepl\nlet p = param(\"p\", 1, \"some\");\nlet n = 3 * p; let bad = nowhere;\nlet late = 1;\n\
+                    fn after(x) { x + n }";
+        for run in [true, false] {
+            std::fs::write(&file, text).unwrap();
+            let mut first = session();
+            match run {
+                true => assert!(first.command(&format!(":run {} p=5", file.display())).is_err()),
+                false => assert!(first.start_up(&file).is_err()),
+            }
+            let right = if run { "[15, 30, 17]" } else { "[3, 6, 5]" };
+            first.cell("let k = n * 2; let m = after(2);").unwrap();
+            let Answer::Note(said) = first.command(&format!(":save {}", saved.display())).unwrap() else { panic!("no note") };
+            assert!(!said.contains("not in it"), "{said}");
+            let text = std::fs::read_to_string(&saved).unwrap();
+            let mut second = session();
+            second.eval(&text, "saved.rhai").unwrap_or_else(|report| panic!("{report}\n{text}"));
+            assert_eq!(value(&mut second, "[n, k, m]"), right, "{text}");
+        }
+        // What cannot be parsed did nothing.
+        std::fs::write(&file, "let n = 1; if n == () { }; let b = (;").unwrap();
+        let mut first = session();
+        assert!(first.command(&format!(":run {}", file.display())).is_err());
+        assert!(first.log.inputs.is_empty() && first.log.lost.is_empty());
     }
 
     #[test]

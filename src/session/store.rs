@@ -1,5 +1,6 @@
 //! `:session save` and `:session load`: a session's variables and functions in one safetensors file. Tensors are its
-//! tensors; the rest is text in its metadata; models and dictionaries are loaded again by the calls that made them.
+//! tensors, so are the numbers of long arrays, tables are Parquet in tensors of bytes, and the rest is JSON in one more;
+//! models and dictionaries are loaded again by the calls that made them.
 
 use super::commands::{existing_folder, path};
 use super::{Answer, Report, Session, names, stack};
@@ -7,16 +8,18 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::formats::{TensorSet, safetensors};
 use crate::render::text::counted;
-use crate::script::keep::{self, Fault, Keeper, Reader, Store};
+use crate::script::keep::{self, Fault, Keeper, Reader, Store, bytes_tensor, tagged};
 use crate::script::scan::functions;
-use crate::tensor::Bytes;
+use crate::tensor::{Bytes, Tensor};
+use crate::work::Work;
 use rhai::{AST, Dynamic, FnPtr};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The metadata entry that holds everything but the tensors.
+/// The tensor of bytes that holds everything but the other tensors, as JSON. Earlier versions had it in the metadata, which
+/// hold 100 MB at most.
 const ENTRY: &str = "saerepl.session";
 
 /// `:session save|load FILE`.
@@ -34,14 +37,17 @@ pub(super) fn command(session: &mut Session, arguments: &str) -> std::result::Re
 
 fn save(session: &Session, file: &Path) -> Result<String> {
     existing_folder(file)?;
-    let mut store = Store::new(file);
+    let work = session.work();
+    let mut store = Store::new(work);
     let (mut variables, mut lost) = (serde_json::Map::new(), Vec::new());
     for (name, constant, value) in session.scope.iter_raw().filter(|(name, ..)| *name != "Out") {
-        let mut keeper = Keeper { recipes: &session.host.recipes, store: Some(&mut store) };
-        match keeper.write(value) {
+        match store.whole(|store| Keeper { recipes: &session.host.recipes, store: Some(store) }.write(value)) {
             Ok(kept) => {
-                variables.insert(name.into(), json!({"constant": constant, "value": kept}));
+                let mut variable = tagged("value", kept);
+                variable["constant"] = json!(constant);
+                variables.insert(name.into(), variable);
             }
+            Err(error) if error.is_interrupted() => return Err(error),
             Err(error) => {
                 let message = error.message();
                 let place = if message.starts_with(['.', '[']) { name } else { "" };
@@ -59,15 +65,18 @@ fn save(session: &Session, file: &Path) -> Result<String> {
     }
     let cells: Vec<Json> = session.defining.iter().map(|cell| json!([cell.name, cell.text, cell.closures])).collect();
     let mut said = format!("{} saved as {}", what(variables.len(), cells.len()), file.display());
-    let entry = json!({
-        "program": env!("CARGO_PKG_VERSION"),
-        "variables": variables,
-        "shared": store.shared,
-        "imports": imports,
-        "cells": cells,
-    });
-    store.tensors.metadata.insert(ENTRY.into(), entry.to_string());
-    files::write_detached(file, session.work(), move |out| safetensors::write_to(&store.tensors, out))?;
+    let mut entry = tagged("variables", Json::Object(variables));
+    entry["program"] = json!(env!("CARGO_PKG_VERSION"));
+    entry["shared"] = Json::Array(store.shared);
+    entry["imports"] = Json::Object(imports);
+    entry["cells"] = Json::Array(cells);
+    let text = work.detached(move |_| serde_json::to_vec(&entry).map_err(|e| Error::internal(e.to_string())))?;
+    let mut tensors = TensorSet::new(file);
+    for (place, tensor) in store.tensors.into_iter().enumerate() {
+        tensors.insert(place.to_string(), tensor);
+    }
+    tensors.insert(ENTRY, bytes_tensor(text)?);
+    files::write_detached(file, work, move |out| safetensors::write_with_bytes_to(&tensors, out))?;
     for line in lost {
         said += &format!("\n{line}");
     }
@@ -87,15 +96,17 @@ struct Saved {
 }
 
 impl Saved {
-    fn read(file: &Path) -> Result<Self> {
+    fn read(file: &Path, work: &Work) -> Result<Self> {
         let tensors = Bytes::map(file).and_then(|bytes| safetensors::read(bytes, file))?;
-        let entry = tensors
-            .metadata
-            .get(ENTRY)
-            .ok_or_else(|| Error::format("this file holds no session").file(file).help("`:session save FILE` writes one"))?;
         let broken = |what: &dyn std::fmt::Display| Error::format(format!("the session in it is broken: {what}")).file(file);
-        let entry: Json = serde_json::from_str(entry).map_err(|e| broken(&e))?;
-        let part = |name: &str| entry.get(name).cloned().ok_or_else(|| broken(&format!("it has no `{name}`")));
+        let set = tensors.clone();
+        let parsed = work.detached(move |_| {
+            let text = set.find(ENTRY).and_then(Tensor::as_u8).or_else(|| set.metadata.get(ENTRY).map(String::as_bytes));
+            Ok(text.map(serde_json::from_slice::<Json>))
+        })?;
+        let none = || Error::format("this file holds no session").file(file).help("`:session save FILE` writes one");
+        let mut entry = parsed.ok_or_else(none)?.map_err(|e| broken(&e))?;
+        let mut part = |name: &str| entry.get_mut(name).map(Json::take).ok_or_else(|| broken(&format!("it has no `{name}`")));
         fn of<T: serde::de::DeserializeOwned>(json: Json) -> serde_json::Result<T> {
             serde_json::from_value(json)
         }
@@ -120,7 +131,7 @@ impl Saved {
 /// Everything is read before anything changes: a broken file leaves the session as it was. What a sound one needs and does
 /// not find (a model that is gone, a module) is named, and the rest loaded.
 fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<Report>> {
-    let mut saved = Saved::read(file)?;
+    let mut saved = Saved::read(file, session.work())?;
     let untouched = |mut report: Box<Report>| {
         report.help.push("nothing was loaded: the session is as it was".into());
         report
@@ -130,6 +141,7 @@ fn load(session: &mut Session, file: &Path) -> std::result::Result<String, Box<R
     let closures: BTreeMap<String, FnPtr> = names.zip(cells.iter().flat_map(|(_, ast, _)| names::closures(ast))).collect();
     let reader = Reader {
         engine: &session.engine,
+        work: session.work(),
         data: &saved.tensors,
         closures: &closures,
         shared: &saved.shared,
@@ -188,7 +200,7 @@ fn log(session: &mut Session, saved: &Saved, file: &Path) {
     let mut missing = Vec::new();
     for (name, variable) in &saved.variables {
         let word = if variable["constant"] == true { "const" } else { "let" };
-        match keep::literal(&variable["value"], &saved.shared, &path) {
+        match keep::literal(&variable["value"], &saved.shared, &saved.tensors, &path) {
             Some(value) => text += &format!("{word} {name} = {value};\n"),
             None => missing.push(name.clone()),
         }
@@ -240,8 +252,12 @@ fn import(session: &mut Session, saved: &Saved, file: &Path) -> std::result::Res
 mod tests {
     use super::super::Session;
     use super::super::tests::{session, value};
+    use super::{ENTRY, Tensor, TensorSet, safetensors};
     use crate::session::{Answer, SessionOptions};
     use crate::work::Work;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde_json::json;
 
     fn command(session: &mut Session, line: &str) -> String {
         match session.command(line).unwrap_or_else(|report| panic!("{report}")) {
@@ -311,9 +327,9 @@ mod tests {
         for (bytes, said) in [
             (whole[..whole.len() / 2].to_vec(), "a.session"),
             (changed("saerepl.session", "saerepl.nothing"), "a.session: this file holds no session"),
-            (changed("\\\"call\\\"", "\\\"cull\\\""), "the variable `model`"),
+            (changed("\"call\"", "\"cull\""), "the variable `model`"),
             (changed("fn f()", "fn f)("), "the parameters of `f` are missing"),
-            (changed("\\\"variables\\\"", "\\\"variabels\\\""), "it has no `variables`"),
+            (changed("\"variables\"", "\"variabels\""), "it has no `variables`"),
         ] {
             std::fs::write(&file, bytes).unwrap();
             let report = second.command(&format!(":session load {}", file.display())).unwrap_err();
@@ -406,7 +422,7 @@ mod tests {
         command(&mut first, &format!(":session save {}", file.display()));
         let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
         let whole = here.join(&folder).join("own.safetensors");
-        assert!(text.contains(&format!("\\\"{}\\\"", whole.display())) && text.contains("[\\\"demo\\\"]"), "{text}");
+        assert!(text.contains(&format!("\"{}\"", whole.display())) && text.contains("[\"demo\"]"), "{text}");
     }
 
     #[test]
@@ -487,15 +503,130 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("p.session");
         let mut lengths = Vec::new();
-        for n in (440..520).step_by(4) {
-            let mut first = session();
-            first.cell(&format!("let x = \"{}\";", "x".repeat(n))).unwrap();
-            command(&mut first, &format!(":session save {}", file.display()));
-            lengths.push(std::fs::read(&file).unwrap()[..2].to_vec());
-            let mut second = session();
-            command(&mut second, &format!(":session load {}", file.display()));
-            assert_eq!(value(&mut second, "x.len()"), n.to_string());
+        for n in 4..12 {
+            for dims in 1..20 {
+                let mut first = session();
+                let shape = format!("[{}]", vec!["1"; dims].join(", "));
+                let list: Vec<String> = (0..n).map(|_| format!("zeros({shape})")).collect();
+                first.cell(&format!("let x = [{}];", list.join(", "))).unwrap();
+                command(&mut first, &format!(":session save {}", file.display()));
+                lengths.push(std::fs::read(&file).unwrap()[..2].to_vec());
+                if lengths[lengths.len() - 1] == [0x80, 2] {
+                    let mut second = session();
+                    command(&mut second, &format!(":session load {}", file.display()));
+                    assert_eq!(value(&mut second, "x.len()"), n.to_string());
+                    return;
+                }
+            }
         }
-        assert!(lengths.contains(&vec![0x80, 2]), "{lengths:?}");
+        panic!("{lengths:?}");
+    }
+
+    #[test]
+    fn tables_and_long_arrays_are_kept_beside_the_text() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, saved) = (place.path().join("a.session"), place.path().join("saved.rhai"));
+        let mut first = session();
+        for cell in [
+            "let ints = arange(1000).to_array(); let floats = ints.map(|i| i * 0.5); floats[3] = 0.0 / 0.0; floats[4] = 1.0 / 0.0;",
+            "let short = [1, 2.5]; let mixed = ints.map(|i| if i % 2 == 0 { i } else { i * 1.0 });",
+            "let tabs = [table(#{a: [1, 2], b: [[0.5], []], c: [\"x\", \"y\"]}), table(#{n: floats})];",
+            "let one = 5; let f = || one; let cells = ints.map(|i| [i, \"t\"]);",
+        ] {
+            first.cell(cell).unwrap();
+        }
+        command(&mut first, &format!(":session save {}", file.display()));
+        let set = safetensors::read(std::fs::read(&file).unwrap().into(), &file).unwrap();
+        // The integers, the floats and two tables; what is short or of several kinds stands in the text.
+        assert_eq!(set.len(), 5);
+        let asked =
+            "[ints, floats.map(|v| v.to_string()), short, mixed, tabs[0].columns, tabs[0][1], tabs[1].len, f.call(), cells]";
+        let right = value(&mut first, &format!("({asked}).to_string()"));
+        let mut second = session();
+        let said = command(&mut second, &format!(":session load {}", file.display()));
+        assert!(!said.contains("not loaded"), "{said}");
+        assert_eq!(value(&mut second, &format!("({asked}).to_string()")), right);
+        assert_eq!(value(&mut second, "[type_of(ints[0]), type_of(floats[0])]"), "[\"i64\", \"f64\"]");
+        command(&mut second, &format!(":save {}", saved.display()));
+        let text = std::fs::read_to_string(&saved).unwrap();
+        assert!(text.contains("].to_array();") && text.len() < 100_000, "{text}");
+        let mut third = session();
+        third.eval(&text, "saved.rhai").unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(value(&mut third, "[ints.len(), floats[1], tabs[0].len]"), "[1000, 0.5, 2]");
+    }
+
+    #[test]
+    fn sessions_of_earlier_versions_are_loaded() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("old.session");
+        let mut set = TensorSet::new(&file);
+        set.insert("0", Tensor::vector(vec![1.0, 2.0]));
+        let table = crate::table::Table::default().with("a", vec![1i64, 2]).unwrap().to_parquet().unwrap();
+        let entry = json!({
+            "program": "0.1.0",
+            "variables": {
+                "t": {"constant": false, "value": {"tensor": "0"}},
+                "l": {"constant": true, "value": [1, {"float": "NaN"}, {"shared": 0}]},
+                "tab": {"constant": false, "value": {"table": STANDARD.encode(table)}},
+            },
+            "shared": ["s"],
+            "imports": {},
+            "cells": [["In[3]", "fn f(x) { x + t.sum() }", []]],
+        });
+        set.metadata.insert(ENTRY.into(), entry.to_string());
+        std::fs::write(&file, safetensors::write(&set).unwrap()).unwrap();
+        let mut session = session();
+        assert_eq!(
+            command(&mut session, &format!(":session load {}", file.display())),
+            "3 variables and the functions of 1 cell loaded"
+        );
+        assert_eq!(value(&mut session, "[f(1), l[0], l[2], tab[1].a]"), "[4.0, 1, \"s\", 2]");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_and_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("a.session");
+        let mut first = session();
+        first
+            .cell("let a = 3; let fig = [arange(100).to_array(), plot::line(tensor([1, 2]))]; let z = arange(40).to_array();")
+            .unwrap();
+        let said = command(&mut first, &format!(":session save {}", file.display()));
+        assert!(said.contains("`fig` is not kept: fig[1]: a Figure"), "{said}");
+        let set = safetensors::read(std::fs::read(&file).unwrap().into(), &file).unwrap();
+        assert_eq!(set.len(), 2);
+        let mut second = session();
+        command(&mut second, &format!(":session load {}", file.display()));
+        assert_eq!(value(&mut second, "[a, z[39]]"), "[3, 39]");
+    }
+
+    #[test]
+    fn saving_and_loading_end_when_the_user_asks() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("a.session");
+        let save = format!(":session save {}", file.display());
+        let load = format!(":session load {}", file.display());
+        let mut session = session();
+        session.cell("let words = []; for i in 0..300000 { words.push(`word ${i}`); }").unwrap();
+        let stopped = |session: &mut Session, line: &str| {
+            let flag = session.work().cancel_flag();
+            let report = std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    flag.store(true, std::sync::atomic::Ordering::Relaxed);
+                });
+                session.command(line)
+            });
+            session.work().reset_cancel();
+            assert!(report.unwrap_err().is_interrupted(), "{line}");
+        };
+        stopped(&mut session, &save);
+        assert!(!file.exists());
+        command(&mut session, &save);
+        let mut second = super::super::tests::session();
+        stopped(&mut second, &load);
+        assert_eq!(second.variables().count(), 0);
+        command(&mut second, &load);
+        assert_eq!(value(&mut second, "words.len()"), "300000");
     }
 }

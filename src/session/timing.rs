@@ -1,6 +1,6 @@
 //! `:time` and `:timeit`: how long a text takes.
 
-use super::{Answer, Report, Session, stack};
+use super::{Answer, Outcome, Report, Session, stack};
 use crate::error::Error;
 use std::time::{Duration, Instant};
 
@@ -11,24 +11,24 @@ const RUN: Duration = Duration::from_millis(100);
 
 /// `:time EXPR`.
 pub(super) fn time(session: &mut Session, text: &str) -> Result<Answer, Box<Report>> {
-    let text = given(":time", text)?;
+    let cell = Cell::of(session, given(":time", text)?);
     let begun = Instant::now();
-    let outcome = session.cell(text)?;
+    let outcome = cell.first(session)?;
     Ok(Answer::Value(shown(begun.elapsed()), outcome))
 }
 
 /// `:timeit EXPR`: parsed once, run again and again; what it declares is let go after each run.
 pub(super) fn timeit(session: &mut Session, text: &str) -> Result<Answer, Box<Report>> {
-    let text = given(":timeit", text)?;
-    let outcome = session.cell(text)?;
-    let name = format!("In[{}]", session.cells);
+    let timed = Cell::of(session, given(":timeit", text)?);
+    let Cell { name, text, .. } = &timed;
+    let outcome = timed.first(session)?;
     let (times, loops) = stack::on_large(|| {
-        let (ast, cell) = session.parse(text, &name)?;
+        let (ast, cell) = session.parse(text, name)?;
         let variables = session.scope.len();
         let mut run = |loops: usize| {
             let begun = Instant::now();
             for _ in 0..loops {
-                session.run(&ast, &cell, &name)?;
+                session.run(&ast, &cell, name)?;
                 session.scope.rewind(variables);
             }
             Ok::<_, Box<Report>>(begun.elapsed())
@@ -53,6 +53,32 @@ pub(super) fn timeit(session: &mut Session, text: &str) -> Result<Answer, Box<Re
         seconds(best)
     );
     Ok(Answer::Value(note, outcome))
+}
+
+/// The cell that a command times.
+struct Cell {
+    name: String,
+    text: String,
+    /// The file of which it is a part, and its first line there.
+    part_of: Option<(String, usize)>,
+}
+
+impl Cell {
+    fn of(session: &Session, text: &str) -> Self {
+        let Some(command) = &session.command else {
+            return Cell { name: format!("In[{}]", session.next_cell()), text: text.into(), part_of: None };
+        };
+        // With blanks for what stands before it, so that its lines and columns are those of the file.
+        let before = &command.text[..command.text.len().saturating_sub(text.len())];
+        let blanks: String = before.chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+        let name = format!("{}:{}", command.file, command.line);
+        Cell { name, text: blanks + text, part_of: Some((command.file.clone(), command.line)) }
+    }
+
+    /// Runs it as the next cell of the session.
+    fn first(&self, session: &mut Session) -> Result<Outcome, Box<Report>> {
+        session.next_named(&self.text, &self.name, self.part_of.as_ref().map(|(file, line)| (file.as_str(), *line)))
+    }
 }
 
 fn given<'t>(command: &str, text: &'t str) -> Result<&'t str, Box<Report>> {

@@ -168,7 +168,7 @@ fn our_own_errors_stand_at_the_call_that_failed() {
     assert_eq!(
         error,
         "\
-error: seed: `seed` must be integer from 0, not -1
+error: seed: `seed` must be an integer from 0, not -1
  --> s.rhai:2:1
   |
 2 | seed(-1);
@@ -548,6 +548,30 @@ fn doc_prints_the_reference_a_page_and_what_is_near() {
     assert_eq!(program(folder.path(), &["doc", "--out", "made"], "").2, 0);
     for file in ["reference.md", "saerepl.d.rhai"] {
         assert!(std::fs::metadata(folder.path().join("made").join(file)).unwrap().len() > 10_000, "{file}");
+    }
+}
+
+#[test]
+fn the_prompt_writes_where_out_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = "save(tensor([1, 2]), \"x.npy\")\n:reset\nout_dir()\n";
+    let (out, error, status) = program(folder.path(), &["--out", "o2"], input);
+    assert_eq!((error.as_str(), status), ("", 0));
+    assert!(out.contains("o2/x.npy") && out.ends_with("\"o2\"\n") && folder.path().join("o2/x.npy").is_file(), "{out}");
+    let (_, error, status) = program(folder.path(), &["--out", "o3", "doc"], "");
+    assert!(status == 2 && error.contains("--out o3"), "{error}");
+}
+
+#[test]
+fn faults_of_timed_cells_name_the_line_of_the_input() {
+    for (input, place) in [
+        ("1\n\n:time nowhere\n", "<stdin>:3:7"),
+        ("1\n:timeit  nowhere\n", "<stdin>:2:10"),
+        ("1\n:time if true {\n  nowhere\n}\n", "<stdin>:3:3"),
+        (":time fn f(x) { x.nothing }\n:timeit f(1)\n", "<stdin>:2:9"),
+    ] {
+        let (_, error, status) = pipe(input);
+        assert!(status == 1 && error.contains(place) && !error.contains("In["), "{place}: {error}");
     }
 }
 

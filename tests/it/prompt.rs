@@ -103,9 +103,9 @@ const WALK: &[Step] = &[
     ("an unknown property", "zeros([2]).shpe", &["Tensor has no property `shpe`", "did you mean `shape`?"]),
     ("an unknown map key", "let m = #{alpha: [1, 2]}; m.alhpa", &["the map has no key `alhpa`", "did you mean `alpha`?"]),
     ("an unknown option", "zeros([2]).std(#{ddoff: 0})", &["unknown option `ddoff`", "did you mean `ddof`?"]),
-    ("wrong arguments name the parameter", "seed(-1)", &["`seed` must be integer from 0, not -1"]),
+    ("wrong arguments name the parameter", "seed(-1)", &["`seed` must be an integer from 0, not -1"]),
     ("an index out of range", "zeros([2])[5]", &["index 5 is out of range", "indices run from 0 to 1"]),
-    ("an index of a wrong kind", "zeros([2])[\"a\"]", &["Tensor[…]: `index` must be integer"]),
+    ("an index of a wrong kind", "zeros([2])[\"a\"]", &["Tensor[…]: `index` must be an integer"]),
     (
         "a caret at what was written, not at what runs",
         "let ok = f(1); f(ok).nothing",
@@ -119,7 +119,7 @@ const WALK: &[Step] = &[
         "try { nowhere } catch (e) { print(`${e.kind}, line ${e.line}`) }",
         &["input, line 1"],
     ),
-    ("ours too", "try { seed(-1) } catch (e) { print(e.message) }", &["must be integer from 0"]),
+    ("ours too", "try { seed(-1) } catch (e) { print(e.message) }", &["must be an integer from 0"]),
     ("an open string is wrong at once", "\"open", &["the string is not closed"]),
     ("also inside brackets", "print(\"open)", &["the string is not closed"]),
     ("a condition on a tensor", "if zeros([2]) > 0 { 1 }", &["t.any() or t.all()"]),
@@ -292,6 +292,21 @@ fn keys(columns: usize) {
     enter(&mut session, "an open bracket", "2)", &["\r\n42\r\n"]);
     session.send_line(":timeit for i in 0..3 {").unwrap();
     enter(&mut session, "a timed cell over several lines", "i; }", &["mean ± standard deviation of 7 runs"]);
+    // As a terminal that brackets what is pasted sends it.
+    let paste = |session: &mut PtySession, text: &str| {
+        session.send(&format!("\x1b[200~{}\x1b[201~", text.replace('\n', "\r"))).unwrap();
+        session.flush().unwrap();
+    };
+    paste(&mut session, "let a1 = 1\nlet a2 = 2\n\nfn of(x) {\n  x + 1\n}\na1 + of(a2)");
+    enter(&mut session, "a pasted block runs as its lines would", "", &["\r\n4\r\n"]);
+    paste(&mut session, "let a3 = 7\nlet a4 = [1,");
+    session.send_line("").unwrap();
+    enter(&mut session, "one that is not finished goes on", "a3]", &[]);
+    enter(&mut session, "and runs whole", "a4", &["[1, 7]"]);
+    paste(&mut session, "a3\nnowhere\na4 = 0");
+    let seen = ["7", "unknown variable `nowhere`", "what was entered after it did not run"];
+    enter(&mut session, "it ends at the first fault", "", &seen);
+    enter(&mut session, "what came before it stays", "a4", &["[1, 7]"]);
     for line in ["sleep(0.3); 1", "ans + 100", "ans + 1000"] {
         session.send_line(line).unwrap();
     }
@@ -472,6 +487,26 @@ fn colours_show_words_hints_and_brackets() {
     session.send("f((1)").unwrap();
     session.flush().unwrap();
     expect(&mut session, "the bracket's partner", "\x1b[1;7m(\x1b[0m\x1b[36m1\x1b[0m\x1b[1;7m)\x1b[0m");
+}
+
+#[test]
+fn a_prompt_whose_output_goes_elsewhere_puts_no_escape_sequences_there() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("stty cols 70 rows 60 -echo; {PROGRAM} | tee log")]).current_dir(home.path());
+    command.env("XDG_STATE_HOME", home.path()).env("XDG_CONFIG_HOME", home.path()).env("TERM", "xterm").env_remove("NO_COLOR");
+    let mut session = spawn_command(command, Some(20_000)).unwrap();
+    session.exp_string("In[1]: ").unwrap();
+    for (line, next) in [("40 +\n2", "In[2]: "), (":clear", "In[2]: "), (":help", "In[2]: "), ("\"done\"", "In[3]: ")] {
+        session.send_line(line).unwrap();
+        session.exp_string(next).unwrap();
+    }
+    session.send_control('d').unwrap();
+    session.exp_eof().unwrap();
+    let log = std::fs::read_to_string(home.path().join("log")).unwrap();
+    assert!(!log.contains('\x1b') && log.contains("42\n") && log.contains("\"done\""), "{log:?}");
+    let help = log.split("In[2]: ").find(|text| text.contains("Not as in Python")).unwrap();
+    assert!(help.lines().all(|line| line.width() <= 70), "{help}");
 }
 
 #[test]
