@@ -41,6 +41,11 @@ impl Outputs {
         })
     }
 
+    /// What `look` says of a cell's value; none for one that holds these values themselves, while it is looked at.
+    pub fn look<T>(&self, cell: usize, look: impl FnOnce(&Dynamic) -> T) -> Option<T> {
+        self.0.try_lock().ok()?.get(&cell).map(look)
+    }
+
     fn len(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }

@@ -16,7 +16,7 @@ use crate::script::help::name_of;
 use crate::script::scan::{Kind, outline};
 use crate::table::Column;
 use crate::work::Work;
-use rhai::{FnPtr, Map, ScriptFuncDef};
+use rhai::{FnPtr, ScriptFuncDef};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub const KEYWORDS: &[&str] = &[
     "return", "throw", "try", "catch", "import", "export", "as", "true", "false", "this", "global",
 ];
 
-/// Entries that are offered from a folder at most.
-const FILES: usize = 500;
+/// Entries that are offered at most of a folder, a map, a table.
+const MOST: usize = 500;
 
 /// What could stand at the cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -183,9 +183,9 @@ impl Session {
                 if let Some(receiver) = before.strip_suffix('[')
                     && let Some(known) = self.view().at_end(receiver)
                 {
-                    return matching(start, inner, known.keys().into_iter().map(same));
+                    return matching(start, inner, known.entries(inner, MOST).into_iter().map(|(name, _)| same(name)));
                 }
-                if let Some(texts) = argument(before).and_then(|argument| self.texts(&argument)) {
+                if let Some(texts) = argument(before).and_then(|argument| self.texts(&argument, inner)) {
                     return matching(start, inner, texts.into_iter().map(same));
                 }
                 if last_name(before) == "import" {
@@ -212,7 +212,7 @@ impl Session {
                 found
             }
             Place::Member(receiver, word) => {
-                let candidates = self.view().at_end(receiver).map(|known| self.members(&known)).unwrap_or_default();
+                let candidates = self.view().at_end(receiver).map(|known| self.members(&known, word)).unwrap_or_default();
                 matching(before.len() - word.len(), word, candidates)
             }
             Place::Key(place, word) => matching(before.len() - word.len(), word, place.keys()),
@@ -224,15 +224,17 @@ impl Session {
         }
     }
 
-    /// The texts that a method takes as an argument, where they are known: columns, the names of norms.
-    fn texts(&self, argument: &Argument<'_>) -> Option<Vec<String>> {
+    /// The texts beginning with `word` that a method takes as an argument, where they are known: columns, the names of norms.
+    fn texts(&self, argument: &Argument<'_>, word: &str) -> Option<Vec<String>> {
         let known = self.view().at_end(argument.receiver)?;
         match (known.kind().as_str(), argument.method, argument.index) {
-            ("Table", "sort" | "select" | "group_by" | "with_column", 0) | ("Table", "join", 1) => Some(known.keys()),
+            ("Table", "sort" | "select" | "group_by" | "with_column", 0) | ("Table", "join", 1) => {
+                Some(known.entries(word, MOST).into_iter().map(|(name, _)| name).collect())
+            }
             ("Table", "sort", 1) => Some(vec!["asc".into(), "desc".into()]),
             ("Model", "gain" | "bias", 0) => match &known {
-                Known::Value(model) => model.read_lock::<Model>().map(|model| model.norm_names()),
-                Known::Kind(_) => None,
+                Known::Value(model) => model.with(|model| Some(model.read_lock::<Model>()?.norm_names()))?,
+                _ => None,
             },
             _ => None,
         }
@@ -249,7 +251,7 @@ impl Session {
         let head = before[..open].trim_end();
         let receiver = head[..head.len() - last_name(head).len()].strip_suffix('.')?;
         let Known::Value(model) = self.view().at_end(receiver)? else { return None };
-        Some(Hook::all(model.read_lock::<Model>()?.cfg()).into_iter().map(Hook::name).collect())
+        model.with(|model| Some(Hook::all(model.read_lock::<Model>()?.cfg()).into_iter().map(Hook::name).collect()))?
     }
 
     /// The signature of the closure or function that a variable holds.
@@ -353,26 +355,24 @@ impl Session {
         names
     }
 
-    /// What can stand behind the dot.
-    fn members(&self, known: &Known) -> Vec<(String, String)> {
+    /// What can stand behind the dot and begins with `word`.
+    fn members(&self, known: &Known, word: &str) -> Vec<(String, String)> {
         let kind = known.kind();
-        let mut names: Vec<(String, String)> = Vec::new();
-        if let Known::Value(value) = known
-            && let Some(map) = value.read_lock::<Map>()
-        {
-            names.extend(map.iter().map(|(key, value)| (key.to_string(), format!("{key}: {}", type_name(value)))));
+        if kind.is_empty() {
+            return Vec::new();
         }
+        let mut names: Vec<(String, String)> = Vec::new();
+        let entry = |(name, held): (String, String)| {
+            let shown = if held.is_empty() { name.clone() } else { format!("{name}: {held}") };
+            (name, shown)
+        };
+        names.extend(known.entries(word, MOST).into_iter().filter(|(name, _)| is_name(name)).map(entry));
         if let Known::Value(value) = known
-            && let Some(figure) = value.read_lock::<Figure>()
-            && let Some(options) = figure.options().as_object()
+            && let Some(Some(options)) = value.with(|value| Some(value.read_lock::<Figure>()?.options()))
+            && let Some(options) = options.as_object()
         {
             let written = |value: &serde_json::Value| if value.is_null() { "()".into() } else { value.to_string() };
             names.extend(options.iter().map(|(key, value)| (key.clone(), format!("{key} = {}", written(value)))));
-        }
-        if kind == "Table" {
-            names.extend(
-                known.keys().into_iter().filter(|name| is_name(name)).map(|name| (name.clone(), format!("{name}: column"))),
-            );
         }
         let hidden = ["to_string", "to_debug", "print", "debug"];
         for entry in entries().iter().filter(|e| e.params.first().is_some_and(|p| p.kind == kind) && !hidden.contains(&e.name)) {
@@ -528,7 +528,7 @@ fn files(start: usize, path: &str) -> Completion {
         "" => ".".into(),
         folder => folder.strip_prefix('~').map_or_else(|| folder.to_string(), |rest| format!("{home}{rest}")),
     };
-    let entries = std::fs::read_dir(Path::new(&at)).into_iter().flatten().flatten().take(FILES);
+    let entries = std::fs::read_dir(Path::new(&at)).into_iter().flatten().flatten().take(MOST);
     let names = entries.filter_map(|entry| {
         let file = entry.file_name().to_string_lossy().into_owned();
         let hidden = file.starts_with('.') && !name.starts_with('.');

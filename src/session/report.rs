@@ -3,7 +3,7 @@
 use super::bounds::TooLarge;
 use super::modules::Sources;
 use super::stack::{TOO_DEEP, TooDeep};
-use super::suggest::{self, Callable, Known};
+use super::suggest::{self, Callable, Calls, Known};
 use super::{raised, syntax};
 use crate::error::{Error, Kind};
 use crate::render::text;
@@ -135,17 +135,17 @@ fn span(line: &str, column: usize) -> std::ops::Range<usize> {
 pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report {
     let (mut error, mut source) = (error, name.to_string());
     let mut frames = Vec::new();
-    // Where the function was called in which the fault lies.
-    let mut call = None;
+    let mut calls = Calls::default();
     loop {
         error = match error {
             EvalAltResult::ErrorInFunctionCall(function, inside, inner, position) => {
                 let closure = function.starts_with("anon$");
                 let note = if closure { "in a closure called here".into() } else { format!("in `{function}` called here") };
                 let place = frame(known, &source, position, Some(note));
-                if !closure {
-                    call = place.clone();
-                }
+                calls = match closure {
+                    true => Calls { closure: place.clone(), ..calls },
+                    false => Calls { function: place.clone(), closure: None },
+                };
                 frames.extend(place);
                 // Rhai takes a closure for a part of whoever calls it.
                 let home = if closure { home(known, &function) } else { None };
@@ -181,7 +181,7 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
             let (message, help) = suggest::property(known, &name, &kind, fault.as_ref());
             (Kind::Input, message, columns.into_iter().chain(help).collect())
         }
-        None => explain(error, fault.as_ref(), call.as_ref(), known),
+        None => explain(error, fault.as_ref(), &calls, known),
     };
     fault = fault.map(|fault| suggest::option(known, &fault, &message).unwrap_or(fault));
     let mut help = help;
@@ -253,9 +253,8 @@ fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<Strin
     Some(Frame { source, line, column, text, note })
 }
 
-/// Kind, message and help of an error whose position was taken off. `call` is where the function was called in which the
-/// fault lies.
-fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, known: &Known<'_>) -> (Kind, String, Vec<String>) {
+/// Kind, message and help of an error whose position was taken off. `calls` led to what the fault lies in.
+fn explain(error: EvalAltResult, fault: Option<&Frame>, calls: &Calls, known: &Known<'_>) -> (Kind, String, Vec<String>) {
     let input = |message: String, help: Vec<String>| (Kind::Input, message, help);
     let explained = |(message, help): (String, Vec<String>)| (Kind::Input, message, help);
     match error {
@@ -290,7 +289,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
         }
         EvalAltResult::ErrorModuleNotFound(name, _) => input(format!("unknown module `{name}`"), suggest::module(known, &name)),
         EvalAltResult::ErrorFunctionNotFound(signature, _) => explained(suggest::function(known, &signature, fault)),
-        EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, call)),
+        EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, calls)),
         EvalAltResult::ErrorDotExpr(text, _) => match unknown_property(&text) {
             Some((name, of)) if text.starts_with("No writable") => explained(suggest::assigned(known, name, &of, fault)),
             Some((name, of)) => explained(suggest::property(known, name, &of, fault)),

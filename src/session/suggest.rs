@@ -1,6 +1,6 @@
 //! What was meant, when a name is unknown: the nearest valid names, and the signatures that fit.
 
-use super::known::{Known as Found, View, is_chain, last_name, opening};
+use super::known::{Given, Known as Found, View, is_chain, last_name, opening};
 use super::modules::Sources;
 use super::report::Frame;
 use super::{foreign, stdlib};
@@ -25,8 +25,8 @@ pub(super) struct Known<'a> {
     pub(super) sources: &'a Sources,
 }
 
-impl Known<'_> {
-    fn view(&self) -> View<'_> {
+impl<'a> Known<'a> {
+    fn view(&self) -> View<'a> {
         View { engine: self.engine, global: self.global, scope: self.scope }
     }
 
@@ -39,7 +39,7 @@ impl Known<'_> {
     }
 
     /// What the arguments of the call at a place are.
-    fn arguments(&self, call: &Frame) -> Vec<Option<Found>> {
+    fn arguments(&self, call: &Frame) -> Vec<Option<Found<'a>>> {
         let rest: String = call.text.chars().skip(call.column - 1).collect();
         let Some(before) = self.before(call) else { return Vec::new() };
         let name = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -56,7 +56,7 @@ impl Known<'_> {
             }
             if (depth == 1 && kind == Kind::Comma) || depth == 0 {
                 let whole = format!("{before}{}", &rest[..at]);
-                found.push(is_chain(&rest[start..at]).then(|| self.view().where_it_ended(&whole, &[])).flatten());
+                found.push(is_chain(&rest[start..at]).then(|| self.view().where_it_ended(&whole, &Given::default())).flatten());
                 start = end;
             }
             if depth == 0 {
@@ -64,6 +64,17 @@ impl Known<'_> {
             }
         }
         found
+    }
+
+    /// What a closure is given by the call at a place: the elements that a method walks, or the call's arguments.
+    fn elements(&self, call: &Frame) -> Vec<Option<Found<'a>>> {
+        let before = self.before(call).filter(|_| is_method(call));
+        let Some(receiver) = before.as_deref().and_then(|before| before.trim_end().strip_suffix('.')) else {
+            return self.arguments(call);
+        };
+        let element = self.view().where_it_ended(receiver, &Given::default()).and_then(|walked| walked.element());
+        let rest: String = call.text.chars().skip(call.column - 1).collect();
+        if rest.starts_with("reduce") { vec![None, element] } else { vec![element] }
     }
 }
 
@@ -395,7 +406,7 @@ pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
         return (message, vec![hint]);
     }
     let cfg =
-        fault.and_then(|fault| known.before(fault)).and_then(|before| known.view().where_it_ended(&format!("{before}cfg"), &[]));
+        fault.and_then(|fault| known.before(fault)).and_then(|before| known.view().where_it_ended(&format!("{before}cfg"), &Given::default()));
     if cfg.is_some_and(|cfg| cfg.keys().iter().any(|key| key == name)) {
         return (message, vec![format!("`cfg` has it: `.cfg.{name}`")]);
     }
@@ -417,23 +428,35 @@ pub(super) fn assigned(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
     (message, if of.starts_with(char::is_uppercase) { help } else { Vec::new() })
 }
 
-/// Explains a key that a map does not have. `call` is where the function was called in which the fault lies.
-pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, call: Option<&Frame>) -> Explained {
+/// Where what a fault lies in was called: the function, and the closure in it.
+#[derive(Default)]
+pub(super) struct Calls {
+    pub(super) function: Option<Frame>,
+    pub(super) closure: Option<Frame>,
+}
+
+/// Keys of a map that an error lists.
+const KEYS: usize = 40;
+
+/// Explains a key that a map does not have.
+pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, calls: &Calls) -> Explained {
     let before = fault.and_then(|fault| known.before(fault));
+    // Rhai keeps nothing of the map: what it was is told from the text, and from the calls that led there.
     let map = before.and_then(|before| {
         let receiver = before.trim_end().trim_end_matches(['.', '[', '"', '?']);
-        let arguments = call.map(|call| known.arguments(call)).unwrap_or_default();
-        known.view().where_it_ended(receiver, &arguments)
+        let function = calls.function.as_ref().map(|call| known.arguments(call)).unwrap_or_default();
+        let closure = calls.closure.as_ref().map(|call| known.elements(call)).unwrap_or_default();
+        known.view().where_it_ended(receiver, &Given { function, closure })
     });
-    let is_map = |found: &Found| matches!(found, Found::Value(value) if value.is_map());
     // A map that has the key is not the one that was asked.
-    let keys = map.filter(is_map).map(|map| map.keys()).filter(|keys| !keys.iter().any(|key| key == name));
+    let keys = map.filter(Found::is_map).map(|map| map.keys()).filter(|keys| !keys.iter().any(|key| key == name));
     let help = match &keys {
         None => foreign::member("map", name).into_iter().collect(),
         Some(keys) if keys.is_empty() => vec!["the map is empty".into()],
         Some(keys) => {
             let mut help = did_you_mean(name, keys.iter().map(String::as_str));
-            help.push(format!("its keys are: {}", keys.join(", ")));
+            let more = if keys.len() > KEYS { format!(", … ({} in all)", keys.len()) } else { String::new() };
+            help.push(format!("its keys are: {}{more}", keys[..keys.len().min(KEYS)].join(", ")));
             help
         }
     };
