@@ -310,7 +310,7 @@ impl Session {
         )
     }
 
-    fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_> {
         View { engine: &self.engine, global: &self.global, scope: &self.scope }
     }
 

@@ -371,7 +371,7 @@ fn given_by<'a>(entry: &Entry) -> Known<'a> {
     let kind = gives_kind(entry);
     let unknown = |name: &str| (name.to_string(), Known::Kind(String::new()));
     match kind.as_str() {
-        "Table" => match lists(entry).into_iter().map(|name| (name.to_string(), "")).collect::<Vec<_>>() {
+        "Table" => match listed(entry).into_iter().map(|name| (name.to_string(), "")).collect::<Vec<_>>() {
             columns if columns.is_empty() => Known::Kind(kind),
             columns => Known::Table(columns),
         },
@@ -380,7 +380,7 @@ fn given_by<'a>(entry: &Entry) -> Known<'a> {
             match kind.as_str() {
                 "array" if !written.is_empty() => Known::List(Box::new(Known::Map(written))),
                 "map" if !written.is_empty() => Known::Map(written),
-                "map" => match lists(entry).into_iter().map(unknown).collect::<Vec<_>>() {
+                "map" => match listed(entry).into_iter().map(unknown).collect::<Vec<_>>() {
                     facts if facts.is_empty() => Known::Kind(kind),
                     facts => Known::Map(facts),
                 },
@@ -396,14 +396,16 @@ fn prose(entry: &Entry) -> &'static str {
     entry.doc.split("```").next().unwrap_or_default()
 }
 
-/// The names in the lists of a documentation (`` `feature mean std` ``), or in the one to which it sends its readers.
-fn lists(entry: &Entry) -> Vec<&'static str> {
-    let quoted: Vec<&str> = prose(entry).split('`').skip(1).step_by(2).collect();
-    let is_list = |text: &&&str| text.split_whitespace().count() > 1 && text.split_whitespace().all(is_name);
-    let listed: Vec<&str> = quoted.iter().filter(is_list).flat_map(|text| text.split_whitespace()).collect();
-    let elsewhere = quoted.iter().find_map(|text| text.strip_prefix('?')).filter(|_| listed.is_empty());
+/// The names in the first list of a documentation (`` `feature mean std` ``), or of the one to which it sends its readers.
+fn listed(entry: &Entry) -> Vec<&'static str> {
+    let mut quoted = prose(entry).split('`').skip(1).step_by(2);
+    let is_list = |text: &&str| text.split_whitespace().count() > 1 && text.split_whitespace().all(is_name);
+    if let Some(list) = quoted.clone().find(is_list) {
+        return list.split_whitespace().collect();
+    }
+    let elsewhere = quoted.find_map(|text| text.strip_prefix('?'));
     let told = elsewhere.and_then(|name| entries().iter().find(|other| other.path() == name && other.name != entry.name));
-    told.map_or(listed, lists)
+    told.map(listed).unwrap_or_default()
 }
 
 /// The columns of a table after the call of a method of it.
@@ -682,4 +684,63 @@ pub(super) fn opening(pieces: &[Piece], end: usize) -> Option<usize> {
 pub(super) fn last_name(text: &str) -> &str {
     let start = text.char_indices().rev().take_while(|(_, c)| c.is_alphanumeric() || *c == '_').last();
     start.map_or("", |(at, _)| &text[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Session, SessionOptions};
+    use crate::work::Work;
+    use std::collections::BTreeSet;
+
+    fn session(text: &str) -> Session {
+        let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        session.eval(text, "In[1]").unwrap();
+        session
+    }
+
+    #[test]
+    fn values_are_looked_at_where_they_are() {
+        let mut session = session("let m = #{list: [#{a: [1, 2]}], text: \"x\"}; fn sees() { m.text }");
+        session.cell("#{b: [3]}").unwrap();
+        let place = |value: &Dynamic| std::ptr::from_ref(value);
+        let m = session.scope.get("m").unwrap();
+        let within = |map: &Dynamic, key: &str, look: &dyn Fn(&Dynamic) -> *const Dynamic| look(&map.read_lock::<Map>().unwrap()[key]);
+        let list = within(m, "list", &|list| within(&list.read_lock::<Array>().unwrap()[0], "a", &place));
+        for (text, expected) in [
+            ("m", place(m)),
+            ("m.text", within(m, "text", &place)),
+            ("m[\"list\"][0].a", list),
+            ("let inner = m.list; inner[0].a", list),
+            ("m.list.filter(|x| x != ())[0].a", list),
+            ("Out[1].b", session.host.outputs.look(1, |value| within(value, "b", &place)).unwrap()),
+        ] {
+            let Some(Known::Value(seen)) = session.view().at_end(text) else { panic!("{text} is not seen") };
+            assert_eq!(seen.with(place), Some(expected), "{text}");
+        }
+        // What holds itself does not wait for itself.
+        session.cell("Out").unwrap();
+        assert!(session.view().at_end("Out[2][2]").is_none_or(|known| known.kind().is_empty()));
+    }
+
+    #[test]
+    fn documented_keys_and_columns_are_those_that_there_are() {
+        let set_up = "let model = load_model(\"demo\"); let dict = mlp_neurons(model, 0); let scores = unembed(dict, model, #{k: 5}); \
+                      let found = semantics(scores, model, #{n_null: 256, fpr: 0.2});";
+        let mut session = session(set_up);
+        for (written, run) in [
+            ("load_model(\"demo\").cfg", "model.cfg"),
+            ("mlp_neurons(model, 0).cfg", "dict.cfg"),
+            ("unembed(dict, model).table()", "scores.table()"),
+            ("unembed(dict, model).top(0)[0]", "scores.top(0)[0]"),
+            ("semantics(scores, model).table()", "found.table()"),
+        ] {
+            let told = session.view().at_end(written).map(|known| known.keys()).unwrap_or_default();
+            session.eval(&format!("let made = {run};"), "In[2]").unwrap();
+            let mut there = session.view().at_end("made").map(|known| known.keys()).unwrap_or_default();
+            there.retain(|key| written.contains("model(") || told.contains(key));
+            let (told, there): (BTreeSet<String>, BTreeSet<String>) = (told.into_iter().collect(), there.into_iter().collect());
+            assert!(!told.is_empty() && told == there, "{written}: {told:?} {there:?}");
+        }
+    }
 }

@@ -135,14 +135,41 @@ pub(super) fn variable(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> 
         return vec![format!("a module's functions do not see the variables of the session: pass `{name}` as an argument")];
     }
     let functions = callables(known);
-    if functions.iter().any(|f| f.name == name) {
-        return vec![format!("`{name}` is a function: call it with `{name}(…)`")];
+    if let Some(function) = functions.iter().find(|f| f.name == name) {
+        if !fault.is_some_and(|fault| is_argument(fault, name)) {
+            return vec![format!("`{name}` is a function: call it with `{name}(…)`")];
+        }
+        let given = ["", "x", "x, y", "x, y, z"][(*function.arity.start()).min(3)];
+        return vec![format!("a function that is built in is handed on in a closure: `|{given}| {name}({given})`")];
+    }
+    if fault.and_then(|fault| known.before(fault)).is_some_and(|before| in_closure_of(&before, name)) {
+        return vec![format!("a closure does not see its own name: `fn {name}(…) {{ … }}` can call itself")];
     }
     if entries().iter().any(|e| e.params.first().is_some_and(|p| p.kind == name)) {
         return vec![format!("`{name}` is a type; `?{name}` lists what its values have")];
     }
     let names = known.scope.iter_raw().map(|(name, _, _)| name).chain(functions.iter().map(|f| f.name.as_str()));
     did_you_mean(name, names)
+}
+
+/// The name at a fault is the whole argument of a call.
+fn is_argument(fault: &Frame, name: &str) -> bool {
+    let before: String = fault.text.chars().take(fault.column - 1).collect();
+    let after: String = fault.text.chars().skip(fault.column - 1 + name.chars().count()).collect();
+    before.trim_end().ends_with(['(', ',']) && after.trim_start().starts_with([')', ','])
+}
+
+/// A text ends in the closure that a declaration of `name` gives it.
+fn in_closure_of(text: &str, name: &str) -> bool {
+    let declared = text.rmatch_indices("let ").filter_map(|(at, _)| text[at + 4..].trim_start().strip_prefix(name));
+    let mut closures = declared.filter_map(|rest| rest.trim_start().strip_prefix('=')).filter(|rest| rest.trim_start().starts_with('|'));
+    closures.next().is_some_and(|closure| {
+        let mut depth = 0i32;
+        outline(closure).pieces.iter().all(|(kind, _)| {
+            depth += i32::from(*kind == Kind::Open) - i32::from(*kind == Kind::Close);
+            depth > 0 || *kind != Kind::Semicolon
+        })
+    })
 }
 
 /// Help for a namespace that is not known.
