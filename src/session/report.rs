@@ -3,12 +3,13 @@
 use super::bounds::TooLarge;
 use super::modules::Sources;
 use super::stack::{TOO_DEEP, TooDeep};
-use super::suggest::{self, Callable, Calls, Known};
+use super::suggest::{self, Calls, Known};
 use super::{CALL_LEVELS, raised, syntax};
 use crate::error::{Error, Kind};
 use crate::render::text;
 use crate::script::convert::{FromScript, short_type_name, with_article};
 use crate::script::declare::INDEXED;
+use crate::script::natives::Callable;
 use crate::script::{Explain, ScriptError, display, error_of};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};

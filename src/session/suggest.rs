@@ -5,12 +5,12 @@ use super::modules::Sources;
 use super::report::Frame;
 use super::{foreign, stdlib};
 use crate::error::nearest;
-use crate::script::convert::{NARROW, short_type_name};
+use crate::script::convert::short_type_name;
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
+use crate::script::natives::Callable;
 use crate::script::scan::{self, Kind, outline};
 use rhai::{Engine, FnAccess, GlobalRuntimeState, Module, Position, Scope, ScriptFuncDef};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// What a session knows when an error is explained.
@@ -75,33 +75,6 @@ impl<'a> Known<'a> {
         let element = self.view().where_it_ended(receiver, &Given::default()).and_then(|walked| walked.element());
         let rest: String = call.text.chars().skip(call.column - 1).collect();
         if rest.starts_with("reduce") { vec![None, element] } else { vec![element] }
-    }
-}
-
-/// A function that can be called: Rhai's own, ours, or a script's.
-#[derive(Clone)]
-pub(super) struct Callable {
-    pub(super) name: String,
-    pub(super) signature: String,
-    /// The type of its first argument, empty if it takes any.
-    pub(super) first: String,
-    /// How many arguments it takes, with the receiver.
-    arity: RangeInclusive<usize>,
-    /// Its documentation, with the marks of comments.
-    doc: String,
-}
-
-impl Callable {
-    /// Signature and documentation, in lines as written.
-    pub(super) fn page(&self) -> String {
-        let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
-        let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
-        let doc = doc
-            .replace("`Dynamic` value", "value")
-            .replace("`INT`", "integer")
-            .replace("`FLOAT`", "number")
-            .replace("`ImmutableString`", "string");
-        format!("{}\n{doc}", self.signature)
     }
 }
 
@@ -588,56 +561,4 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
     let ours = |f: &&Callable| own.iter().any(|o| o.name == f.name && (o.first.is_empty() || o.first == f.first));
     let native: Vec<_> = known.native.iter().filter(|f| !ours(f)).cloned().collect();
     own.into_iter().chain(native).collect()
-}
-
-/// Every function of an engine that a script can call by name, ours too, in the order of their names.
-pub(super) fn rhai_functions(engine: &Engine) -> Vec<Callable> {
-    let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    let mut all = engine.collect_fn_metadata(
-        None,
-        |info| {
-            let function = Some(info.metadata).filter(|_| info.namespace.is_empty())?;
-            let parameters: Option<Vec<(&str, &str)>> = function.params_info.iter().map(|p| p.split_once(": ")).collect();
-            // Without names of its parameters it stands for integers beside one of floats; of numbers scripts have two types.
-            let scripts_can = |(name, kind): &(&str, &str)| *name != "_" && !NARROW.iter().any(|narrow| kind.contains(narrow));
-            let parameters = parameters.filter(|all| plain(&function.name) && all.iter().all(scripts_can))?;
-            let shown = parameters.iter().map(|(name, kind)| match short_type_name(kind).as_str() {
-                "any value" => (*name).to_string(),
-                kind => format!("{name}: {kind}"),
-            });
-            let gives = match short_type_name(&function.return_type).as_str() {
-                "" | "()" => String::new(),
-                gives => format!(" -> {gives}"),
-            };
-            let first = parameters.first().map(|(_, kind)| short_type_name(kind)).filter(|kind| kind != "any value");
-            Some(Callable {
-                name: function.name.to_string(),
-                signature: format!("{}({}){gives}", function.name, shown.collect::<Vec<_>>().join(", ")),
-                first: first.unwrap_or_default(),
-                arity: function.num_params..=function.num_params,
-                doc: function.comments.iter().map(|comment| comment.as_str()).collect::<Vec<_>>().join("\n"),
-            })
-        },
-        true,
-    );
-    all.sort_by(|a, b| (&a.name, &a.signature).cmp(&(&b.name, &b.signature)));
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signatures_of_rhai_speak_of_what_scripts_know() {
-        for function in rhai_functions(&Engine::new()) {
-            let plain = |c: char| c.is_alphanumeric() || "_(),:-> ".contains(c);
-            assert!(function.signature.chars().all(plain), "{}", function.signature);
-            for internal in ["Dynamic", "INT", "i64", "f64", "FnPtr", "Result", "Array", "String", "Map", "Instant"] {
-                assert!(!function.signature.contains(internal), "{}", function.signature);
-            }
-            let page = function.page();
-            assert!(!["`Dynamic`", "`INT`", "`FLOAT`", "ImmutableString"].iter().any(|word| page.contains(word)), "{page}");
-        }
-    }
 }
