@@ -649,7 +649,10 @@ pub(super) mod tests {
         assert_eq!(list(&mut session, "try { [1][7] } catch (err) { r = t(err); }"), "[true, \"input\", 1, true]");
         assert_eq!(list(&mut session, "try { seed(-1) } catch (e) { r = t(e); }"), "[true, \"input\", 1, true]");
         assert_eq!(list(&mut session, "try { throw \"none\" } catch (e) { r = t(e); }"), "[true, \"input\", (), true]");
-        assert_eq!(list(&mut session, "try { throw \"none\" } catch (e) { r = [e.message, e == \"none\", \"a\" + e]; }"), "[\"none\", true, \"anone\"]");
+        assert_eq!(
+            list(&mut session, "try { throw \"none\" } catch (e) { r = [e.message, e == \"none\", \"a\" + e]; }"),
+            "[\"none\", true, \"anone\"]"
+        );
         assert_eq!(session.eval("try { throw \"none\" } catch (e) { throw e }", "In[2]").unwrap_err().message, "none");
         assert_eq!(list(&mut session, "try { throw 5 } catch (e) { r = e; }"), "5");
         assert_eq!(list(&mut session, "try { throw #{a: 1} } catch (e) { r = e.a; }"), "1");

@@ -63,7 +63,11 @@ fn legend(text: &str) -> String {
 pub fn index(width: usize) -> String {
     let shown = |entry: &&Entry| !["to_string", "to_debug"].contains(&entry.name);
     let mut names: Vec<String> = entries().iter().filter(shown).map(name_of).collect();
-    names.extend(natives::own().iter().map(|f| if PARTS.contains(&f.first.as_str()) { format!("{}.{}", f.first, f.name) } else { f.name.clone() }));
+    names.extend(
+        natives::own()
+            .iter()
+            .map(|f| if PARTS.contains(&f.first.as_str()) { format!("{}.{}", f.first, f.name) } else { f.name.clone() }),
+    );
     names.sort_unstable();
     names.dedup();
     wrapped(&names.join(" "), width, "  ")
@@ -77,7 +81,13 @@ pub fn members(kind: &str, width: usize) -> String {
     let lists: [(&str, Vec<String>); 4] = [
         ("properties", of_form(Form::Getter).filter(takes).map(|e| e.name.to_string()).collect()),
         ("methods", of_form(Form::Method).filter(takes).map(|e| e.name.to_string()).chain(rhais).collect()),
-        ("given by", of_form(Form::Function).filter(|e| e.gives() == kind && kind.starts_with(char::is_uppercase)).map(Entry::path).collect()),
+        (
+            "given by",
+            of_form(Form::Function)
+                .filter(|e| e.gives() == kind && kind.starts_with(char::is_uppercase))
+                .map(Entry::path)
+                .collect(),
+        ),
         ("taken by", of_form(Form::Function).filter(takes).map(Entry::path).collect()),
     ];
     let mut text = String::new();
@@ -456,7 +466,9 @@ mod tests {
         );
         assert!(help("unembedd", 80).unwrap_err().helps()[0].contains("`unembed`"));
         assert!(members("Tensor", 80).contains(" topk"));
-        for (kind, has) in [("array", " push "), ("string", " split "), ("map", " keys "), ("Figure", "plot::line"), ("Table", "given by:")] {
+        for (kind, has) in
+            [("array", " push "), ("string", " split "), ("map", " keys "), ("Figure", "plot::line"), ("Table", "given by:")]
+        {
             assert!(members(kind, 80).contains(has), "{kind}: {}", members(kind, 80));
         }
         assert_eq!(members("nothing", 80), "");

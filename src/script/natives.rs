@@ -54,7 +54,8 @@ pub fn own() -> &'static [Callable] {
 pub fn is_ours(function: &Callable) -> bool {
     let ours = |form: Form, kind: &str| form == Form::Function || kind == function.first;
     let mut named = entries().iter().filter(|e| e.name == function.name);
-    named.any(|e| ours(e.form, e.params.first().map_or("", |p| p.kind.as_str()))) || function.first.starts_with(char::is_uppercase)
+    named.any(|e| ours(e.form, e.params.first().map_or("", |p| p.kind.as_str())))
+        || function.first.starts_with(char::is_uppercase)
 }
 
 /// Every function of an engine that a script can call by name, ours too, in the order of their names.

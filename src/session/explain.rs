@@ -267,7 +267,9 @@ mod tests {
     #[test]
     fn keywords_namespaces_and_the_library_have_pages() {
         let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
-        session.eval("import \"std/experiments\" as exp; let plotted = 1; let xs = [#{a: 1}]; let t = table(#{a: [1]});", "In[1]").unwrap();
+        session
+            .eval("import \"std/experiments\" as exp; let plotted = 1; let xs = [#{a: 1}]; let t = table(#{a: [1]});", "In[1]")
+            .unwrap();
         for (asked, seen) in [
             ("?let", "Declares a variable."),
             ("?catch", "goes on after one"),
@@ -278,7 +280,7 @@ mod tests {
             ("??exp::indices", "<std>/experiments.rhai"),
             ("?std/experiments", "import \"std/experiments\" as exp;"),
             ("?plotted", "plotted: integer"),
-            ("?xs", "  all any append"),
+            ("?xs", "  all append chop"),
             ("?xs.sort", "sort(array: array)"),
             ("xs.push?", "push(array: array, item)"),
             ("?xs[0].keys", "keys(map: map) -> array"),

@@ -109,9 +109,12 @@ impl<'a> Known<'a> {
             Known::Map(of) => {
                 of.iter().filter(|(name, _)| begins(&name)).take(most).map(|(name, of)| (name.clone(), of.kind())).collect()
             }
-            Known::Table(columns) => {
-                columns.iter().filter(|(name, _)| begins(&name)).take(most).map(|(name, _)| (name.clone(), "column".into())).collect()
-            }
+            Known::Table(columns) => columns
+                .iter()
+                .filter(|(name, _)| begins(&name))
+                .take(most)
+                .map(|(name, _)| (name.clone(), "column".into()))
+                .collect(),
             Known::List(_) | Known::Kind(_) => Vec::new(),
         }
     }
@@ -392,12 +395,12 @@ fn given_by<'a>(entry: &Entry) -> Known<'a> {
 }
 
 /// A documentation up to its example.
-fn prose(entry: &Entry) -> &'static str {
+pub(super) fn prose(entry: &Entry) -> &'static str {
     entry.doc.split("```").next().unwrap_or_default()
 }
 
 /// The names in the first list of a documentation (`` `feature mean std` ``), or of the one to which it sends its readers.
-fn listed(entry: &Entry) -> Vec<&'static str> {
+pub(super) fn listed(entry: &Entry) -> Vec<&'static str> {
     let mut quoted = prose(entry).split('`').skip(1).step_by(2);
     let is_list = |text: &&str| text.split_whitespace().count() > 1 && text.split_whitespace().all(is_name);
     if let Some(list) = quoted.clone().find(is_list) {
@@ -409,12 +412,7 @@ fn listed(entry: &Entry) -> Vec<&'static str> {
 }
 
 /// The columns of a table after the call of a method of it.
-fn changed<'a>(
-    mut columns: Columns,
-    method: &str,
-    arguments: &[&str],
-    known: impl Fn(&str) -> Option<Known<'a>>,
-) -> Columns {
+fn changed<'a>(mut columns: Columns, method: &str, arguments: &[&str], known: impl Fn(&str) -> Option<Known<'a>>) -> Columns {
     let written = |i: usize| -> Vec<String> {
         let text = arguments.get(i).copied().unwrap_or_default();
         let literals = outline(text).pieces.into_iter().filter(|(kind, _)| *kind == Kind::Text);
@@ -441,7 +439,7 @@ fn changed<'a>(
 }
 
 /// The parts of a text between its commas.
-fn parts(text: &str) -> Vec<&str> {
+pub(super) fn parts(text: &str) -> Vec<&str> {
     let (mut depth, mut start, mut found) = (0usize, 0, Vec::new());
     for (kind, range) in outline(text).pieces {
         match kind {
@@ -705,7 +703,8 @@ mod tests {
         session.cell("#{b: [3]}").unwrap();
         let place = |value: &Dynamic| std::ptr::from_ref(value);
         let m = session.scope.get("m").unwrap();
-        let within = |map: &Dynamic, key: &str, look: &dyn Fn(&Dynamic) -> *const Dynamic| look(&map.read_lock::<Map>().unwrap()[key]);
+        let within =
+            |map: &Dynamic, key: &str, look: &dyn Fn(&Dynamic) -> *const Dynamic| look(&map.read_lock::<Map>().unwrap()[key]);
         let list = within(m, "list", &|list| within(&list.read_lock::<Array>().unwrap()[0], "a", &place));
         for (text, expected) in [
             ("m", place(m)),

@@ -135,7 +135,8 @@ fn is_argument(fault: &Frame, name: &str) -> bool {
 /// A text ends in the closure that a declaration of `name` gives it.
 fn in_closure_of(text: &str, name: &str) -> bool {
     let declared = text.rmatch_indices("let ").filter_map(|(at, _)| text[at + 4..].trim_start().strip_prefix(name));
-    let mut closures = declared.filter_map(|rest| rest.trim_start().strip_prefix('=')).filter(|rest| rest.trim_start().starts_with('|'));
+    let mut closures =
+        declared.filter_map(|rest| rest.trim_start().strip_prefix('=')).filter(|rest| rest.trim_start().starts_with('|'));
     closures.next().is_some_and(|closure| {
         let mut depth = 0i32;
         outline(closure).pieces.iter().all(|(kind, _)| {
@@ -405,8 +406,9 @@ pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
     if let Some(hint) = foreign::member(of, name) {
         return (message, vec![hint]);
     }
-    let cfg =
-        fault.and_then(|fault| known.before(fault)).and_then(|before| known.view().where_it_ended(&format!("{before}cfg"), &Given::default()));
+    let cfg = fault
+        .and_then(|fault| known.before(fault))
+        .and_then(|before| known.view().where_it_ended(&format!("{before}cfg"), &Given::default()));
     if cfg.is_some_and(|cfg| cfg.keys().iter().any(|key| key == name)) {
         return (message, vec![format!("`cfg` has it: `.cfg.{name}`")]);
     }
