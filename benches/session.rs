@@ -43,7 +43,8 @@ fn main() {
     let mut set_up = session(&work);
     set_up
         .eval(
-            "let model = load_model(\"demo\"); let t = zeros([2, 3]); let m = #{a: t}; let tab = table(#{mean: [1.0]});",
+            "let model = load_model(\"demo\"); let t = zeros([2, 3]); let m = #{a: t}; let tab = table(#{mean: [1.0]}); \
+             let long = arange(1000000).to_array(); let wide = #{}; for i in 0..200000 { wide[`key${i}`] = i; }",
             "setup",
         )
         .expect("set up");
@@ -55,6 +56,10 @@ fn main() {
         "tab.filter(|row| row.",
         "semantics(s, model, #{side: \"",
         "import \"std/",
+        "long.map(|x| x",
+        "long.ma",
+        "wide.key19999",
+        "wide.",
     ];
     for text in places {
         let time = best(50, || drop(black_box(set_up.complete(text, text.len()))));

@@ -2,7 +2,7 @@
 //!
 //! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values. * `display`: how a value is
 //!   shown. `fixed`: what cannot be assigned to. * `help`: help, reference and definitions from the declarations. * `scan`: the outline of a text without
-//!   parsing it. * `param`: a script's parameters. * `keep`: values that outlive a session.
+//!   parsing it. `natives`: Rhai's own functions. * `param`: a script's parameters. * `keep`: values that outlive a session.
 //! * one file a topic: what a script can call.
 
 /// Registers a function that changes its receiver, which is refused for a constant. Rhai takes a function for pure that
@@ -18,6 +18,7 @@ pub mod declare;
 pub mod display;
 pub mod help;
 pub mod keep;
+pub mod natives;
 pub mod param;
 pub mod scan;
 
@@ -215,6 +216,11 @@ pub fn entries() -> &'static [Entry] {
 pub fn install(engine: &mut Engine, host: Host) {
     let assigned = host.assigned.clone();
     engine.set_default_tag(Dynamic::from(host));
+    register(engine, &assigned);
+}
+
+/// Registers everything, for calls that find their host in the engine's tag.
+fn register(engine: &mut Engine, assigned: &Assigned) {
     named::<ScriptError>(engine);
     named::<Model>(engine);
     named::<Dictionary>(engine);
@@ -241,7 +247,7 @@ pub fn install(engine: &mut Engine, host: Host) {
         }
     }
     tables::register_iterator(&mut global);
-    fixed::register(&mut global, &assigned);
+    fixed::register(&mut global, assigned);
     engine.register_global_module(global.into());
     for (name, module) in spaces {
         engine.register_static_module(name, module.into());

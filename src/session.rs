@@ -36,6 +36,7 @@ pub use report::{Frame, Report};
 use crate::error::{Error, Kind};
 use crate::script::convert::FromScript;
 use crate::script::declare::panicked;
+use crate::script::natives::{self, Callable};
 use crate::script::param::{self, Declaration};
 use crate::script::scan::{self, outline};
 use crate::script::{self, Draw, Host, display};
@@ -48,7 +49,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use suggest::Callable;
 
 /// Exit statuses of the program.
 pub mod status {
@@ -178,7 +178,7 @@ impl Session {
         stack::guard(&mut engine, &work);
         let shared = Shared::default();
         shared.install(&mut engine, &work);
-        let native = Arc::new(suggest::rhai_functions(&engine));
+        let native = Arc::new(natives::functions(&engine));
         host.explain = report::explainer(native.clone(), sources.clone());
         engine.set_default_tag(Dynamic::from(host.clone()));
         let global = engine.new_global_runtime_state();
@@ -300,6 +300,14 @@ impl Session {
         change(&mut self.host);
         self.engine.set_default_tag(Dynamic::from(self.host.clone()));
         self.global.tag = Dynamic::from(self.host.clone());
+    }
+
+    /// The page of a name, as `?name` shows it.
+    ///
+    /// # Errors
+    /// Nothing has that name.
+    pub fn help(&self, name: &str) -> crate::Result<String> {
+        explain::help(self, name)
     }
 
     /// The parameters that a script declares, without running it.
@@ -656,6 +664,12 @@ pub(super) mod tests {
         assert_eq!(list(&mut session, "try { nothing } catch (e) { r = t(e); }"), "[true, \"input\", 1, true]");
         assert_eq!(list(&mut session, "try { [1][7] } catch (err) { r = t(err); }"), "[true, \"input\", 1, true]");
         assert_eq!(list(&mut session, "try { seed(-1) } catch (e) { r = t(e); }"), "[true, \"input\", 1, true]");
+        assert_eq!(list(&mut session, "try { throw \"none\" } catch (e) { r = t(e); }"), "[true, \"input\", (), true]");
+        assert_eq!(
+            list(&mut session, "try { throw \"none\" } catch (e) { r = [e.message, e == \"none\", \"a\" + e]; }"),
+            "[\"none\", true, \"anone\"]"
+        );
+        assert_eq!(session.eval("try { throw \"none\" } catch (e) { throw e }", "In[2]").unwrap_err().message, "none");
         assert_eq!(list(&mut session, "try { throw 5 } catch (e) { r = e; }"), "5");
         assert_eq!(list(&mut session, "try { throw #{a: 1} } catch (e) { r = e.a; }"), "1");
         assert_eq!(value(&mut session, "fn inside() { try { nothing } catch (e) { e.kind } } inside()"), "");

@@ -4,7 +4,7 @@ use super::terminal;
 use crate::error::Result;
 use crate::files;
 use crate::script::help;
-use crate::session::{Report, status};
+use crate::session::{Report, Session, SessionOptions, status};
 use crate::work::Work;
 use clap::Args;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ pub(super) struct Doc {
 
 impl Doc {
     pub(super) fn run(self, work: &Work) -> u8 {
-        match self.text() {
+        match self.text(work) {
             Ok(text) => {
                 work.print(text.trim_end());
                 status::DONE
@@ -32,10 +32,10 @@ impl Doc {
         }
     }
 
-    fn text(&self) -> Result<String> {
+    fn text(&self, work: &Work) -> Result<String> {
         if let Some(name) = &self.name {
-            let members = help::members(name, terminal::width());
-            return if members.is_empty() { help::help(name, terminal::width()) } else { Ok(format!("{name}\n{members}")) };
+            let options = SessionOptions { width: terminal::width(), ..SessionOptions::default() };
+            return Session::new(work.clone(), options).help(name);
         }
         let Some(folder) = &self.out else { return Ok(help::reference()) };
         let (reference, definitions) = (folder.join("reference.md"), folder.join("saerepl.d.rhai"));

@@ -344,7 +344,8 @@ fn semantics() -> Vec<Entry> {
             /// vectors (cosine) and the concentration of the scores (entropy), against thresholds that random directions set.
             ///
             /// Gives `.mask` (bool, one for each scored feature), `.share`, `.null_share`, `.null_interval`, `.thresholds`, `.table()` with
-            /// columns `feature levenshtein cosine entropy votes semantic`. The thresholds let a share `fpr` of the null pass the
+            /// columns `feature levenshtein cosine entropy list_mass votes semantic`; list_mass is the share of the whole softmax that
+            /// lies on the list. The thresholds let a share `fpr` of the null pass the
             /// whole rule; `.null_share` is what passes of a second, independent draw.
             /// Errors: an unknown rule or option; no features.
             ///
@@ -439,8 +440,8 @@ fn semantics() -> Vec<Entry> {
             }
         },
         entry! {
-            /// A row for each scored feature: `feature levenshtein cosine entropy votes semantic`; where both ends were judged also
-            /// `levenshtein_bottom cosine_bottom entropy_bottom votes_bottom side`.
+            /// A row for each scored feature: `feature levenshtein cosine entropy list_mass votes semantic`; where both ends were judged
+            /// also `levenshtein_bottom cosine_bottom entropy_bottom list_mass_bottom votes_bottom side`.
             ///
             /// ```rhai
             /// let model = load_model("demo");

@@ -42,6 +42,11 @@ impl Outputs {
         })
     }
 
+    /// What `look` says of a cell's value; none for one that holds these values themselves, while it is looked at.
+    pub fn look<T>(&self, cell: usize, look: impl FnOnce(&Dynamic) -> T) -> Option<T> {
+        self.0.try_lock().ok()?.get(&cell).map(look)
+    }
+
     fn len(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -130,13 +135,29 @@ pub(super) fn entries() -> Vec<Entry> {
             method to_debug(call, error: ScriptError) -> String { Ok(message(call, &error)) }
         },
         entry! {
-            /// What was caught, with `message`, `kind` and `line`: `catch (e)` calls it on what Rhai itself raises. Any
-            /// other value is given back as it is.
+            /// What was caught, with `message`, `kind` and `line`: `catch (e)` calls it on what Rhai itself raises, and on a text
+            /// that a script threw, which is the message. Any other value is given back as it is.
             ///
             /// ```rhai
             /// try { nothing } catch (e) { assert(caught(e).message.contains("nothing")); }
             /// ```
             fn caught(call, value: Dynamic) -> Dynamic { Ok(caught(call, value)) }
+        },
+        entry! {
+            /// Whether a caught error has this message.
+            ///
+            /// ```rhai
+            /// try { throw "no such layer" } catch (e) { assert(caught(e) == "no such layer"); }
+            /// ```
+            op "=="(call, error: ScriptError, text: String) -> bool { Ok(message(call, &error) == text) }
+        },
+        entry! {
+            /// Whether a caught error has another message.
+            ///
+            /// ```rhai
+            /// try { throw "no such layer" } catch (e) { assert(caught(e) != "no such head"); }
+            /// ```
+            op "!="(call, error: ScriptError, text: String) -> bool { Ok(message(call, &error) != text) }
         },
         entry! {
             /// A value apart from the variable that holds it. Cells call it where a method walks a variable that its closure
@@ -260,8 +281,12 @@ pub(super) fn entries() -> Vec<Entry> {
     ]
 }
 
-/// What Rhai makes of its own errors is a map; scripts meet them as they meet ours.
+/// What Rhai makes of its own errors is a map; scripts meet them as they meet ours, and texts that were thrown, too.
 fn caught(call: &Call<'_>, value: Dynamic) -> Dynamic {
+    if let Some(text) = value.read_lock::<ImmutableString>() {
+        // Rhai keeps no place of what a script throws.
+        return Dynamic::from(ScriptError { error: Error::input(text.as_str()), place: None, raised: None });
+    }
     let error = value.read_lock::<Map>().and_then(|map| {
         let text = |key: &str| map.get(key).and_then(String::from_script);
         let number = |key: &str| map.get(key).and_then(|v| v.as_int().ok()).and_then(|v| u16::try_from(v).ok());

@@ -187,7 +187,8 @@ fn facts() -> Vec<Entry> {
             get name(call, dict: Dictionary) -> String { Ok(dict.name().to_string()) }
         },
         entry! {
-            /// Its facts: format, hook, dimensions, activation, conventions, and in `rewrites` what was changed on loading.
+            /// Its facts: `name format site layer hook hook_out d_in d_sae d_out activation k signed subtract_b_dec
+            /// normalize_activations rewrites` (what was changed on loading), and what else its file says.
             ///
             /// ```rhai
             /// assert(mlp_neurons(load_model("demo"), 0).cfg.activation == "none");

@@ -4,6 +4,7 @@ use crate::error::{Error, Result, nearest};
 use crate::options::Key;
 use crate::script::convert::{NARROW, short_type_name};
 use crate::script::declare::{Entry, Form, definition_type};
+use crate::script::natives::{self, Callable};
 use crate::script::{Host, entries, install};
 use crate::work::Work;
 use rhai::Engine;
@@ -62,18 +63,36 @@ fn legend(text: &str) -> String {
 pub fn index(width: usize) -> String {
     let shown = |entry: &&Entry| !["to_string", "to_debug"].contains(&entry.name);
     let mut names: Vec<String> = entries().iter().filter(shown).map(name_of).collect();
+    names.extend(
+        natives::own()
+            .iter()
+            .map(|f| if PARTS.contains(&f.first.as_str()) { format!("{}.{}", f.first, f.name) } else { f.name.clone() }),
+    );
     names.sort_unstable();
     names.dedup();
     wrapped(&names.join(" "), width, "  ")
 }
 
-/// What a type's values have, in lines of at most `width` columns; empty if it is none of ours.
+/// What a type's values have, and what makes and takes them, in lines of at most `width` columns; empty if there is no such type.
 pub fn members(kind: &str, width: usize) -> String {
+    let takes = |entry: &&Entry| entry.params.first().is_some_and(|p| p.kind == kind);
+    let of_form = |form: Form| entries().iter().filter(move |e| e.form == form);
+    let rhais = natives::own().iter().filter(|f| f.first == kind).map(|f| f.name.clone());
+    let lists: [(&str, Vec<String>); 4] = [
+        ("properties", of_form(Form::Getter).filter(takes).map(|e| e.name.to_string()).collect()),
+        ("methods", of_form(Form::Method).filter(takes).map(|e| e.name.to_string()).chain(rhais).collect()),
+        (
+            "given by",
+            of_form(Form::Function)
+                .filter(|e| e.gives() == kind && kind.starts_with(char::is_uppercase))
+                .map(Entry::path)
+                .collect(),
+        ),
+        ("taken by", of_form(Form::Function).filter(takes).map(Entry::path).collect()),
+    ];
     let mut text = String::new();
-    for (form, title) in [(Form::Getter, "properties"), (Form::Method, "methods")] {
-        let of_type = |entry: &&Entry| entry.form == form && entry.params.first().is_some_and(|p| p.kind == kind);
-        let hidden = ["to_string", "to_debug"];
-        let mut names: Vec<&str> = entries().iter().filter(of_type).map(|e| e.name).filter(|n| !hidden.contains(n)).collect();
+    for (title, mut names) in lists {
+        names.retain(|name| !["to_string", "to_debug"].contains(&name.as_str()));
         names.sort_unstable();
         names.dedup();
         if !names.is_empty() {
@@ -83,11 +102,30 @@ pub fn members(kind: &str, width: usize) -> String {
     text
 }
 
+/// Types of Rhai's own whose functions form parts of the reference.
+const PARTS: &[&str] = &["array", "string", "map", "char", "blob", "range", "timestamp", "function", "bool"];
+
 fn page(entry: &Entry, width: usize) -> String {
-    let mut text = hanging(&entry.signature(), width, "", "    ");
+    let mut text = format!("{}{}", hanging(&entry.signature(), width, "", "    "), documentation(entry.doc, width));
+    if let Some(options) = entry.options {
+        text += "\n\n    options:";
+        for key in options() {
+            let (default, doc) = (default_of(&key), wrapped(key.doc, width, "          "));
+            let head = hanging(&format!("{} = {default} ({})", key.name, key.kind), width, "      ", "          ");
+            text += &format!("\n{head}\n{doc}");
+        }
+    }
+    text
+}
+
+/// A documentation behind a signature: paragraphs in lines of at most `width` columns, examples as they are.
+pub(super) fn documentation(doc: &str, width: usize) -> String {
+    let mut text = String::new();
     let (mut code, mut begins, mut prose) = (false, false, String::new());
-    for line in entry.doc.lines().map(str::trim_end).chain([""]) {
+    for line in doc.lines().map(str::trim_end).chain([""]) {
         let plain = line.strip_prefix(' ').unwrap_or(line);
+        // A heading parts paragraphs.
+        let plain = if !code && plain.starts_with('#') { "" } else { plain };
         match (plain.starts_with("```"), code || plain.is_empty()) {
             (true, _) => (code, begins) = (!code, true),
             (false, false) => prose = format!("{prose} {plain}"),
@@ -100,14 +138,6 @@ fn page(entry: &Entry, width: usize) -> String {
                     text += &format!("      {plain}");
                 }
             }
-        }
-    }
-    if let Some(options) = entry.options {
-        text += "\n\n    options:";
-        for key in options() {
-            let (default, doc) = (default_of(&key), wrapped(key.doc, width, "          "));
-            let head = hanging(&format!("{} = {default} ({})", key.name, key.kind), width, "      ", "          ");
-            text += &format!("\n{head}\n{doc}");
         }
     }
     text
@@ -172,13 +202,39 @@ pub fn reference() -> String {
         names.dedup();
         text += &format!("* [{title}](#{}): {}\n", anchor(title), names.join(" "));
     }
+    let rhais = rhais_parts();
+    for (title, functions) in &rhais {
+        let mut names: Vec<String> = functions.iter().map(|function| format!("`{}`", function.name)).collect();
+        names.dedup();
+        text += &format!("* [{title}](#{}): {}\n", anchor(title), names.join(" "));
+    }
     for ((_, title), entries) in &parts {
         text += &format!("\n## {title}\n");
         for entry in entries {
             text += &section(entry);
         }
     }
+    for (title, functions) in rhais {
+        text += &format!("\n## {title}\n");
+        for function in functions {
+            let doc = function.doc.lines().map(|line| line.strip_prefix(' ').unwrap_or(line));
+            // Headings would stand between those of the page.
+            let doc: Vec<&str> = doc.filter(|line| !line.starts_with("# ")).collect();
+            text += &format!("\n### `{}`\n\n{}\n", function.signature, doc.join("\n").trim());
+        }
+    }
     text
+}
+
+/// Rhai's own functions in parts, by the type of their first argument: numbers together, then what takes anything.
+fn rhais_parts() -> Vec<(String, Vec<&'static Callable>)> {
+    let of = |belongs: &dyn Fn(&str) -> bool| natives::own().iter().filter(|f| belongs(&f.first)).collect::<Vec<_>>();
+    let mut parts: Vec<_> = PARTS.iter().map(|kind| (format!("Rhai's own: {kind}"), of(&|first| first == *kind))).collect();
+    parts.push(("Rhai's own: numbers".into(), of(&|first| ["number", "integer"].contains(&first))));
+    let other = |first: &str| !PARTS.contains(&first) && !["number", "integer"].contains(&first);
+    parts.push(("Rhai's own: other functions".into(), of(&other)));
+    parts.retain(|(_, functions)| !functions.is_empty());
+    parts
 }
 
 /// The anchor that Markdown's renderers give to a heading.
@@ -410,5 +466,27 @@ mod tests {
         );
         assert!(help("unembedd", 80).unwrap_err().helps()[0].contains("`unembed`"));
         assert!(members("Tensor", 80).contains(" topk"));
+        for (kind, has) in
+            [("array", " push "), ("string", " split "), ("map", " keys "), ("Figure", "plot::line"), ("Table", "given by:")]
+        {
+            assert!(members(kind, 80).contains(has), "{kind}: {}", members(kind, 80));
+        }
+        assert_eq!(members("nothing", 80), "");
+    }
+
+    #[test]
+    fn rhais_own_functions_stand_in_the_reference_and_the_index() {
+        let (reference, index) = (reference(), index(80));
+        for (function, named) in [
+            ("\n### `push(array: array, item)`\n", "array.push"),
+            ("\n### `split(string: string, delimiter: string) -> array`\n", "string.split"),
+            ("\n### `keys(map: map) -> array`\n", "map.keys"),
+        ] {
+            assert!(reference.contains(function), "{function}");
+            assert!(index.contains(named), "{named}");
+        }
+        assert!(!reference.contains("///") && !index.contains("Tensor.fixed"));
+        assert_eq!(reference.matches("\n# ").count(), 0);
+        assert_eq!(reference.lines().filter(|line| line.starts_with("```")).count() % 2, 0);
     }
 }

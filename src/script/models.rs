@@ -36,8 +36,9 @@ pub(super) fn entries() -> Vec<Entry> {
             get name(call, model: Model) -> String { Ok(model.name().to_string()) }
         },
         entry! {
-            /// The model's facts: `arch n_layers d_model n_heads n_kv_heads d_head d_mlp d_vocab tied act norm norm_offset
-            /// eps rope_theta qk_norm attn_scale attn_scale_by_layer attn_softcap final_softcap parallel embed_scale`. `attn_scale`
+            /// The model's facts: `arch n_layers d_model n_heads n_kv_heads d_head d_mlp d_vocab tied act gated norm norm_offset
+            /// eps rope_theta qk_norm attn_scale attn_scale_by_layer attn_softcap final_softcap parallel embed_scale n_ctx end_tokens
+            /// quantised`. `attn_scale`
             /// multiplies attention scores, in layer l divided by l + 1 where `attn_scale_by_layer` is true; `embed_scale` is
             /// what the model multiplies `W_E` by; a fact that the architecture does not have is `()`.
             ///

@@ -318,7 +318,7 @@ pub(super) fn entries() -> Vec<Entry> {
         },
         entry! {
             /// One row for each different value of a column (or of several), with summaries `#{name: ["column", aggregate]}`;
-            /// aggregates: `mean median sum min max std count first last p0 … p100`.
+            /// aggregates: `mean median sum std min max count first`, and `p0` to `p100`. Missing numbers are left out of all but `first`.
             ///
             /// ```rhai
             /// let t = table(#{ layer: [0, 0, 1], score: [1.0, 3.0, 5.0] });

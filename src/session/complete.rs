@@ -1,6 +1,6 @@
 //! Completion by context, and the signature of the call around the cursor. Nothing a user wrote is run for it.
 
-use super::known::{Known, View, last_name};
+use super::known::{Known, View, last_name, listed, parts, prose};
 use super::{COMMANDS, Session, stdlib};
 use crate::dictionary;
 use crate::figure::Figure;
@@ -9,14 +9,14 @@ use crate::model::Model;
 use crate::model::forward::Hook;
 use crate::options::{Key, inner_keys};
 use crate::script::convert::type_name;
-use crate::script::declare::{Entry, Form};
+use crate::script::declare::{Entry, Form, Param};
 use crate::script::display::is_name;
 use crate::script::entries;
 use crate::script::help::name_of;
 use crate::script::scan::{Kind, outline};
-use crate::table::Column;
+use crate::table::{Aggregate, Column};
 use crate::work::Work;
-use rhai::{FnPtr, Map, ScriptFuncDef};
+use rhai::{FnPtr, ScriptFuncDef};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,8 +27,8 @@ pub const KEYWORDS: &[&str] = &[
     "return", "throw", "try", "catch", "import", "export", "as", "true", "false", "this", "global",
 ];
 
-/// Entries that are offered from a folder at most.
-const FILES: usize = 500;
+/// Entries that are offered at most of a folder, a map, a table.
+const MOST: usize = 500;
 
 /// What could stand at the cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,10 +73,14 @@ struct OptionPlace<'t> {
 }
 
 impl OptionPlace<'_> {
+    /// The declarations of what is called.
+    fn entries(&self) -> impl Iterator<Item = &'static Entry> {
+        entries().iter().filter(|e| e.path() == self.call || e.name == self.call)
+    }
+
     /// The options of the call.
     fn options(&self) -> Vec<Key> {
-        let options = entries().iter().filter(|e| e.path() == self.call || e.name == self.call).filter_map(|e| e.options);
-        options.flat_map(|options| options()).collect()
+        self.entries().filter_map(|e| e.options).flat_map(|options| options()).collect()
     }
 
     /// The keys that could stand here, as they are put in and as they are shown.
@@ -96,12 +100,14 @@ impl OptionPlace<'_> {
     }
 }
 
-/// A place among the arguments of a method's call.
+/// A place among the arguments of a call.
 struct Argument<'t> {
-    receiver: &'t str,
-    method: &'t str,
-    /// Arguments before it.
-    index: usize,
+    /// Of a method.
+    receiver: Option<&'t str>,
+    /// The function, with its namespace.
+    function: String,
+    /// The arguments before it.
+    given: Vec<&'t str>,
 }
 
 /// The argument in which a text ends: the text itself, or an element of a list.
@@ -111,19 +117,42 @@ fn argument(before: &str) -> Option<Argument<'_>> {
         (open, end) = (innermost(&before[..open])?, open);
     }
     let head = before[..open].trim_end();
-    let method = last_name(head);
-    let receiver = head[..head.len() - method.len()].strip_suffix('.').filter(|_| before[open..].starts_with('('))?;
-    let mut depth = 0usize;
-    let mut commas = 0;
-    for (kind, _) in outline(&before[open + 1..end]).pieces {
-        match kind {
-            Kind::Open => depth += 1,
-            Kind::Close => depth = depth.saturating_sub(1),
-            Kind::Comma if depth == 0 => commas += 1,
-            _ => {}
-        }
+    let name = last_name(head);
+    if !before[open..].starts_with('(') || name.is_empty() {
+        return None;
     }
-    Some(Argument { receiver, method, index: commas })
+    let outer = &head[..head.len() - name.len()];
+    let space = outer.strip_suffix("::").map(last_name);
+    let function = space.map_or_else(|| name.to_string(), |space| format!("{space}::{name}"));
+    let mut given = parts(&before[open + 1..end]);
+    if !before[..end].trim_end().ends_with([',', '(']) {
+        given.pop();
+    }
+    Some(Argument { receiver: outer.strip_suffix('.'), function, given })
+}
+
+/// The words in double quotes of a documentation, among which an argument chooses.
+fn quoted(doc: &str) -> impl Iterator<Item = &str> {
+    let is_choice = |text: &&str| text.starts_with('"') && text.ends_with('"');
+    doc.split('`').skip(1).step_by(2).filter(is_choice).map(|text| text.trim_matches('"')).filter(|text| is_name(text))
+}
+
+/// A value of a type is taken where a signature says `wanted`.
+fn fits(kind: &str, wanted: &str) -> bool {
+    wanted.split(" or ").any(|wanted| wanted == kind || (kind == "integer" && ["number", "integer from 0"].contains(&wanted)))
+}
+
+/// Endings of the files that a function reads; none: it reads any.
+fn endings(function: &str) -> &'static [&'static str] {
+    match function {
+        "load_model" => &["gguf", "safetensors"],
+        "load_sae" | "list_saes" => &["safetensors", "npz", "pt", "pth"],
+        "load_table" => &["csv", "parquet"],
+        "load_npy" => &["npy"],
+        "load_npz" => &["npz"],
+        "load_safetensors" => &["safetensors"],
+        _ => &[],
+    }
 }
 
 /// The texts among which an option chooses: `top` and `bottom` in `"top" | "bottom"`.
@@ -164,8 +193,8 @@ impl Session {
             ":session" if !rest.contains(' ') => {
                 matching(start, word, ["save ", "load "].map(|word| (word.to_string(), word.to_string())))
             }
-            ":run" | ":save" | ":session" | ":cd" => files(start, word),
-            _ if command.starts_with('!') => files(start, word),
+            ":run" | ":save" | ":session" | ":cd" => files(Path::new(""), &[], start, word),
+            _ if command.starts_with('!') => files(Path::new(""), &[], start, word),
             ":time" | ":timeit" => {
                 let Completion { start, candidates } = self.complete_script(rest);
                 Completion { start: start + line.len() - rest.len(), candidates }
@@ -183,9 +212,12 @@ impl Session {
                 if let Some(receiver) = before.strip_suffix('[')
                     && let Some(known) = self.view().at_end(receiver)
                 {
-                    return matching(start, inner, known.keys().into_iter().map(same));
+                    return matching(start, inner, known.entries(inner, MOST).into_iter().map(|(name, _)| same(name)));
                 }
-                if let Some(texts) = argument(before).and_then(|argument| self.texts(&argument)) {
+                if let Some(texts) = self.summary(before, inner) {
+                    return matching(start, inner, texts.into_iter().map(same));
+                }
+                if let Some(texts) = argument(before).and_then(|argument| self.texts(&argument, inner)) {
                     return matching(start, inner, texts.into_iter().map(same));
                 }
                 if last_name(before) == "import" {
@@ -195,6 +227,10 @@ impl Session {
                     return matching(start, inner, hooks.into_iter().map(same));
                 }
                 if let Some((place, option)) = option_value(before) {
+                    if place.inside.is_some() {
+                        let texts = place.entries().flat_map(|entry| quoted(prose(entry))).map(String::from);
+                        return matching(start, inner, texts.map(same));
+                    }
                     let options = place.options();
                     let chosen = options.iter().find(|key| key.name == option).map(|key| choices(&key.kind).map(String::from));
                     return matching(start, inner, chosen.into_iter().flatten().map(same));
@@ -202,8 +238,13 @@ impl Session {
                 if let Some(name) = before.strip_suffix(',').and_then(|before| argument_of(before, "load_sae")) {
                     return matching(start, inner, saes_of(name).into_iter().map(same));
                 }
-                let mut found = files(start, inner);
-                if let Some(call @ ("load_model" | "load_sae" | "list_saes")) = before.strip_suffix('(').map(last_name) {
+                if let Some(values) = self.compared(before) {
+                    return matching(start, inner, values.into_iter().map(same));
+                }
+                let call = argument(before).map(|argument| argument.function).unwrap_or_default();
+                let folder = if call == "save" { self.options.out_dir.as_path() } else { Path::new("") };
+                let mut found = files(folder, endings(&call), start, inner);
+                if let "load_model" | "load_sae" | "list_saes" = call.as_str() {
                     let suites = if call == "load_model" { Vec::new() } else { hub::suites() };
                     let names = Hub::from_env().cached().into_iter().chain(["demo".to_string()]).chain(suites);
                     found.candidates.extend(matching(start, inner, names.map(same)).candidates);
@@ -212,30 +253,106 @@ impl Session {
                 found
             }
             Place::Member(receiver, word) => {
-                let candidates = self.view().at_end(receiver).map(|known| self.members(&known)).unwrap_or_default();
+                let candidates = self.view().at_end(receiver).map(|known| self.members(&known, word)).unwrap_or_default();
                 matching(before.len() - word.len(), word, candidates)
             }
             Place::Key(place, word) => matching(before.len() - word.len(), word, place.keys()),
             Place::Name(Some(space), word) => matching(before.len() - word.len(), word, self.in_space(space)),
             Place::Name(None, word) => {
-                matching(before.len() - word.len(), word, self.names(&before[..before.len() - word.len()]))
+                let head = &before[..before.len() - word.len()];
+                // Where nothing is begun yet and it is known what is wanted, nothing else is in the way.
+                let fitting = if word.is_empty() { self.fitting(head) } else { Vec::new() };
+                matching(head.len(), word, if fitting.is_empty() { self.names(head) } else { fitting })
             }
             Place::Nowhere => Completion { start: before.len(), candidates: Vec::new() },
         }
     }
 
-    /// The texts that a method takes as an argument, where they are known: columns, the names of norms.
-    fn texts(&self, argument: &Argument<'_>) -> Option<Vec<String>> {
-        let known = self.view().at_end(argument.receiver)?;
-        match (known.kind().as_str(), argument.method, argument.index) {
-            ("Table", "sort" | "select" | "group_by" | "with_column", 0) | ("Table", "join", 1) => Some(known.keys()),
-            ("Table", "sort", 1) => Some(vec!["asc".into(), "desc".into()]),
-            ("Model", "gain" | "bias", 0) => match &known {
-                Known::Value(model) => model.read_lock::<Model>().map(|model| model.norm_names()),
-                Known::Kind(_) => None,
+    /// The texts beginning with `word` that a call takes as an argument, where they are known: columns, the names of norms and
+    /// hooks, and the choices of which the documentation speaks.
+    fn texts(&self, argument: &Argument<'_>, word: &str) -> Option<Vec<String>> {
+        let receiver = argument.receiver.and_then(|receiver| self.view().at_end(receiver));
+        let kind = receiver.as_ref().map(Known::kind).unwrap_or_default();
+        match (kind.as_str(), argument.function.as_str(), argument.given.len()) {
+            ("Table", "sort" | "select" | "group_by" | "with_column", 0) | ("Table", "join", 1) => {
+                return Some(receiver?.entries(word, MOST).into_iter().map(|(name, _)| name).collect());
+            }
+            ("Model", "gain" | "bias", 0) => match receiver? {
+                Known::Value(model) => return model.with(|model| Some(model.read_lock::<Model>()?.norm_names()))?,
+                _ => return None,
             },
-            _ => None,
+            _ => {}
         }
+        let (entry, param) = self.parameter(argument)?;
+        if param.name == "hook" {
+            return argument.given.iter().find_map(|given| hooks_of(&self.view().at_end(given)?));
+        }
+        let choices: Vec<String> = quoted(prose(entry)).map(String::from).collect();
+        (param.kind == "string" && choices.len() > 1 && endings(&argument.function).is_empty()).then_some(choices)
+    }
+
+    /// The parameter that an argument is for, and the declaration of what is called.
+    fn parameter(&self, argument: &Argument<'_>) -> Option<(&'static Entry, &'static Param)> {
+        let at = argument.given.len() + usize::from(argument.receiver.is_some());
+        let kind = match argument.receiver {
+            Some(receiver) => Some(self.view().at_end(receiver)?.kind()),
+            None => None,
+        };
+        let called = |e: &&Entry| match (e.form, &kind) {
+            (Form::Method, Some(kind)) => e.params[0].kind == *kind,
+            (Form::Function, Some(kind)) => e.params.first().is_some_and(|first| fits(kind, &first.kind)),
+            (form, None) => form == Form::Function,
+            _ => false,
+        };
+        let entry = entries().iter().filter(called).find(|e| e.path() == argument.function)?;
+        entry.params.get(at).map(|param| (entry, param))
+    }
+
+    /// In the summaries of `group_by`: columns, then aggregates.
+    fn summary(&self, before: &str, word: &str) -> Option<Vec<String>> {
+        let open = innermost(before)?;
+        let list = before[open..].starts_with('[');
+        let map = if list { innermost(&before[..open])? } else { open };
+        let argument = argument(before[..map].strip_suffix('#')?).filter(|a| a.function == "group_by" && a.given.len() == 1)?;
+        let table = self.view().at_end(argument.receiver?).filter(|known| known.kind() == "Table")?;
+        if list && !before[open..].contains(',') {
+            return Some(table.entries(word, MOST).into_iter().map(|(name, _)| name).collect());
+        }
+        (list || before.ends_with(':')).then(|| Aggregate::NAMES.iter().map(|name| (*name).to_string()).collect())
+    }
+
+    /// The values of the property with which a text before its end is compared, as its documentation lists them.
+    fn compared(&self, before: &str) -> Option<Vec<String>> {
+        let left = before.strip_suffix("==").or_else(|| before.strip_suffix("!="))?.trim_end();
+        let name = last_name(left);
+        let kind = self.view().at_end(left[..left.len() - name.len()].strip_suffix('.')?)?.kind();
+        let getter = |e: &&Entry| e.form == Form::Getter && e.name == name && e.params[0].kind == kind;
+        let entry = entries().iter().find(getter)?;
+        Some(quoted(prose(entry)).chain(listed(entry)).map(String::from).collect())
+    }
+
+    /// What fits where a text ends, if that is known: the choices of an option, and for an argument the variables of its type, else
+    /// the functions that give it.
+    fn fitting(&self, before: &str) -> Vec<(String, String)> {
+        let before = before.trim_end();
+        if let Some((place, option)) = option_value(before) {
+            let kinds: Vec<String> = place.options().into_iter().filter(|key| key.name == option).map(|key| key.kind).collect();
+            let texts = kinds.iter().flat_map(|kind| choices(kind)).map(|text| format!("\"{text}\""));
+            return texts.map(|text| (text.clone(), text)).collect();
+        }
+        let in_call = before.ends_with(['(', ',']) && innermost(before).is_some_and(|open| before[open..].starts_with('('));
+        let Some((_, param)) = argument(before).filter(|_| in_call).and_then(|argument| self.parameter(&argument)) else {
+            return Vec::new();
+        };
+        let declared = self.view().declared(before).into_iter().filter_map(|(name, known)| Some((name, known?.kind())));
+        let held = self.scope.iter_raw().map(|(name, _, value)| (name.to_string(), type_name(value)));
+        let shown = |(name, kind): (String, String)| (name.clone(), format!("{name}: {kind}"));
+        let variables: Vec<_> = declared.chain(held).filter(|(_, kind)| fits(kind, &param.kind)).map(shown).collect();
+        if !variables.is_empty() || !param.kind.starts_with(char::is_uppercase) {
+            return variables;
+        }
+        let makers = entries().iter().filter(|e| e.form == Form::Function && e.gives() == param.kind);
+        makers.map(|e| (format!("{}(", e.path()), e.signature())).collect()
     }
 
     /// The hooks of the model whose method takes the option `hooks`, or `hook` of an edit, in which a text ends.
@@ -248,8 +365,7 @@ impl Session {
         }
         let head = before[..open].trim_end();
         let receiver = head[..head.len() - last_name(head).len()].strip_suffix('.')?;
-        let Known::Value(model) = self.view().at_end(receiver)? else { return None };
-        Some(Hook::all(model.read_lock::<Model>()?.cfg()).into_iter().map(Hook::name).collect())
+        hooks_of(&self.view().at_end(receiver)?)
     }
 
     /// The signature of the closure or function that a variable holds.
@@ -308,7 +424,7 @@ impl Session {
         )
     }
 
-    fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_> {
         View { engine: &self.engine, global: &self.global, scope: &self.scope }
     }
 
@@ -353,26 +469,24 @@ impl Session {
         names
     }
 
-    /// What can stand behind the dot.
-    fn members(&self, known: &Known) -> Vec<(String, String)> {
+    /// What can stand behind the dot and begins with `word`.
+    fn members(&self, known: &Known, word: &str) -> Vec<(String, String)> {
         let kind = known.kind();
-        let mut names: Vec<(String, String)> = Vec::new();
-        if let Known::Value(value) = known
-            && let Some(map) = value.read_lock::<Map>()
-        {
-            names.extend(map.iter().map(|(key, value)| (key.to_string(), format!("{key}: {}", type_name(value)))));
+        if kind.is_empty() {
+            return Vec::new();
         }
+        let mut names: Vec<(String, String)> = Vec::new();
+        let entry = |(name, held): (String, String)| {
+            let shown = if held.is_empty() { name.clone() } else { format!("{name}: {held}") };
+            (name, shown)
+        };
+        names.extend(known.entries(word, MOST).into_iter().filter(|(name, _)| is_name(name)).map(entry));
         if let Known::Value(value) = known
-            && let Some(figure) = value.read_lock::<Figure>()
-            && let Some(options) = figure.options().as_object()
+            && let Some(Some(options)) = value.with(|value| Some(value.read_lock::<Figure>()?.options()))
+            && let Some(options) = options.as_object()
         {
             let written = |value: &serde_json::Value| if value.is_null() { "()".into() } else { value.to_string() };
             names.extend(options.iter().map(|(key, value)| (key.clone(), format!("{key} = {}", written(value)))));
-        }
-        if kind == "Table" {
-            names.extend(
-                known.keys().into_iter().filter(|name| is_name(name)).map(|name| (name.clone(), format!("{name}: column"))),
-            );
         }
         let hidden = ["to_string", "to_debug", "print", "debug"];
         for entry in entries().iter().filter(|e| e.params.first().is_some_and(|p| p.kind == kind) && !hidden.contains(&e.name)) {
@@ -392,6 +506,12 @@ impl Session {
         names.extend(natives);
         names
     }
+}
+
+/// The hooks of a model.
+fn hooks_of(known: &Known) -> Option<Vec<String>> {
+    let Known::Value(model) = known else { return None };
+    model.with(|model| Some(Hook::all(model.read_lock::<Model>()?.cfg()).into_iter().map(Hook::name).collect()))?
 }
 
 /// Where the end of a text stands.
@@ -481,7 +601,7 @@ fn option_value(before: &str) -> Option<(OptionPlace<'_>, &str)> {
 /// What `import` could name: the library's files, and the scripts beside.
 fn modules(path: &str) -> Vec<String> {
     let library = stdlib::FILES.iter().map(|(name, _)| format!("std/{name}"));
-    let beside = files(0, path).candidates.into_iter().map(|file| file.text);
+    let beside = files(Path::new(""), &[], 0, path).candidates.into_iter().map(|file| file.text);
     let scripts = beside.filter_map(|file| file.strip_suffix(".rhai").map(String::from).or(file.ends_with('/').then_some(file)));
     library.chain(scripts).collect()
 }
@@ -518,22 +638,26 @@ fn matching(start: usize, word: &str, all: impl IntoIterator<Item = (String, Str
     Completion { start, candidates }
 }
 
-/// Files and folders that a path could go on to.
-fn files(start: usize, path: &str) -> Completion {
+/// Folders, and files with one of these endings (none: any), that a path below `base` could go on to.
+fn files(base: &Path, endings: &[&str], start: usize, path: &str) -> Completion {
     let (folder, name) = path.rsplit_once('/').map_or(("", path), |(folder, name)| (folder, name));
     let prefix = &path[..path.len() - name.len()];
     let home = std::env::var("HOME").unwrap_or_default();
     let at = match folder {
         "" if path.starts_with('/') => "/".into(),
-        "" => ".".into(),
+        "" => "".into(),
         folder => folder.strip_prefix('~').map_or_else(|| folder.to_string(), |rest| format!("{home}{rest}")),
     };
-    let entries = std::fs::read_dir(Path::new(&at)).into_iter().flatten().flatten().take(FILES);
+    let at = base.join(at);
+    let entries =
+        std::fs::read_dir(if at == Path::new("") { Path::new(".") } else { &at }).into_iter().flatten().flatten().take(MOST);
     let names = entries.filter_map(|entry| {
         let file = entry.file_name().to_string_lossy().into_owned();
         let hidden = file.starts_with('.') && !name.starts_with('.');
         let folder = if entry.path().is_dir() { "/" } else { "" };
-        (!hidden).then(|| (format!("{prefix}{file}{folder}"), format!("{file}{folder}")))
+        let ending = file.rsplit_once('.').map_or("", |(_, ending)| ending);
+        let other = folder.is_empty() && !endings.is_empty() && !endings.contains(&ending);
+        (!hidden && !other).then(|| (format!("{prefix}{file}{folder}"), format!("{file}{folder}")))
     });
     matching(start, path, names.collect::<Vec<_>>())
 }
@@ -651,6 +775,25 @@ mod tests {
             ("model.run(\"x\", #{hooks: [\"hook_embed\", \"ln_f|", "ln_final.hook_normalized"),
             ("model.run(\"x\", #{edits: [#{op: \"ablate\", hook: \"blocks.0.attn.hook_z|", "blocks.0.attn.hook_z"),
             ("[1, 2].fil|", "filter("),
+            ("tab.head(1)[\"me|", "mean"),
+            ("tab.filter(|row| row.mean > 0).sort(\"me|", "mean"),
+            ("let y = tab.sort(\"mean\"); y[\"fe|", "feature"),
+            ("tab.with_column(\"new\", 1)[\"ne|", "new"),
+            ("tab.group_by(\"feature\", #{most: \"max\"})[\"mo|", "most"),
+            ("unembed(neurons, model).table()[\"kur|", "kurtosis"),
+            ("unembed(neurons, model).table().filter(|row| row.kur|", "kurtosis"),
+            ("unembed(neurons, model).top(0)[0].sco|", "score"),
+            ("(1.5).flo|", "floor("),
+            ("token_basis(model, \"eff|", "effective"),
+            ("head_svd(model, 0, 0, \"o|", "ov"),
+            ("composition(model, [0, 0], [1, 0], \"|", "k"),
+            ("tensor([1]).to(\"f6|", "f64"),
+            ("train_sae(model, \"blocks.1.hook_resid_p|", "blocks.1.hook_resid_post"),
+            ("tab.group_by(\"feature\", #{m: [\"me|", "mean"),
+            ("tab.group_by(\"feature\", #{m: [\"mean\", \"st|", "std"),
+            ("tab.group_by(\"feature\", #{n: \"co|", "count"),
+            ("neurons.site == \"mlp_p|", "mlp_post"),
+            ("model.run(\"x\", #{edits: [#{op: \"abl|", "ablate_feature"),
             (":hist|", ":history"),
             ("?exp::indi|", "exp::indices"),
             ("?std/ex|", "std/experiments"),
@@ -679,6 +822,34 @@ mod tests {
             "[1, 2].pri|",
         ] {
             assert_eq!(offered(&session, text), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wanted_stands_alone_where_nothing_is_begun() {
+        let session = session();
+        for (text, expected) in [
+            ("attention_scores(neurons, neurons, |", ["model"].as_slice()),
+            ("model.W_Q(|", &["by"]),
+            ("let d = neurons; unembed(|", &["d", "neurons"]),
+            ("unembed(neurons, model, #{scale: |", &["\"cosine\"", "\"raw\"", "\"zscore\""]),
+        ] {
+            assert_eq!(offered(&session, text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn files_are_those_that_a_call_reads_and_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.rhai", "b.gguf", "c.csv", "d.npy"] {
+            std::fs::write(folder.path().join(name), "").unwrap();
+        }
+        let options = SessionOptions { out_dir: folder.path().into(), ..SessionOptions::default() };
+        let session = Session::new(Work::silent(1).unwrap(), options);
+        assert_eq!(offered(&session, "save([1], \"|"), ["a.rhai", "b.gguf", "c.csv", "d.npy"]);
+        let within = folder.path().display();
+        for (function, file) in [("load_model", "b.gguf"), ("load_table", "c.csv"), ("load_npy", "d.npy")] {
+            assert_eq!(offered(&session, &format!("{function}(\"{within}/|")), [format!("{within}/{file}")], "{function}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::render::text;
 use crate::script::convert::type_name;
 use crate::script::scan;
-use crate::script::{display, entries, help as pages};
+use crate::script::{display, entries, help as pages, natives};
 use rhai::{Dynamic, FnAccess, Module, Position, ScriptFuncDef};
 use std::ops::Range;
 use std::sync::Arc;
@@ -38,10 +38,14 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
     let mut parts = Vec::new();
     if let Some(value) = session.scope.get(name) {
         parts.push(variable(session, name, value)?);
-    } else if let Some((receiver, member)) = name.split_once('.')
-        && let Some(value) = session.scope.get(receiver)
-    {
-        return pages::help(&format!("{}.{member}", type_name(value)), width);
+    } else if let Some((receiver, member)) = name.rsplit_once('.') {
+        let kind = session.view().at_end(receiver).map_or_else(|| receiver.to_string(), |known| known.kind());
+        let own = session.native.iter().filter(|f| f.name == member && f.first == kind && !natives::is_ours(f));
+        parts.extend(own.map(|f| f.page(width)));
+        if parts.is_empty() {
+            return pages::help(&format!("{kind}.{member}"), width);
+        }
+        return Ok(parts.join("\n\n"));
     }
     parts.extend(functions(session, name).iter().map(|(source, function)| {
         let comments: Vec<&str> = function.comments.iter().map(|comment| comment.as_str()).collect();
@@ -56,7 +60,7 @@ pub(super) fn help(session: &Session, name: &str) -> Result<String> {
         parts.push(format!("{name}\n{members}"));
     }
     if parts.is_empty() {
-        parts.extend(session.native.iter().filter(|f| f.name == name).map(|f| broken(&f.page(), width)));
+        parts.extend(session.native.iter().filter(|f| f.name == name).map(|f| f.page(width)));
     }
     if parts.is_empty() {
         parts.extend(STD_FILES.iter().filter_map(|(file, text)| {
@@ -263,7 +267,9 @@ mod tests {
     #[test]
     fn keywords_namespaces_and_the_library_have_pages() {
         let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
-        session.eval("import \"std/experiments\" as exp; let plotted = 1;", "In[1]").unwrap();
+        session
+            .eval("import \"std/experiments\" as exp; let plotted = 1; let xs = [#{a: 1}]; let t = table(#{a: [1]});", "In[1]")
+            .unwrap();
         for (asked, seen) in [
             ("?let", "Declares a variable."),
             ("?catch", "goes on after one"),
@@ -274,9 +280,18 @@ mod tests {
             ("??exp::indices", "<std>/experiments.rhai"),
             ("?std/experiments", "import \"std/experiments\" as exp;"),
             ("?plotted", "plotted: integer"),
+            ("?xs", "  all append chop"),
+            ("?xs.sort", "sort(array: array)"),
+            ("xs.push?", "push(array: array, item)"),
+            ("?xs[0].keys", "keys(map: map) -> array"),
+            ("?map.keys", "keys(map: map) -> array"),
+            ("?t.sort", "Table.sort(column: string"),
+            ("?string", " split "),
+            ("?Figure", "plot::line"),
+            ("?split", "\n\n      let "),
         ] {
             match session.command(asked) {
-                Ok(Answer::Page(page)) => assert!(page.contains(seen), "{asked}: {page}"),
+                Ok(Answer::Page(page)) => assert!(page.contains(seen) && !page.contains("```"), "{asked}: {page}"),
                 other => panic!("{asked}: {other:?}"),
             }
         }

@@ -4,40 +4,217 @@
 //! session's variables.
 
 use crate::model::forward::Pass;
+use crate::options::inner_keys;
 use crate::script::convert::{short_type_name, type_name};
 use crate::script::declare::{Entry, Form};
 use crate::script::scan::{Kind, Piece, outline};
 use crate::script::{Outputs, entries};
 use crate::table::{Column, Table};
 use rhai::{Array, Dynamic, Engine, GlobalRuntimeState, Map, NativeCallContext, Position, Scope};
-use std::ops::Range;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+
+/// Names of columns, and what a cell of each is, as far as it is known.
+type Columns = Vec<(String, &'static str)>;
 
 /// What is known of an expression.
 #[derive(Clone)]
-pub(super) enum Known {
-    Value(Dynamic),
+pub(super) enum Known<'a> {
+    /// A value that is there.
+    Value(Seen<'a>),
+    /// A map with these entries, as a text writes it or a documentation promises it.
+    Map(Vec<(String, Known<'a>)>),
+    /// An array of such elements.
+    List(Box<Known<'a>>),
+    /// A table with these columns.
+    Table(Columns),
     Kind(String),
 }
 
-impl Known {
+/// A value, by what holds it and the way from there: nothing is copied.
+#[derive(Clone)]
+pub(super) struct Seen<'a> {
+    root: Root<'a>,
+    path: Vec<Step>,
+}
+
+#[derive(Clone)]
+enum Root<'a> {
+    Variable(&'a Dynamic),
+    /// A map of facts, made to be looked at.
+    Made(Arc<Dynamic>),
+}
+
+/// From a value to one in it.
+#[derive(Clone)]
+enum Step {
+    Element(usize),
+    Key(String),
+    /// The value of a cell.
+    Cell(usize),
+}
+
+impl<'a> Seen<'a> {
+    /// What `look` says of the value; none if it is gone.
+    pub(super) fn with<T>(&self, look: impl FnOnce(&Dynamic) -> T) -> Option<T> {
+        let root = match &self.root {
+            Root::Variable(value) => value,
+            Root::Made(value) => value.as_ref(),
+        };
+        at(root, &self.path, look)
+    }
+
+    fn then(&self, step: Step) -> Option<Known<'a>> {
+        let mut inner = self.clone();
+        inner.path.push(step);
+        inner.with(|_| ()).map(|()| Known::Value(inner))
+    }
+}
+
+fn at<T>(value: &Dynamic, path: &[Step], look: impl FnOnce(&Dynamic) -> T) -> Option<T> {
+    let Some((step, rest)) = path.split_first() else { return Some(look(value)) };
+    match step {
+        Step::Element(i) => at(value.read_lock::<Array>()?.get(*i)?, rest, look),
+        Step::Key(key) => at(value.read_lock::<Map>()?.get(key.as_str())?, rest, look),
+        Step::Cell(n) => value.read_lock::<Outputs>()?.look(*n, |value| at(value, rest, look))?,
+    }
+}
+
+impl<'a> Known<'a> {
+    fn variable(value: &'a Dynamic) -> Self {
+        Known::Value(Seen { root: Root::Variable(value), path: Vec::new() })
+    }
+
     /// The name of its type, as signatures write it.
     pub(super) fn kind(&self) -> String {
         match self {
-            Known::Value(value) => type_name(value),
+            Known::Value(value) => value.with(type_name).unwrap_or_default(),
+            Known::Map(_) => "map".into(),
+            Known::List(_) => "array".into(),
+            Known::Table(_) => "Table".into(),
             Known::Kind(kind) => kind.clone(),
         }
     }
 
-    /// Keys, columns and hooks by which it is indexed.
+    /// A map of which every key is known.
+    pub(super) fn is_map(&self) -> bool {
+        matches!(self, Known::Map(_)) || matches!(self, Known::Value(value) if value.with(Dynamic::is_map) == Some(true))
+    }
+
+    /// Keys, columns and hooks by which it is indexed that begin with `word`, `most` at most, each with what it holds.
+    pub(super) fn entries(&self, word: &str, most: usize) -> Vec<(String, String)> {
+        let begins = |name: &&String| name.starts_with(word);
+        match self {
+            Known::Value(value) => value.with(|value| entries_of(value, word, most)).unwrap_or_default(),
+            Known::Map(of) => {
+                of.iter().filter(|(name, _)| begins(&name)).take(most).map(|(name, of)| (name.clone(), of.kind())).collect()
+            }
+            Known::Table(columns) => columns
+                .iter()
+                .filter(|(name, _)| begins(&name))
+                .take(most)
+                .map(|(name, _)| (name.clone(), "column".into()))
+                .collect(),
+            Known::List(_) | Known::Kind(_) => Vec::new(),
+        }
+    }
+
+    /// The names alone of all [`Known::entries`].
     pub(super) fn keys(&self) -> Vec<String> {
-        let Known::Value(value) = self else { return Vec::new() };
-        if let Some(table) = value.read_lock::<Table>() {
-            return table.names().map(String::from).collect();
+        self.entries("", usize::MAX).into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The columns of a table, and what their cells are.
+    fn columns(&self) -> Option<Columns> {
+        match self {
+            Known::Value(value) => value.with(|value| {
+                let table = value.read_lock::<Table>()?;
+                Some(table.names().map(|name| (name.to_string(), table.column(name).map_or("", cell_kind))).collect())
+            })?,
+            Known::Table(columns) => Some(columns.clone()),
+            _ => None,
         }
-        if let Some(cache) = value.read_lock::<Pass>() {
-            return cache.kept.iter().map(|(hook, _)| hook.name()).collect();
+    }
+
+    /// A row of a table.
+    fn row(&self) -> Option<Known<'a>> {
+        Some(Known::Map(self.columns()?.into_iter().map(|(name, kind)| (name, Known::Kind(kind.into()))).collect()))
+    }
+
+    /// What walking it gives.
+    pub(super) fn element(&self) -> Option<Known<'a>> {
+        match self.kind().as_str() {
+            "Table" => self.row().or(Some(Known::Kind("map".into()))),
+            "Tensor" => Some(Known::Kind("Tensor".into())),
+            "range" => Some(Known::Kind("integer".into())),
+            _ => self.indexed("0"),
         }
-        value.read_lock::<Map>().map(|map| map.keys().map(ToString::to_string).collect()).unwrap_or_default()
+    }
+
+    /// What an index as written picks; of an array the first element stands for all that are not named.
+    fn indexed(&self, index: &str) -> Option<Known<'a>> {
+        let key = index.trim_matches('"');
+        if let Known::Value(value) = self {
+            let element = index.parse().ok().and_then(|i| value.then(Step::Element(i))).or_else(|| value.then(Step::Element(0)));
+            let inner = element.or_else(|| value.then(Step::Key(key.into())));
+            if let Some(inner) = inner.or_else(|| value.then(Step::Cell(index.parse().ok()?))) {
+                return Some(inner);
+            }
+        }
+        match self {
+            Known::Map(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, of)| of.clone()),
+            Known::List(element) => Some(Known::clone(element)),
+            _ if self.kind() == "Table" => match self.columns() {
+                Some(columns) if index.starts_with('"') => column(&columns, key),
+                None if index.starts_with('"') => Some(Known::Kind("Tensor".into())),
+                _ => self.row().or(Some(Known::Kind("map".into()))),
+            },
+            _ => {
+                let kind = self.kind();
+                let entry = entries().iter().find(|e| e.form == Form::IndexGet && e.params[0].kind == kind)?;
+                Some(Known::Kind(gives_kind(entry)))
+            }
+        }
+    }
+}
+
+/// As [`Known::entries`], of a value.
+fn entries_of(value: &Dynamic, word: &str, most: usize) -> Vec<(String, String)> {
+    if let Some(map) = value.read_lock::<Map>() {
+        let from = map.range::<str, _>((Bound::Included(word), Bound::Unbounded));
+        return from
+            .take_while(|(key, _)| key.starts_with(word))
+            .take(most)
+            .map(|(key, value)| (key.to_string(), type_name(value)))
+            .collect();
+    }
+    if let Some(table) = value.read_lock::<Table>() {
+        let names = table.names().filter(|name| name.starts_with(word));
+        return names.take(most).map(|name| (name.to_string(), "column".into())).collect();
+    }
+    let Some(cache) = value.read_lock::<Pass>() else { return Vec::new() };
+    let hooks = cache.kept.iter().map(|(hook, _)| hook.name()).filter(|hook| hook.starts_with(word));
+    hooks.take(most).map(|hook| (hook, "Tensor".into())).collect()
+}
+
+/// A column of a table: numbers and truth values come as tensors.
+fn column<'a>(columns: &[(String, &str)], name: &str) -> Option<Known<'a>> {
+    let (_, cells) = columns.iter().find(|(known, _)| known == name)?;
+    Some(match *cells {
+        "array" => Known::List(Box::new(Known::Kind("array".into()))),
+        "string" => Known::List(Box::new(Known::Kind("string".into()))),
+        _ => Known::Kind("Tensor".into()),
+    })
+}
+
+/// What the cells of a column are.
+fn cell_kind(column: &Column) -> &'static str {
+    match column {
+        Column::Text(_) => "string",
+        Column::Float(_) => "number",
+        Column::Int(_) => "integer",
+        Column::Bool(_) => "bool",
+        Column::FloatList(_) | Column::IntList(_) | Column::TextList(_) => "array",
     }
 }
 
@@ -50,28 +227,35 @@ pub(super) struct View<'a> {
     pub(super) scope: &'a Scope<'static>,
 }
 
-impl View<'_> {
+/// What was given where a text ends in a function that was run: to the function, and to the closure in it.
+#[derive(Default)]
+pub(super) struct Given<'a> {
+    pub(super) function: Vec<Option<Known<'a>>>,
+    pub(super) closure: Vec<Option<Known<'a>>>,
+}
+
+impl<'a> View<'a> {
     /// What the expression at the end of a text is that has not been run.
-    pub(super) fn at_end(&self, text: &str) -> Option<Known> {
+    pub(super) fn at_end(&self, text: &str) -> Option<Known<'a>> {
         let names = Names { bindings: bindings(text), text, ran: None };
         self.expression(text, &names, names.bindings.len())
     }
 
-    /// As [`View::at_end`], of a text that was run up to there. `arguments` are those of the function in which it ends.
-    pub(super) fn where_it_ended(&self, text: &str, arguments: &[Option<Known>]) -> Option<Known> {
-        let names = Names { bindings: bindings(text), text, ran: Some(arguments) };
+    /// As [`View::at_end`], of a text that was run up to there.
+    pub(super) fn where_it_ended(&self, text: &str, given: &Given<'a>) -> Option<Known<'a>> {
+        let names = Names { bindings: bindings(text), text, ran: Some(given) };
         self.expression(text, &names, names.bindings.len())
     }
 
     /// Names that the text declares and that can be seen at its end, the newest first, with what they are.
-    pub(super) fn declared(&self, text: &str) -> Vec<(String, Option<Known>)> {
+    pub(super) fn declared(&self, text: &str) -> Vec<(String, Option<Known<'a>>)> {
         let names = Names { bindings: bindings(text), text, ran: None };
         let each = names.bindings.iter().enumerate().rev();
         each.map(|(at, binding)| (binding.name.to_string(), self.bound(binding, &names, at))).collect()
     }
 
     /// `seen`: how many of the text's bindings stand before the expression.
-    fn expression(&self, text: &str, names: &Names<'_>, seen: usize) -> Option<Known> {
+    fn expression(&self, text: &str, names: &Names<'_, 'a>, seen: usize) -> Option<Known<'a>> {
         let text = text.trim_end().trim_end_matches('?');
         let pieces = outline(text).pieces;
         match text.chars().last()? {
@@ -79,98 +263,218 @@ impl View<'_> {
                 let open = opening(&pieces, text.len())?;
                 let name = last_name(text[..open].trim_end());
                 let before = text[..open].trim_end().strip_suffix(name)?;
+                let arguments = &text[open + 1..text.len() - 1];
                 if name.is_empty() {
-                    return self.expression(&text[open + 1..text.len() - 1], names, seen);
+                    return self.expression(arguments, names, seen);
                 }
-                let entry = match before.strip_suffix('.') {
-                    Some(receiver) => {
-                        let kind = self.expression(receiver, names, seen)?.kind();
-                        entries().iter().find(|e| e.form == Form::Method && e.name == name && e.params[0].kind == kind)?
-                    }
-                    None => entries().iter().find(|e| e.form == Form::Function && e.name == name)?,
+                let Some(receiver) = before.strip_suffix('.') else {
+                    return Some(given_by(entries().iter().find(|e| e.form == Form::Function && e.name == name)?));
                 };
-                Some(Known::Kind(gives_kind(entry)))
+                let receiver = self.expression(receiver, names, seen)?;
+                let kind = receiver.kind();
+                let known = |argument: &str| self.chain(argument, names, seen);
+                match (kind.as_str(), name) {
+                    // What has the same elements or columns.
+                    ("array", "filter" | "extract") | ("Table", "filter" | "sort" | "head") => return Some(receiver),
+                    ("array", "map") => return Some(Known::Kind("array".into())),
+                    ("Table", "select" | "with_column" | "group_by" | "join") => {
+                        let columns = receiver.columns().map(|columns| changed(columns, name, &parts(arguments), known));
+                        return Some(columns.map_or(Known::Kind("Table".into()), Known::Table));
+                    }
+                    _ => {}
+                }
+                let method = |e: &&Entry| e.form == Form::Method && e.name == name && e.params[0].kind == kind;
+                Some(given_by(entries().iter().find(method)?))
             }
             ']' => {
                 let open = opening(&pieces, text.len())?;
+                let inside = text[open + 1..text.len() - 1].trim();
                 if text[..open].trim_end().ends_with(|c: char| !c.is_alphanumeric() && !"_)]".contains(c)) || open == 0 {
-                    return Some(Known::Kind("array".into()));
+                    let first = parts(inside).first().and_then(|first| self.chain(first, names, seen));
+                    return Some(first.map_or(Known::Kind("array".into()), |first| Known::List(Box::new(first))));
                 }
-                let index = text[open + 1..text.len() - 1].trim();
-                match self.expression(&text[..open], names, seen)? {
-                    Known::Value(value) => element(&value, index),
-                    Known::Kind(kind) => indexed(&kind, index),
-                }
+                self.expression(&text[..open], names, seen)?.indexed(inside)
             }
             '"' | '`' => Some(Known::Kind("string".into())),
-            '}' => Some(Known::Kind("map".into())),
+            '}' => {
+                let open = opening(&pieces, text.len())?;
+                let written = parts(&text[open + 1..text.len() - 1]).into_iter().filter_map(|part| part.split_once(':'));
+                let entry = |(key, value): (&str, &str)| {
+                    let held = self.chain(value, names, seen).unwrap_or(Known::Kind(String::new()));
+                    (key.trim().trim_matches('"').to_string(), held)
+                };
+                text[..open].ends_with('#').then(|| Known::Map(written.map(entry).collect()))
+            }
             _ => {
+                if let Some(kind) = number(text) {
+                    return Some(Known::Kind(kind.into()));
+                }
                 let name = last_name(text);
                 let before = text.strip_suffix(name)?;
                 match before.strip_suffix('.') {
                     Some(receiver) if !name.is_empty() => self.property(&self.expression(receiver, names, seen)?, name),
                     _ => match names.bindings[..seen].iter().rposition(|binding| binding.name == name) {
                         Some(at) => self.bound(&names.bindings[at], names, at),
-                        None => self.scope.get(name).map(|value| Known::Value(value.flatten_clone())),
+                        None => self.scope.get(name).map(Known::variable),
                     },
                 }
             }
         }
     }
 
+    /// As [`View::expression`], of a text that may be more than one chain.
+    fn chain(&self, text: &str, names: &Names<'_, 'a>, seen: usize) -> Option<Known<'a>> {
+        is_chain(text).then(|| self.expression(text.trim(), names, seen)).flatten()
+    }
+
     /// What a binding, the one at `at`, holds.
-    fn bound(&self, binding: &Binding<'_>, names: &Names<'_>, at: usize) -> Option<Known> {
+    fn bound(&self, binding: &Binding<'_>, names: &Names<'_, 'a>, at: usize) -> Option<Known<'a>> {
         match &binding.holds {
-            Holds::Value(_) if binding.is_top && names.ran.is_some() => {
-                self.scope.get(binding.name).map(|value| Known::Value(value.flatten_clone()))
-            }
-            Holds::Value(range) => {
-                let text = &names.text[range.clone()];
-                is_chain(text).then(|| self.expression(text, names, at)).flatten()
-            }
+            Holds::Value(_) if binding.is_top && names.ran.is_some() => self.scope.get(binding.name).map(Known::variable),
+            Holds::Value(range) => self.chain(&names.text[range.clone()], names, at),
             Holds::Element(range) => {
                 let text = names.text[range.clone()].trim();
                 match text.contains("..") {
                     true => Some(Known::Kind("integer".into())),
-                    false => first(&self.expression(text, names, at)?),
+                    false => self.expression(text, names, at)?.element(),
                 }
             }
-            Holds::Argument(place) => names.ran?.get(*place)?.clone(),
+            Holds::Argument(place) => names.ran?.function.get(*place)?.clone(),
+            Holds::Given(place) => names.ran?.closure.get(*place)?.clone(),
             Holds::Kind(kind) => Some(Known::Kind((*kind).into())),
         }
     }
 
-    fn property(&self, of: &Known, name: &str) -> Option<Known> {
-        if let Known::Value(value) = of
-            && let Some(map) = value.read_lock::<Map>()
-        {
-            return map.get(name).map(|value| Known::Value(value.flatten_clone()));
+    fn property(&self, of: &Known<'a>, name: &str) -> Option<Known<'a>> {
+        if of.is_map() {
+            return of.indexed(&format!("\"{name}\""));
         }
         let kind = of.kind();
         let entry = entries().iter().find(|e| e.form == Form::Getter && e.name == name && e.params[0].kind == kind);
         let Some(entry) = entry else {
             // A table's column.
-            return if let Known::Value(value) = of { element(value, name) } else { None };
+            return column(&of.columns()?, name);
         };
         // A map of facts is at hand; other properties may take time.
         if let Known::Value(value) = of
             && gives_kind(entry) == "map"
         {
-            let mut receiver = value.clone();
+            // Of a value of ours, whose copy is another handle.
+            let mut receiver = value.with(Dynamic::flatten_clone)?;
             let call = NativeCallContext::new_with_all_fields(self.engine, name, None, self.global, Position::NONE);
-            let value = call.call_native_fn_raw(format!("get${name}"), true, &mut [&mut receiver]);
-            return value.ok().map(Known::Value);
+            let value = call.call_native_fn_raw(format!("get${name}"), true, &mut [&mut receiver]).ok()?;
+            return Some(Known::Value(Seen { root: Root::Made(value.into()), path: Vec::new() }));
         }
-        Some(Known::Kind(gives_kind(entry)))
+        Some(given_by(entry))
+    }
+}
+
+/// What a call or property gives: its type, with the keys and columns of which its documentation speaks.
+fn given_by<'a>(entry: &Entry) -> Known<'a> {
+    let kind = gives_kind(entry);
+    let unknown = |name: &str| (name.to_string(), Known::Kind(String::new()));
+    match kind.as_str() {
+        "Table" => match listed(entry).into_iter().map(|name| (name.to_string(), "")).collect::<Vec<_>>() {
+            columns if columns.is_empty() => Known::Kind(kind),
+            columns => Known::Table(columns),
+        },
+        "map" | "array" => {
+            let written: Vec<_> = inner_keys(prose(entry)).into_iter().filter(|name| is_name(name)).map(unknown).collect();
+            match kind.as_str() {
+                "array" if !written.is_empty() => Known::List(Box::new(Known::Map(written))),
+                "map" if !written.is_empty() => Known::Map(written),
+                "map" => match listed(entry).into_iter().map(unknown).collect::<Vec<_>>() {
+                    facts if facts.is_empty() => Known::Kind(kind),
+                    facts => Known::Map(facts),
+                },
+                _ => Known::Kind(kind),
+            }
+        }
+        _ => Known::Kind(kind),
+    }
+}
+
+/// A documentation up to its example.
+pub(super) fn prose(entry: &Entry) -> &'static str {
+    entry.doc.split("```").next().unwrap_or_default()
+}
+
+/// The names in the first list of a documentation (`` `feature mean std` ``), or of the one to which it sends its readers.
+pub(super) fn listed(entry: &Entry) -> Vec<&'static str> {
+    let mut quoted = prose(entry).split('`').skip(1).step_by(2);
+    let is_list = |text: &&str| text.split_whitespace().count() > 1 && text.split_whitespace().all(is_name);
+    if let Some(list) = quoted.clone().find(is_list) {
+        return list.split_whitespace().collect();
+    }
+    let elsewhere = quoted.find_map(|text| text.strip_prefix('?'));
+    let told = elsewhere.and_then(|name| entries().iter().find(|other| other.path() == name && other.name != entry.name));
+    told.map(listed).unwrap_or_default()
+}
+
+/// The columns of a table after the call of a method of it.
+fn changed<'a>(mut columns: Columns, method: &str, arguments: &[&str], known: impl Fn(&str) -> Option<Known<'a>>) -> Columns {
+    let written = |i: usize| -> Vec<String> {
+        let text = arguments.get(i).copied().unwrap_or_default();
+        let literals = outline(text).pieces.into_iter().filter(|(kind, _)| *kind == Kind::Text);
+        literals.map(|(_, range)| text[range].trim_matches(['"', '`']).to_string()).collect()
+    };
+    match method {
+        "with_column" => columns.extend(written(0).into_iter().map(|name| (name, ""))),
+        "join" => {
+            let right = arguments.first().and_then(|other| known(other)).and_then(|other| other.columns()).unwrap_or_default();
+            let by = written(1);
+            for (name, kind) in right.into_iter().filter(|(name, _)| !by.contains(name)) {
+                let taken = columns.iter().any(|(left, _)| *left == name);
+                columns.push((if taken { format!("{name}_right") } else { name }, kind));
+            }
+        }
+        _ => {
+            let kept = written(0);
+            columns.retain(|(name, _)| kept.contains(name));
+            let summaries = arguments.get(1).and_then(|summaries| known(summaries)).map(|made| made.keys()).unwrap_or_default();
+            columns.extend(summaries.into_iter().map(|name| (name, "")));
+        }
+    }
+    columns
+}
+
+/// The parts of a text between its commas.
+pub(super) fn parts(text: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut found) = (0usize, 0, Vec::new());
+    for (kind, range) in outline(text).pieces {
+        match kind {
+            Kind::Open => depth += 1,
+            Kind::Close => depth = depth.saturating_sub(1),
+            Kind::Comma if depth == 0 => {
+                found.push(text[start..range.start].trim());
+                start = range.end;
+            }
+            _ => {}
+        }
+    }
+    found.push(text[start..].trim());
+    found.retain(|part| !part.is_empty());
+    found
+}
+
+/// The kind of the number with which a text ends.
+fn number(text: &str) -> Option<&'static str> {
+    let belongs = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+    let start = text.char_indices().rev().take_while(|(_, c)| belongs(*c)).last()?.0;
+    let written = text[start..].replace('_', "");
+    match written.starts_with(|c: char| c.is_ascii_digit()) {
+        true if written.parse::<i64>().is_ok() => Some("integer"),
+        true if written.parse::<f64>().is_ok() => Some("number"),
+        _ => None,
     }
 }
 
 /// The names that a text declares.
-struct Names<'t> {
+struct Names<'t, 'a> {
     text: &'t str,
     bindings: Vec<Binding<'t>>,
-    /// The text was run up to its end, in a function with these arguments.
-    ran: Option<&'t [Option<Known>]>,
+    /// The text was run up to its end, with this given to the functions in which it ends.
+    ran: Option<&'t Given<'a>>,
 }
 
 /// One name that a text declares.
@@ -189,6 +493,8 @@ enum Holds {
     Element(Range<usize>),
     /// The argument of a function's call.
     Argument(usize),
+    /// The argument of the call of a closure.
+    Given(usize),
     Kind(&'static str),
 }
 
@@ -239,7 +545,7 @@ fn bindings(text: &str) -> Vec<Binding<'_>> {
                     let holds = |place: usize| match &receiver {
                         Some((range, "reduce")) if place == 1 => Holds::Element(range.clone()),
                         Some((range, method)) if place == 0 && *method != "reduce" => Holds::Element(range.clone()),
-                        _ => Holds::Argument(usize::MAX),
+                        _ => Holds::Given(place),
                     };
                     found.extend(names.enumerate().map(|(place, name)| local(name, holds(place))));
                     i = end;
@@ -348,67 +654,6 @@ pub(super) fn is_chain(text: &str) -> bool {
     })
 }
 
-/// What walking a value gives.
-fn first(of: &Known) -> Option<Known> {
-    match of {
-        Known::Value(value) => {
-            if let Some(table) = value.read_lock::<Table>() {
-                // The values do not matter, only that the keys are there.
-                let row = table.names().map(|name| (name.into(), column_kind(&table, name))).collect::<Map>();
-                return Some(Known::Value(row.into()));
-            }
-            element(value, "0")
-        }
-        Known::Kind(kind) => match kind.as_str() {
-            "Table" => Some(Known::Kind("map".into())),
-            "Tensor" => Some(Known::Kind("Tensor".into())),
-            "range" => Some(Known::Kind("integer".into())),
-            _ => None,
-        },
-    }
-}
-
-/// A value of the kind that a column's cells have.
-fn column_kind(table: &Table, name: &str) -> Dynamic {
-    match table.column(name) {
-        Ok(Column::Text(_)) => "".into(),
-        Ok(Column::Float(_) | Column::Int(_) | Column::Bool(_)) => 0.0.into(),
-        _ => Array::new().into(),
-    }
-}
-
-/// What indexing a value of a type gives.
-fn indexed(kind: &str, index: &str) -> Option<Known> {
-    if kind == "Table" {
-        let column = index.starts_with('"');
-        return Some(Known::Kind(if column { "Tensor" } else { "map" }.into()));
-    }
-    let entry = entries().iter().find(|e| e.form == Form::IndexGet && e.params[0].kind == kind)?;
-    Some(Known::Kind(gives_kind(entry)))
-}
-
-/// The element that an index as written picks.
-fn element(value: &Dynamic, index: &str) -> Option<Known> {
-    let key = index.trim_matches('"');
-    if let Some(items) = value.read_lock::<Array>() {
-        let item = index.parse::<usize>().ok().and_then(|i| items.get(i)).or_else(|| items.first())?;
-        return Some(Known::Value(item.flatten_clone()));
-    }
-    if let Some(map) = value.read_lock::<Map>() {
-        return map.get(key).map(|value| Known::Value(value.flatten_clone()));
-    }
-    if let Some(table) = value.read_lock::<Table>()
-        && let Ok(column) = table.column(key)
-    {
-        let numbers = matches!(column, Column::Float(_) | Column::Int(_) | Column::Bool(_));
-        return Some(Known::Kind(if numbers { "Tensor" } else { "array" }.into()));
-    }
-    if let Some(outputs) = value.read_lock::<Outputs>() {
-        return outputs.get(index.parse().ok()?).ok().map(Known::Value);
-    }
-    indexed(&type_name(value), index)
-}
-
 /// The kind of value that an entry gives, as [`type_name`] names kinds.
 fn gives_kind(entry: &Entry) -> String {
     let gives = entry.gives();
@@ -437,4 +682,64 @@ pub(super) fn opening(pieces: &[Piece], end: usize) -> Option<usize> {
 pub(super) fn last_name(text: &str) -> &str {
     let start = text.char_indices().rev().take_while(|(_, c)| c.is_alphanumeric() || *c == '_').last();
     start.map_or("", |(at, _)| &text[at..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Session, SessionOptions};
+    use crate::work::Work;
+    use std::collections::BTreeSet;
+
+    fn session(text: &str) -> Session {
+        let mut session = Session::new(Work::silent(1).unwrap(), SessionOptions::default());
+        session.eval(text, "In[1]").unwrap();
+        session
+    }
+
+    #[test]
+    fn values_are_looked_at_where_they_are() {
+        let mut session = session("let m = #{list: [#{a: [1, 2]}], text: \"x\"}; fn sees() { m.text }");
+        session.cell("#{b: [3]}").unwrap();
+        let place = |value: &Dynamic| std::ptr::from_ref(value);
+        let m = session.scope.get("m").unwrap();
+        let within =
+            |map: &Dynamic, key: &str, look: &dyn Fn(&Dynamic) -> *const Dynamic| look(&map.read_lock::<Map>().unwrap()[key]);
+        let list = within(m, "list", &|list| within(&list.read_lock::<Array>().unwrap()[0], "a", &place));
+        for (text, expected) in [
+            ("m", place(m)),
+            ("m.text", within(m, "text", &place)),
+            ("m[\"list\"][0].a", list),
+            ("let inner = m.list; inner[0].a", list),
+            ("m.list.filter(|x| x != ())[0].a", list),
+            ("Out[1].b", session.host.outputs.look(1, |value| within(value, "b", &place)).unwrap()),
+        ] {
+            let Some(Known::Value(seen)) = session.view().at_end(text) else { panic!("{text} is not seen") };
+            assert_eq!(seen.with(place), Some(expected), "{text}");
+        }
+        // What holds itself does not wait for itself.
+        session.cell("Out").unwrap();
+        assert!(session.view().at_end("Out[2][2]").is_none_or(|known| known.kind().is_empty()));
+    }
+
+    #[test]
+    fn documented_keys_and_columns_are_those_that_there_are() {
+        let set_up = "let model = load_model(\"demo\"); let dict = mlp_neurons(model, 0); let scores = unembed(dict, model, #{k: 5}); \
+                      let found = semantics(scores, model, #{n_null: 256, fpr: 0.2});";
+        let mut session = session(set_up);
+        for (written, run) in [
+            ("load_model(\"demo\").cfg", "model.cfg"),
+            ("mlp_neurons(model, 0).cfg", "dict.cfg"),
+            ("unembed(dict, model).table()", "scores.table()"),
+            ("unembed(dict, model).top(0)[0]", "scores.top(0)[0]"),
+            ("semantics(scores, model).table()", "found.table()"),
+        ] {
+            let told = session.view().at_end(written).map(|known| known.keys()).unwrap_or_default();
+            session.eval(&format!("let made = {run};"), "In[2]").unwrap();
+            let mut there = session.view().at_end("made").map(|known| known.keys()).unwrap_or_default();
+            there.retain(|key| written.contains("model(") || told.contains(key));
+            let (told, there): (BTreeSet<String>, BTreeSet<String>) = (told.into_iter().collect(), there.into_iter().collect());
+            assert!(!told.is_empty() && told == there, "{written}: {told:?} {there:?}");
+        }
+    }
 }

@@ -37,7 +37,8 @@ pub(super) const WORDS: &[Word] = &[
     },
     Word {
         names: &["for", "in"],
-        what: "Walks an array, a range, a tensor's first dimension, a table's rows, a map's keys. A second name counts from 0.\n\
+        what: "Walks an array, a range, a tensor's first dimension, a table's rows; of a map `m` its keys, `m.keys()`, or `m.values()`.\n\
+               A second name counts from 0.\n\
                `in` alone asks whether an array has an element, a map a key, a text a part.",
         example: "for layer in 0..3 { print(layer); }\nfor (name, i) in [\"a\", \"b\"] { print(`${i}: ${name}`); }\nfor row in table(#{ a: [1, 2] }) { print(row.a); }\nlet m = #{ a: 1 };\nfor key in m.keys() { print(m[key]); }\n2 in [1, 2]",
     },
@@ -69,9 +70,10 @@ pub(super) const WORDS: &[Word] = &[
     },
     Word {
         names: &["throw", "try", "catch"],
-        what: "`throw` raises an error; `try … catch` goes on after one. The error has `message`, `kind` and `line`.\n\
-               `throw e` raises it again, with its first place.",
-        example: "try { throw \"no such layer\"; } catch (e) { print(e); }\ntry { [1, 2][7] } catch (e) { print(e.message); }",
+        what: "`throw` raises an error; `try … catch` goes on after one. The error has `message`, `kind` and `line`; a text that\n\
+               was thrown is the `message`, and its `line` is (). Any other value that was thrown is caught as it is.\n\
+               `throw e` raises an error again, with its first place.",
+        example: "try { throw \"no such layer\"; } catch (e) { print(e.message); }\ntry { [1, 2][7] } catch (e) { print(e.message); }",
     },
     Word {
         names: &["import", "as"],

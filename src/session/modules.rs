@@ -2,11 +2,10 @@
 //! script that imports it.
 
 use super::names::{self, Edits};
-use super::suggest::rhai_functions;
 use super::{readable, stdlib};
 use crate::error::{Error, nearest};
 use crate::files::expand_home;
-use crate::script::{Host, raise};
+use crate::script::{Host, natives, raise};
 use rhai::{AST, Engine, EvalAltResult, Module, ModuleResolver, ParseError, Position, Scope};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -177,7 +176,7 @@ impl Modules {
 
     /// Calls of closures and caught errors mean in a module what they mean in a cell.
     fn compile(&self, engine: &Engine, found: &Found, text: &str) -> Result<AST, ParseError> {
-        let (ast, native) = (names::compile(engine, &Scope::new(), text)?, rhai_functions(engine));
+        let (ast, native) = (names::compile(engine, &Scope::new(), text)?, natives::functions(engine));
         let edits = Edits::new(text, &ast, &Scope::new(), |name| native.iter().any(|f| f.name == name));
         if edits.is_empty() {
             return Ok(ast);

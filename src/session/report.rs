@@ -3,12 +3,13 @@
 use super::bounds::TooLarge;
 use super::modules::Sources;
 use super::stack::{TOO_DEEP, TooDeep};
-use super::suggest::{self, Callable, Known};
-use super::{raised, syntax};
+use super::suggest::{self, Calls, Known};
+use super::{CALL_LEVELS, raised, syntax};
 use crate::error::{Error, Kind};
 use crate::render::text;
 use crate::script::convert::{FromScript, short_type_name, with_article};
 use crate::script::declare::INDEXED;
+use crate::script::natives::Callable;
 use crate::script::{Explain, ScriptError, display, error_of};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
@@ -135,17 +136,17 @@ fn span(line: &str, column: usize) -> std::ops::Range<usize> {
 pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report {
     let (mut error, mut source) = (error, name.to_string());
     let mut frames = Vec::new();
-    // Where the function was called in which the fault lies.
-    let mut call = None;
+    let mut calls = Calls::default();
     loop {
         error = match error {
             EvalAltResult::ErrorInFunctionCall(function, inside, inner, position) => {
                 let closure = function.starts_with("anon$");
                 let note = if closure { "in a closure called here".into() } else { format!("in `{function}` called here") };
                 let place = frame(known, &source, position, Some(note));
-                if !closure {
-                    call = place.clone();
-                }
+                calls = match closure {
+                    true => Calls { closure: place.clone(), ..calls },
+                    false => Calls { function: place.clone(), closure: None },
+                };
                 frames.extend(place);
                 // Rhai takes a closure for a part of whoever calls it.
                 let home = if closure { home(known, &function) } else { None };
@@ -181,7 +182,7 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
             let (message, help) = suggest::property(known, &name, &kind, fault.as_ref());
             (Kind::Input, message, columns.into_iter().chain(help).collect())
         }
-        None => explain(error, fault.as_ref(), call.as_ref(), known),
+        None => explain(error, fault.as_ref(), &calls, known),
     };
     fault = fault.map(|fault| suggest::option(known, &fault, &message).unwrap_or(fault));
     let mut help = help;
@@ -253,9 +254,8 @@ fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<Strin
     Some(Frame { source, line, column, text, note })
 }
 
-/// Kind, message and help of an error whose position was taken off. `call` is where the function was called in which the
-/// fault lies.
-fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, known: &Known<'_>) -> (Kind, String, Vec<String>) {
+/// Kind, message and help of an error whose position was taken off. `calls` led to what the fault lies in.
+fn explain(error: EvalAltResult, fault: Option<&Frame>, calls: &Calls, known: &Known<'_>) -> (Kind, String, Vec<String>) {
     let input = |message: String, help: Vec<String>| (Kind::Input, message, help);
     let explained = |(message, help): (String, Vec<String>)| (Kind::Input, message, help);
     match error {
@@ -270,13 +270,15 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
             None if value.is_unit() => input("the script failed without a message".into(), Vec::new()),
             None => input(display::text(known.engine, &value, usize::MAX), Vec::new()),
         },
-        EvalAltResult::ErrorTerminated(value, _) if value.is::<TooDeep>() => too_deep(),
+        EvalAltResult::ErrorTerminated(value, _) if value.is::<TooDeep>() => too_deep(ENDLESS.into()),
         EvalAltResult::ErrorTerminated(value, _) if value.is::<TooLarge>() => {
             let TooLarge(error) = value.cast();
             (error.kind(), error.to_string(), error.helps().to_vec())
         }
         EvalAltResult::ErrorTerminated(..) => (Kind::Interrupted, "interrupted".into(), Vec::new()),
-        EvalAltResult::ErrorStackOverflow(_) => too_deep(),
+        EvalAltResult::ErrorStackOverflow(_) => {
+            too_deep(format!("{CALL_LEVELS} calls may lie in one another; a loop has no such limit. {ENDLESS}"))
+        }
         EvalAltResult::ErrorParsing(ParseErrorType::BadInput(LexError::Runtime(text)), _) if text == TOO_DEEP => {
             (Kind::Limit, text, Vec::new())
         }
@@ -290,7 +292,7 @@ fn explain(error: EvalAltResult, fault: Option<&Frame>, call: Option<&Frame>, kn
         }
         EvalAltResult::ErrorModuleNotFound(name, _) => input(format!("unknown module `{name}`"), suggest::module(known, &name)),
         EvalAltResult::ErrorFunctionNotFound(signature, _) => explained(suggest::function(known, &signature, fault)),
-        EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, call)),
+        EvalAltResult::ErrorPropertyNotFound(name, _) => explained(suggest::key(known, &name, fault, calls)),
         EvalAltResult::ErrorDotExpr(text, _) => match unknown_property(&text) {
             Some((name, of)) if text.starts_with("No writable") => explained(suggest::assigned(known, name, &of, fault)),
             Some((name, of)) => explained(suggest::property(known, name, &of, fault)),
@@ -387,9 +389,11 @@ fn arithmetic(text: &str) -> (Kind, String, Vec<String>) {
     (Kind::Input, first_lower(&text), vec![help.into()])
 }
 
-fn too_deep() -> (Kind, String, Vec<String>) {
-    let help = "a function that calls itself needs a case in which it does not";
-    (Kind::Limit, "calls are nested too deeply".into(), vec![help.into()])
+/// What a function needs that calls itself.
+const ENDLESS: &str = "A function that calls itself needs a case in which it does not";
+
+fn too_deep(help: String) -> (Kind, String, Vec<String>) {
+    (Kind::Limit, "calls are nested too deeply".into(), vec![first_lower(&help)])
 }
 
 /// Name and type in Rhai's "Unknown property 'x' - a getter is not registered for type 'T'", and in its words for a
@@ -514,6 +518,25 @@ mod tests {
             ("let c = #{x: 1}; [1].map(|m| #{y: 1}.x)", "the map has no key `x`", ""),
             ("tab.filter(|row| row.maen > 1)", "the map has no key `maen`", "did you mean `mean`?"),
             ("for row in tab { row.featur }", "the map has no key `featur`", "did you mean `feature`?"),
+            ("tab[0].maen", "the map has no key `maen`", "did you mean `mean`?"),
+            ("let g = |r| r.maen > 0; tab.filter(g)", "the map has no key `maen`", "did you mean `mean`?"),
+            ("tab.sort(\"mean\").head(1).filter(|r| r.maen > 0)", "the map has no key `maen`", "did you mean `mean`?"),
+            ("let h = |r| r.alpa; [#{alpha: 1}].map(h)", "the map has no key `alpa`", "did you mean `alpha`?"),
+            ("let h = |r| r.alpa; h(#{alpha: 1, beta: [2, 3]})", "the map has no key `alpa`", "did you mean `alpha`?"),
+            ("[#{alpha: 1}].map(|r| r.alpa)", "the map has no key `alpa`", "did you mean `alpha`?"),
+            ("key(#{alpha: 1})", "the map has no key `alpa`", "did you mean `alpha`?\nits keys are: alpha"),
+            ("#{ }.alpha", "the map has no key `alpha`", "the map is empty"),
+            ("load_model(\"demo\").cfg.n_layer", "the map has no key `n_layer`", "did you mean `n_layers`?"),
+            (
+                "fn deep(m) { m.cfg.n_layer } deep(load_model(\"demo\"))",
+                "the map has no key `n_layer`",
+                "did you mean `n_layers`?",
+            ),
+            (
+                "unembed(neurons, model, #{features: [0]}).table()[0].kurtossis",
+                "the map has no key `kurtossis`",
+                "did you mean `kurtosis`?",
+            ),
             ("tab.maen", "Table has no property `maen`", "did you mean `mean`?"),
             ("tab.colums", "Table has no property `colums`", "its columns are: feature, mean\ndid you mean `columns`?"),
             ("tab[\"maen\"]", "no column `maen` in this table", "did you mean `mean`?"),
@@ -559,6 +582,23 @@ mod tests {
             ("neurons.raed(model)", "Dictionary has no method `raed`", "did you mean `read`?"),
             ("neurons.unembde(model)", "Dictionary has no method `unembde`", "did you mean `unembed`?"),
             ("n.toofar()", "integer has no method `toofar`", ""),
+            (
+                "[1, 4].map(sqrt)",
+                "unknown variable `sqrt`",
+                "a function that is built in is handed on in a closure: `|x| sqrt(x)`",
+            ),
+            ("t.map(|v| v)", "Tensor has no method `map`", "operators and methods take every element"),
+            ("\"abc\".map(|v| v)", "string has no method `map`", "`text.to_chars()"),
+            (
+                "let fib = |n| if n < 2 { n } else { fib(n - 1) }; fib(3)",
+                "unknown variable `fib`",
+                "a closure does not see its own name: `fn fib(…)",
+            ),
+            (
+                "fn f(n) { if n < 1 { 0 } else { f(n - 1) } } f(5000)",
+                "calls are nested too deeply",
+                "1000 calls may lie in one another",
+            ),
             ("neurons.sed(1)", "Dictionary has no method `sed`", "Dictionary has: "),
             (
                 "import \"std/experiments\" as exp; exp::indicess(1, 2, \"k\")",

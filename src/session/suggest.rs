@@ -1,16 +1,16 @@
 //! What was meant, when a name is unknown: the nearest valid names, and the signatures that fit.
 
-use super::known::{Known as Found, View, is_chain, last_name, opening};
+use super::known::{Given, Known as Found, View, is_chain, last_name, opening};
 use super::modules::Sources;
 use super::report::Frame;
 use super::{foreign, stdlib};
 use crate::error::nearest;
-use crate::script::convert::{NARROW, short_type_name};
+use crate::script::convert::short_type_name;
 use crate::script::declare::{Entry, Form};
 use crate::script::entries;
+use crate::script::natives::Callable;
 use crate::script::scan::{self, Kind, outline};
 use rhai::{Engine, FnAccess, GlobalRuntimeState, Module, Position, Scope, ScriptFuncDef};
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// What a session knows when an error is explained.
@@ -25,8 +25,8 @@ pub(super) struct Known<'a> {
     pub(super) sources: &'a Sources,
 }
 
-impl Known<'_> {
-    fn view(&self) -> View<'_> {
+impl<'a> Known<'a> {
+    fn view(&self) -> View<'a> {
         View { engine: self.engine, global: self.global, scope: self.scope }
     }
 
@@ -39,7 +39,7 @@ impl Known<'_> {
     }
 
     /// What the arguments of the call at a place are.
-    fn arguments(&self, call: &Frame) -> Vec<Option<Found>> {
+    fn arguments(&self, call: &Frame) -> Vec<Option<Found<'a>>> {
         let rest: String = call.text.chars().skip(call.column - 1).collect();
         let Some(before) = self.before(call) else { return Vec::new() };
         let name = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -56,7 +56,7 @@ impl Known<'_> {
             }
             if (depth == 1 && kind == Kind::Comma) || depth == 0 {
                 let whole = format!("{before}{}", &rest[..at]);
-                found.push(is_chain(&rest[start..at]).then(|| self.view().where_it_ended(&whole, &[])).flatten());
+                found.push(is_chain(&rest[start..at]).then(|| self.view().where_it_ended(&whole, &Given::default())).flatten());
                 start = end;
             }
             if depth == 0 {
@@ -65,32 +65,16 @@ impl Known<'_> {
         }
         found
     }
-}
 
-/// A function that can be called: Rhai's own, ours, or a script's.
-#[derive(Clone)]
-pub(super) struct Callable {
-    pub(super) name: String,
-    pub(super) signature: String,
-    /// The type of its first argument, empty if it takes any.
-    pub(super) first: String,
-    /// How many arguments it takes, with the receiver.
-    arity: RangeInclusive<usize>,
-    /// Its documentation, with the marks of comments.
-    doc: String,
-}
-
-impl Callable {
-    /// Signature and documentation, in lines as written.
-    pub(super) fn page(&self) -> String {
-        let plain = |line: &str| line.trim_start().trim_start_matches('/').trim_start_matches(' ').to_string();
-        let doc: String = self.doc.lines().map(|line| format!("\n    {}", plain(line))).collect();
-        let doc = doc
-            .replace("`Dynamic` value", "value")
-            .replace("`INT`", "integer")
-            .replace("`FLOAT`", "number")
-            .replace("`ImmutableString`", "string");
-        format!("{}\n{doc}", self.signature)
+    /// What a closure is given by the call at a place: the elements that a method walks, or the call's arguments.
+    fn elements(&self, call: &Frame) -> Vec<Option<Found<'a>>> {
+        let before = self.before(call).filter(|_| is_method(call));
+        let Some(receiver) = before.as_deref().and_then(|before| before.trim_end().strip_suffix('.')) else {
+            return self.arguments(call);
+        };
+        let element = self.view().where_it_ended(receiver, &Given::default()).and_then(|walked| walked.element());
+        let rest: String = call.text.chars().skip(call.column - 1).collect();
+        if rest.starts_with("reduce") { vec![None, element] } else { vec![element] }
     }
 }
 
@@ -124,14 +108,42 @@ pub(super) fn variable(known: &Known<'_>, name: &str, fault: Option<&Frame>) -> 
         return vec![format!("a module's functions do not see the variables of the session: pass `{name}` as an argument")];
     }
     let functions = callables(known);
-    if functions.iter().any(|f| f.name == name) {
-        return vec![format!("`{name}` is a function: call it with `{name}(…)`")];
+    if let Some(function) = functions.iter().find(|f| f.name == name) {
+        if !fault.is_some_and(|fault| is_argument(fault, name)) {
+            return vec![format!("`{name}` is a function: call it with `{name}(…)`")];
+        }
+        let given = ["", "x", "x, y", "x, y, z"][(*function.arity.start()).min(3)];
+        return vec![format!("a function that is built in is handed on in a closure: `|{given}| {name}({given})`")];
+    }
+    if fault.and_then(|fault| known.before(fault)).is_some_and(|before| in_closure_of(&before, name)) {
+        return vec![format!("a closure does not see its own name: `fn {name}(…) {{ … }}` can call itself")];
     }
     if entries().iter().any(|e| e.params.first().is_some_and(|p| p.kind == name)) {
         return vec![format!("`{name}` is a type; `?{name}` lists what its values have")];
     }
     let names = known.scope.iter_raw().map(|(name, _, _)| name).chain(functions.iter().map(|f| f.name.as_str()));
     did_you_mean(name, names)
+}
+
+/// The name at a fault is the whole argument of a call.
+fn is_argument(fault: &Frame, name: &str) -> bool {
+    let before: String = fault.text.chars().take(fault.column - 1).collect();
+    let after: String = fault.text.chars().skip(fault.column - 1 + name.chars().count()).collect();
+    before.trim_end().ends_with(['(', ',']) && after.trim_start().starts_with([')', ','])
+}
+
+/// A text ends in the closure that a declaration of `name` gives it.
+fn in_closure_of(text: &str, name: &str) -> bool {
+    let declared = text.rmatch_indices("let ").filter_map(|(at, _)| text[at + 4..].trim_start().strip_prefix(name));
+    let mut closures =
+        declared.filter_map(|rest| rest.trim_start().strip_prefix('=')).filter(|rest| rest.trim_start().starts_with('|'));
+    closures.next().is_some_and(|closure| {
+        let mut depth = 0i32;
+        outline(closure).pieces.iter().all(|(kind, _)| {
+            depth += i32::from(*kind == Kind::Open) - i32::from(*kind == Kind::Close);
+            depth > 0 || *kind != Kind::Semicolon
+        })
+    })
 }
 
 /// Help for a namespace that is not known.
@@ -394,8 +406,9 @@ pub(super) fn property(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
     if let Some(hint) = foreign::member(of, name) {
         return (message, vec![hint]);
     }
-    let cfg =
-        fault.and_then(|fault| known.before(fault)).and_then(|before| known.view().where_it_ended(&format!("{before}cfg"), &[]));
+    let cfg = fault
+        .and_then(|fault| known.before(fault))
+        .and_then(|before| known.view().where_it_ended(&format!("{before}cfg"), &Given::default()));
     if cfg.is_some_and(|cfg| cfg.keys().iter().any(|key| key == name)) {
         return (message, vec![format!("`cfg` has it: `.cfg.{name}`")]);
     }
@@ -417,23 +430,35 @@ pub(super) fn assigned(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
     (message, if of.starts_with(char::is_uppercase) { help } else { Vec::new() })
 }
 
-/// Explains a key that a map does not have. `call` is where the function was called in which the fault lies.
-pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, call: Option<&Frame>) -> Explained {
+/// Where what a fault lies in was called: the function, and the closure in it.
+#[derive(Default)]
+pub(super) struct Calls {
+    pub(super) function: Option<Frame>,
+    pub(super) closure: Option<Frame>,
+}
+
+/// Keys of a map that an error lists.
+const KEYS: usize = 40;
+
+/// Explains a key that a map does not have.
+pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, calls: &Calls) -> Explained {
     let before = fault.and_then(|fault| known.before(fault));
+    // Rhai keeps nothing of the map: what it was is told from the text, and from the calls that led there.
     let map = before.and_then(|before| {
         let receiver = before.trim_end().trim_end_matches(['.', '[', '"', '?']);
-        let arguments = call.map(|call| known.arguments(call)).unwrap_or_default();
-        known.view().where_it_ended(receiver, &arguments)
+        let function = calls.function.as_ref().map(|call| known.arguments(call)).unwrap_or_default();
+        let closure = calls.closure.as_ref().map(|call| known.elements(call)).unwrap_or_default();
+        known.view().where_it_ended(receiver, &Given { function, closure })
     });
-    let is_map = |found: &Found| matches!(found, Found::Value(value) if value.is_map());
     // A map that has the key is not the one that was asked.
-    let keys = map.filter(is_map).map(|map| map.keys()).filter(|keys| !keys.iter().any(|key| key == name));
+    let keys = map.filter(Found::is_map).map(|map| map.keys()).filter(|keys| !keys.iter().any(|key| key == name));
     let help = match &keys {
         None => foreign::member("map", name).into_iter().collect(),
         Some(keys) if keys.is_empty() => vec!["the map is empty".into()],
         Some(keys) => {
             let mut help = did_you_mean(name, keys.iter().map(String::as_str));
-            help.push(format!("its keys are: {}", keys.join(", ")));
+            let more = if keys.len() > KEYS { format!(", … ({} in all)", keys.len()) } else { String::new() };
+            help.push(format!("its keys are: {}{more}", keys[..keys.len().min(KEYS)].join(", ")));
             help
         }
     };
@@ -538,56 +563,4 @@ fn callables(known: &Known<'_>) -> Vec<Callable> {
     let ours = |f: &&Callable| own.iter().any(|o| o.name == f.name && (o.first.is_empty() || o.first == f.first));
     let native: Vec<_> = known.native.iter().filter(|f| !ours(f)).cloned().collect();
     own.into_iter().chain(native).collect()
-}
-
-/// Every function of an engine that a script can call by name, ours too, in the order of their names.
-pub(super) fn rhai_functions(engine: &Engine) -> Vec<Callable> {
-    let plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_');
-    let mut all = engine.collect_fn_metadata(
-        None,
-        |info| {
-            let function = Some(info.metadata).filter(|_| info.namespace.is_empty())?;
-            let parameters: Option<Vec<(&str, &str)>> = function.params_info.iter().map(|p| p.split_once(": ")).collect();
-            // Without names of its parameters it stands for integers beside one of floats; of numbers scripts have two types.
-            let scripts_can = |(name, kind): &(&str, &str)| *name != "_" && !NARROW.iter().any(|narrow| kind.contains(narrow));
-            let parameters = parameters.filter(|all| plain(&function.name) && all.iter().all(scripts_can))?;
-            let shown = parameters.iter().map(|(name, kind)| match short_type_name(kind).as_str() {
-                "any value" => (*name).to_string(),
-                kind => format!("{name}: {kind}"),
-            });
-            let gives = match short_type_name(&function.return_type).as_str() {
-                "" | "()" => String::new(),
-                gives => format!(" -> {gives}"),
-            };
-            let first = parameters.first().map(|(_, kind)| short_type_name(kind)).filter(|kind| kind != "any value");
-            Some(Callable {
-                name: function.name.to_string(),
-                signature: format!("{}({}){gives}", function.name, shown.collect::<Vec<_>>().join(", ")),
-                first: first.unwrap_or_default(),
-                arity: function.num_params..=function.num_params,
-                doc: function.comments.iter().map(|comment| comment.as_str()).collect::<Vec<_>>().join("\n"),
-            })
-        },
-        true,
-    );
-    all.sort_by(|a, b| (&a.name, &a.signature).cmp(&(&b.name, &b.signature)));
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signatures_of_rhai_speak_of_what_scripts_know() {
-        for function in rhai_functions(&Engine::new()) {
-            let plain = |c: char| c.is_alphanumeric() || "_(),:-> ".contains(c);
-            assert!(function.signature.chars().all(plain), "{}", function.signature);
-            for internal in ["Dynamic", "INT", "i64", "f64", "FnPtr", "Result", "Array", "String", "Map", "Instant"] {
-                assert!(!function.signature.contains(internal), "{}", function.signature);
-            }
-            let page = function.page();
-            assert!(!["`Dynamic`", "`INT`", "`FLOAT`", "ImmutableString"].iter().any(|word| page.contains(word)), "{page}");
-        }
-    }
 }

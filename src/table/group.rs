@@ -30,8 +30,8 @@ pub enum Aggregate {
 }
 
 impl Aggregate {
-    /// The names that scripts use; `p75` stands for every percentile.
-    pub const NAMES: &'static [&'static str] = &["mean", "median", "sum", "std", "min", "max", "count", "first", "p75"];
+    /// The names that scripts use, beside `p0` to `p100` for percentiles.
+    pub const NAMES: &'static [&'static str] = &["mean", "median", "sum", "std", "min", "max", "count", "first"];
 
     /// Reads a name: one of [`Aggregate::NAMES`], or `p` with a percentile (`p5`, `p99.9`).
     ///
@@ -55,7 +55,7 @@ impl Aggregate {
                         Some(near) => error.help(format!("did you mean \"{near}\"?")),
                         None => error,
                     };
-                    return Err(error.help(format!("the aggregates are: {}, and so on for p0 to p100", Self::NAMES.join(", "))));
+                    return Err(error.help(format!("the aggregates are: {}, and p0 to p100", Self::NAMES.join(", "))));
                 };
                 Aggregate::Quantile(percent / 100.0)
             }
