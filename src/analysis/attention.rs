@@ -4,7 +4,7 @@
 use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
 use super::heads::{InputNorm, Part, Scaling, Temperature, lengths};
 use super::product::{col_quantiles, concentration_columns, gather, pair_table, summary};
-use crate::compute::product::{Histogram, Outcome, Product};
+use crate::compute::product::{Histogram, Outcome, Product, RowStats};
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
 use crate::model::{Model, Rope};
@@ -310,7 +310,7 @@ pub fn attention_vectors(
         return Err(Error::input("attention_vectors gives one key for each feature: pass one distance, or average: true"));
     }
     let mut queries = setup.queries.vectors.clone();
-    let scale = model.cfg().attn_scale as f32;
+    let scale = model.cfg().attn_scale_of(layer) as f32;
     queries.make_mut_f32().iter_mut().for_each(|v| *v *= scale);
     Ok((queries, rotated_back(&setup.keys.vectors, setup.rope.as_ref(), &setup.groups[0])?))
 }
@@ -631,8 +631,9 @@ fn query_table(
         .with("max", moment_column(rows.iter().map(|r| &r.moments), |m| m.max))?;
     let mut table = concentration_columns(table, rows)?;
     if setup.options.softmax {
-        let log_keys = (outcome.m as f64).ln();
-        let deficit = rows.iter().map(|r| log_keys - r.softmax.map_or(f64::NAN, |s| s.entropy)).collect::<Vec<f64>>();
+        // Keys without a finite score get no weight: uniform attention is over the others.
+        let deficit = |r: &RowStats| (r.moments.n as f64).ln() - r.softmax.map_or(f64::NAN, |s| s.entropy);
+        let deficit = rows.iter().map(deficit).collect::<Vec<f64>>();
         table = table.with("entropy_deficit", deficit)?;
     }
     with_base(table, base)
@@ -652,11 +653,12 @@ fn key_table(
     let mut table = with_quantiles(table, &setup.options.quantiles, &col_quantiles(cols))?
         .with("max", moment_column(cols.iter().map(|c| &c.moments), |m| m.max))?;
     if setup.options.softmax {
+        let weighed = cols.iter().filter(|c| c.moments.n > 0).count() as f64;
         let weights: Vec<(f64, f64)> =
             cols.iter().map(|c| c.softmax.map_or((f64::NAN, f64::NAN), |s| (s.mean_weight, s.max_weight))).collect();
         table = table
             .with("mean_weight", weights.iter().map(|w| w.0).collect::<Vec<f64>>())?
-            .with("mean_weight_rel", weights.iter().map(|w| w.0 * outcome.m as f64).collect::<Vec<f64>>())?
+            .with("mean_weight_rel", weights.iter().map(|w| w.0 * weighed).collect::<Vec<f64>>())?
             .with("max_weight", weights.iter().map(|w| w.1).collect::<Vec<f64>>())?;
     }
     with_base(table, base)
