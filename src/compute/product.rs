@@ -341,9 +341,9 @@ impl Product {
         let search = quantile::memory(self.all_quantiles.len(), n.saturating_mul(m), n.div_ceil(stream::ROWS));
         let results = n * row + if cols { m * col } else { 0 } + pairs;
         let bytes = engine + search + results;
-        let taken = bytes + self.made;
         let twice = cols || (self.exact && !self.all_quantiles.is_empty());
         let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if twice { 2.0 } else { 1.0 };
+        let taken = bytes.saturating_add(self.made);
         if flop > LONG || taken > MUCH {
             let (tera, mebibytes) = (flop / 1e12, taken >> 20);
             work.note(&format!(

@@ -157,6 +157,25 @@ fn native_work_on_large_values_stops_at_once() {
     session.eval("assert(kept == 7 && ints.len() == 2000000);", "after").unwrap();
 }
 
+/// Head vectors of 100 MiB a side, for so few products that nearly all of the time goes into them.
+const HEAD_CALLS: &[&str] = &[
+    "attention_scores(wide, wide, model, 1, 0, #{ query_features: 0..8 })",
+    "attention_scores(wide, wide, model, 1, 0, #{ query_features: 0..8, distance: 0..32, average: false })",
+    "attention_vectors(wide, wide, model, 1, 0, #{ distance: [1, 2] })",
+    "ov_scores(wide, wide, model, 0, 0, #{ source_features: 0..8 })",
+    "ov_scores(wide, wide, model, 0, 0, #{ target_features: 0..8 })",
+    "ov_write(wide, model, 0, 0)",
+    "copying(wide, model, 0)",
+];
+
+#[test]
+fn heads_of_wide_dictionaries_stop_at_once() {
+    let (out, place) = (tempfile::tempdir().unwrap(), Place::new());
+    let values = format!("let model = load_model(\"{}\"); let wide = directions(randn([100000, 16]));", wide_headed(&place));
+    let mut session = session(out.path(), &values);
+    stop_each(&mut session, HEAD_CALLS, &[30, 90, 170, 300]);
+}
+
 /// What models, tables and figures are made from.
 const MODELS: &str = r#"
 let model = load_model("demo");
@@ -250,23 +269,4 @@ fn analyses_tables_and_figures_stop_at_once() {
     let mut session = session(out.path(), MODELS);
     stop_each(&mut session, MODEL_CALLS, &[40, 130]);
     session.eval("assert(tab.len == 1000000 && texts.len() == 2000);", "after").unwrap();
-}
-
-/// Head vectors of 100 MiB a side, for so few products that nearly all of the time goes into them.
-const HEAD_CALLS: &[&str] = &[
-    "attention_scores(wide, wide, model, 1, 0, #{ query_features: 0..8 })",
-    "attention_scores(wide, wide, model, 1, 0, #{ query_features: 0..8, distance: 0..32, average: false })",
-    "attention_vectors(wide, wide, model, 1, 0, #{ distance: [1, 2] })",
-    "ov_scores(wide, wide, model, 0, 0, #{ source_features: 0..8 })",
-    "ov_scores(wide, wide, model, 0, 0, #{ target_features: 0..8 })",
-    "ov_write(wide, model, 0, 0)",
-    "copying(wide, model, 0)",
-];
-
-#[test]
-fn heads_of_wide_dictionaries_stop_at_once() {
-    let (out, place) = (tempfile::tempdir().unwrap(), Place::new());
-    let values = format!("let model = load_model(\"{}\"); let wide = directions(randn([100000, 16]));", wide_headed(&place));
-    let mut session = session(out.path(), &values);
-    stop_each(&mut session, HEAD_CALLS, &[30, 90, 170, 300]);
 }
