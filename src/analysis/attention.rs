@@ -2,9 +2,9 @@
 //! feature, before and after the softmax.
 
 use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
-use super::heads::{InputNorm, Part, Scaling, Temperature, lengths};
-use super::product::{col_quantiles, concentration_columns, gather, pair_table, summary};
-use crate::compute::product::{Histogram, Outcome, Product};
+use super::heads::{HeadVectors, InputNorm, Part, Scaling, Temperature, each_row};
+use super::product::{col_quantiles, concentration_columns, pair_table, summary};
+use crate::compute::product::{Histogram, Outcome, Product, RowStats};
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
 use crate::model::{Model, Rope};
@@ -152,7 +152,9 @@ pub struct AttentionScores {
     pub key: Side,
     pairs: Table,
     summary: JsonMap<String, Json>,
-    parts: Vec<(Product, (f64, f64))>,
+    scorer: Scorer,
+    absolute: bool,
+    range: (f64, f64),
     warnings: Vec<String>,
 }
 
@@ -185,11 +187,10 @@ impl AttentionScores {
     /// # Errors
     /// No bins, or the user's interruption.
     pub fn histogram(&self, bins: usize, work: &Work) -> Result<Histogram> {
-        let low = self.parts.iter().map(|(_, range)| range.0).fold(f64::INFINITY, f64::min);
-        let high = self.parts.iter().map(|(_, range)| range.1).fold(f64::NEG_INFINITY, f64::max);
         let mut total: Option<Histogram> = None;
-        for (product, _) in &self.parts {
-            let part = product.histogram(bins, low, high, work)?;
+        for distances in &self.scorer.groups {
+            let product = Product { absolute: self.absolute, ..self.scorer.product(distances, work)? };
+            let part = product.histogram(bins, self.range.0, self.range.1, work)?;
             match &mut total {
                 Some(total) => total.counts.iter_mut().zip(part.counts).for_each(|(sum, count)| *sum += count),
                 None => total = Some(part),
@@ -223,10 +224,9 @@ pub fn attention_scores(
     let absolute = options.absolute.unwrap_or(query.signed() || key.signed());
     let record = setup.provenance("attention_scores", absolute);
     let apart = setup.apart();
-    let (mut queries, mut keys, mut pairs, mut summaries, mut parts) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for distances in &setup.groups {
-        let (key_operands, bases) = (setup.key_operands(distances)?, setup.base_scores(distances, work)?);
+    let (mut queries, mut keys, mut pairs, mut summaries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut range = (f64::INFINITY, f64::NEG_INFINITY);
+    for distances in &setup.scorer.groups {
         let product = Product {
             absolute,
             shape: false,
@@ -236,8 +236,9 @@ pub fn attention_scores(
             cols: true,
             softmax: options.softmax,
             pairs: options.top_pairs,
-            ..setup.product(&setup.queries.vectors, key_operands)
+            ..setup.scorer.product(distances, work)?
         };
+        let bases = setup.base_scores(distances, &product.b, work)?;
         let outcome = product.run(work)?;
         let distance = apart.then(|| distances[0]);
         queries.push(query_table(&setup, &outcome, distance, bases.as_ref().map(|b| b.0.as_slice()), &record)?);
@@ -251,7 +252,7 @@ pub fn attention_scores(
             None => table,
         });
         summaries.push(summary(&outcome, &product));
-        parts.push((product, (outcome.all.moments.min, outcome.all.moments.max)));
+        range = (range.0.min(outcome.all.moments.min), range.1.max(outcome.all.moments.max));
     }
     for warning in &setup.warnings {
         work.note(&format!("attention_scores: {warning}"));
@@ -260,8 +261,10 @@ pub fn attention_scores(
         query: Side(Table::concat(&queries)?),
         key: Side(Table::concat(&keys)?),
         pairs: Table::concat(&pairs)?,
-        summary: if apart { by_distance(&setup.groups, &summaries) } else { summaries.swap_remove(0) },
-        parts,
+        summary: if apart { by_distance(&setup.scorer.groups, &summaries) } else { summaries.swap_remove(0) },
+        scorer: setup.scorer,
+        absolute,
+        range,
         warnings: setup.warnings,
     })
 }
@@ -288,7 +291,7 @@ pub fn attention_matrix(
         return Err(Error::limit(format!("{n} × {m} scores are too many for one matrix"))
             .help("choose features by `query_features` and `key_features`; attention_scores never stores the scores"));
     }
-    setup.product(&setup.queries.vectors, setup.key_operands(&setup.groups[0])?).matrix(work)
+    setup.scorer.product(&setup.scorer.groups[0], work)?.matrix(work)
 }
 
 /// The head vectors behind the scores: queries times the attention scale and keys, `[n_query, d_head]` and `[n_key, d_head]`
@@ -309,21 +312,17 @@ pub fn attention_vectors(
     if setup.apart() {
         return Err(Error::input("attention_vectors gives one key for each feature: pass one distance, or average: true"));
     }
-    let mut queries = setup.queries.vectors.clone();
-    let scale = model.cfg().attn_scale as f32;
-    queries.make_mut_f32().iter_mut().for_each(|v| *v *= scale);
-    Ok((queries, rotated_back(&setup.keys.vectors, setup.rope.as_ref(), &setup.groups[0])?))
+    let Scorer { mut queries, keys, rope, groups, factor, .. } = setup.scorer;
+    each_row(queries.make_mut_f32(), model.cfg().d_head, work, |_, row| row.iter_mut().for_each(|v| *v *= factor))?;
+    Ok((queries, rotated_back(&keys, rope.as_ref(), &groups[0], work)?))
 }
 
-/// One side's head vectors.
+/// One side of the scores, but for its head vectors.
 struct HeadSide<'a> {
     dictionary: &'a Dictionary,
     positions: Vec<usize>,
-    /// Of those that take part, `[n, d_head]`, after the query or key norm.
-    vectors: Tensor,
-    /// Before the query or key norm.
+    /// Lengths of the head vectors before the query or key norm.
     strengths: Vec<f64>,
-    d_head: usize,
     /// The constant vector, after the norm.
     base: Option<Vec<f32>>,
 }
@@ -331,6 +330,50 @@ struct HeadSide<'a> {
 impl HeadSide<'_> {
     fn id(&self, i: usize) -> usize {
         self.dictionary.id_of(self.positions[i])
+    }
+}
+
+/// The head vectors of both sides and what makes scores of them. Copies share the vectors.
+#[derive(Clone, Debug)]
+struct Scorer {
+    /// `[n_query, d_head]`, after the query norm.
+    queries: Tensor,
+    /// `[n_key, d_head]`, after the key norm; where there is one product of one operand, turned already.
+    keys: Tensor,
+    /// Absent where keys need no turning (any more): content-only scores work under any rotary scaling.
+    rope: Option<Rope>,
+    /// Distances that are averaged together, one product each.
+    groups: Vec<Vec<usize>>,
+    factor: f32,
+    softcap: Option<f32>,
+    label: String,
+}
+
+impl Scorer {
+    /// The product of the queries with keys at these distances.
+    fn product(&self, distances: &[usize], work: &Work) -> Result<Product> {
+        Ok(self.scores(self.queries.clone(), self.operands(&self.keys, distances, work)?))
+    }
+
+    fn scores(&self, queries: Tensor, keys: Vec<Tensor>) -> Product {
+        let size = |t: &Tensor| t.numel() * size_of::<f32>();
+        Product {
+            factor: self.factor,
+            softcap: self.softcap,
+            label: self.label.clone(),
+            made: size(&self.queries) + size(&self.keys) * if self.rope.is_some() { 1 + keys.len() } else { 1 },
+            ..Product::averaged(queries, keys)
+        }
+    }
+
+    /// Distances whose mean is a mean of keys: all where nothing bends the scores; under a softcap each is an operand of its own.
+    fn operands_of<'d>(&self, distances: &'d [usize]) -> std::slice::Chunks<'d, usize> {
+        distances.chunks(if self.softcap.is_some() { 1 } else { distances.len().max(1) })
+    }
+
+    /// The right operands `[d_head, n]`: keys rotated back by the distances.
+    fn operands(&self, keys: &Tensor, distances: &[usize], work: &Work) -> Result<Vec<Tensor>> {
+        self.operands_of(distances).map(|group| Ok(rotated_back(keys, self.rope.as_ref(), group, work)?.t())).collect()
     }
 }
 
@@ -342,11 +385,7 @@ struct Setup<'a> {
     options: &'a AttentionOptions,
     queries: HeadSide<'a>,
     keys: HeadSide<'a>,
-    /// Absent where keys need no turning: content-only scores work under any rotary scaling.
-    rope: Option<Rope>,
-    softcap: Option<f64>,
-    /// Distances that are averaged together, one group a table.
-    groups: Vec<Vec<usize>>,
+    scorer: Scorer,
     /// 1/RMS of both sides under the linear query and key norm.
     qk_scalars: Option<(f64, f64)>,
     seed: u64,
@@ -386,24 +425,36 @@ impl<'a> Setup<'a> {
             .help(format!("distances up to {} are seen there", window.saturating_sub(1))));
         }
         let seed = options.seed.unwrap_or(work.seed());
-        let side =
-            |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions| -> Result<(HeadSide<'a>, Option<f64>)> {
-                let positions: Vec<usize> = positions;
-                // The scalar of the linear norm is one over the whole dictionary.
-                let whole = qk_norm == QkNorm::Linear;
-                let part = Part::new(dictionary.write(model, work)?, positions.clone(), whole, work)?;
-                let factors = norm.factors(scaling, dictionary, &part, work)?;
-                let mut vectors = norm.project(&part.directions, &factors, &w, work)?;
-                let strengths = lengths(&vectors, cfg.d_head);
-                let mut base = constant_vector(&options.base, dictionary, &norm, scaling, &w, model)?;
-                let gain = model.find_gain(&format!("blocks.{layer}.attn.{gain}"))?.map(|g| g.to_f32());
-                let scalar = head_norm(qk_norm, &mut vectors, base.as_deref_mut(), gain.as_deref(), cfg.d_head, cfg.eps);
-                let vectors = gather(&Tensor::from_f32(vectors, &[part.positions.len(), cfg.d_head])?, &part.chosen, None)?;
-                let strengths = part.chosen.iter().map(|i| strengths[*i]).collect();
-                Ok((HeadSide { dictionary, positions, vectors, strengths, d_head: cfg.d_head, base }, scalar))
-            };
         let query_positions = query.positions(&options.query_features)?;
         let key_positions = sample(key.positions(&options.key_features)?, options.n_keys, seed);
+        let distances = options.distance.0.clone();
+        let rope = if distances == [0] { None } else { Some(model.rope(layer)?) };
+        let softcap = cfg.attn_softcap.filter(|_| options.softcap).map(|c| c as f32);
+        let label = format!("attention {layer}.{head}");
+        // Keys of one operand are turned where they are, others for each operand.
+        let operands = if softcap.is_some() && options.average { distances.len() } else { 1 };
+        let alone = operands == 1 && (options.average || distances.len() == 1);
+        let turned = if rope.is_none() || alone { 0 } else { operands };
+        let bytes = |n: usize| HeadVectors::bytes(n, cfg.d_head);
+        let bytes = bytes(query_positions.len()).saturating_add(bytes(key_positions.len()).saturating_mul(1 + turned));
+        work.reserve(&label, bytes as u64)?;
+
+        let side = |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions: Vec<usize>| {
+            // The scalar of the linear norm is one over the whole dictionary.
+            let whole = qk_norm == QkNorm::Linear;
+            let part = Part::new(dictionary.write(model, work)?, positions.clone(), whole, work)?;
+            let HeadVectors { mut values, lengths, mean_square } = norm.read((&part, &w), scaling, dictionary, &label, work)?;
+            let mut base = constant_vector(&options.base, dictionary, &norm, scaling, &w, model)?;
+            let scalar = whole.then(|| if mean_square > 0.0 { mean_square.sqrt().recip() } else { 0.0 });
+            if qk_norm != QkNorm::None {
+                let gain = model.find_gain(&format!("blocks.{layer}.attn.{gain}"))?.map(|g| g.to_f32());
+                let head_norm = |vector: &mut [f32]| head_norm(vector, scalar, gain.as_deref(), cfg.eps);
+                each_row(&mut values, cfg.d_head, work, |_, row| head_norm(row))?;
+                base.iter_mut().for_each(|base| head_norm(base));
+            }
+            let vectors = Tensor::from_f32(values, &[positions.len(), cfg.d_head])?;
+            Ok::<_, Error>((HeadSide { dictionary, positions, strengths: lengths, base }, vectors, scalar))
+        };
         let weight = |w: Tensor, stream: usize| match options.weights {
             HeadWeights::Real => Ok(w),
             HeadWeights::Random => like(&w, seed, stream as u64),
@@ -412,23 +463,24 @@ impl<'a> Setup<'a> {
         let key_head = head * cfg.n_kv_heads / cfg.n_heads.max(1);
         let w_q = weight(model.w_q(layer, head)?, 2 * (layer * cfg.n_heads + head))?;
         let w_k = weight(model.w_k(layer, head)?, 2 * (layer * cfg.n_heads + key_head) + 1)?;
-        let (queries, query_scalar) = side(query, w_q, options.temperature.query, "q_norm", query_positions)?;
-        let (keys, key_scalar) = side(key, w_k, options.temperature.key, "k_norm", key_positions)?;
-        let distances = options.distance.0.clone();
-        Ok(Setup {
-            model,
-            layer,
-            head,
-            options,
-            queries,
-            keys,
-            rope: if distances == [0] { None } else { Some(model.rope(layer)?) },
-            softcap: cfg.attn_softcap.filter(|_| options.softcap),
+        let (queries, query_vectors, query_scalar) = side(query, w_q, options.temperature.query, "q_norm", query_positions)?;
+        let (mut keys, key_vectors, key_scalar) = side(key, w_k, options.temperature.key, "k_norm", key_positions)?;
+        let mut scorer = Scorer {
+            queries: query_vectors,
+            keys: key_vectors,
+            rope,
             groups: if options.average { vec![distances] } else { distances.into_iter().map(|d| vec![d]).collect() },
-            qk_scalars: query_scalar.zip(key_scalar),
-            seed,
-            warnings,
-        })
+            factor: cfg.attn_scale_of(layer) as f32,
+            softcap,
+            label,
+        };
+        if alone && let Some(rope) = scorer.rope.take() {
+            let turn = Turn::back(&rope, &scorer.groups[0]);
+            each_row(scorer.keys.make_mut_f32(), cfg.d_head, work, |_, row| turn.apply(row))?;
+            keys.base.iter_mut().for_each(|base| turn.apply(base));
+        }
+        let qk_scalars = query_scalar.zip(key_scalar);
+        Ok(Setup { model, layer, head, options, queries, keys, scorer, qk_scalars, seed, warnings })
     }
 
     /// Distances have tables of their own.
@@ -436,34 +488,14 @@ impl<'a> Setup<'a> {
         !self.options.average
     }
 
-    fn product(&self, queries: &Tensor, keys: Vec<Tensor>) -> Product {
-        Product {
-            factor: self.model.cfg().attn_scale_of(self.layer) as f32,
-            softcap: self.softcap.map(|c| c as f32),
-            label: format!("attention {}.{}", self.layer, self.head),
-            ..Product::averaged(queries.clone(), keys)
-        }
-    }
-
-    /// The right operands `[d_head, n_key]`: keys rotated back by the distances. The mean over distances is a mean of keys
-    /// where nothing bends the scores; under a softcap each distance is an operand of its own.
-    fn key_operands(&self, distances: &[usize]) -> Result<Vec<Tensor>> {
-        let keys = &self.keys.vectors;
-        let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
-        groups.into_iter().map(|group| Ok(rotated_back(keys, self.rope.as_ref(), group)?.t())).collect()
-    }
-
-    /// `base_score` of the chosen queries and keys, in this order.
-    fn base_scores(&self, distances: &[usize], work: &Work) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
+    /// `base_score` of the chosen queries and keys, in this order; `keys` are the operands of these distances.
+    fn base_scores(&self, distances: &[usize], keys: &[Tensor], work: &Work) -> Result<Option<(Vec<f64>, Vec<f64>)>> {
         let (Some(query), Some(key)) = (&self.queries.base, &self.keys.base) else { return Ok(None) };
-        let d_head = self.queries.d_head;
-        let constant_query = Tensor::from_f32(query.clone(), &[1, d_head])?;
-        let of_keys = self.product(&constant_query, self.key_operands(distances)?).matrix(work)?.to_f64();
-        let constant_key = Tensor::from_f32(key.clone(), &[1, d_head])?;
-        let groups: Vec<&[usize]> = if self.softcap.is_some() { distances.chunks(1).collect() } else { vec![distances] };
-        let operands =
-            groups.into_iter().map(|g| Ok(rotated_back(&constant_key, self.rope.as_ref(), g)?.t())).collect::<Result<_>>()?;
-        let of_queries = self.product(&self.queries.vectors, operands).matrix(work)?.to_f64();
+        let scorer = &self.scorer;
+        let constant = |vector: &Vec<f32>| Tensor::from_f32(vector.clone(), &[1, vector.len()]);
+        let of_keys = scorer.scores(constant(query)?, keys.to_vec()).matrix(work)?.to_f64();
+        let keys = scorer.operands(&constant(key)?, distances, work)?;
+        let of_queries = scorer.scores(scorer.queries.clone(), keys).matrix(work)?.to_f64();
         Ok(Some((of_queries, of_keys)))
     }
 
@@ -540,52 +572,56 @@ fn constant_vector(
     Ok(Some(out.into_iter().map(|v| v as f32).collect()))
 }
 
-/// Applies the query or key norm in place, to the constant vector as to the others; gives the scalar of the linear form, in
-/// which vectors that hold NaN or infinities do not count.
-fn head_norm(
-    kind: QkNorm,
-    vectors: &mut [f32],
-    base: Option<&mut [f32]>,
-    gain: Option<&[f32]>,
-    d_head: usize,
-    eps: f64,
-) -> Option<f64> {
-    let mean_square = |values: &[f32]| values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / values.len().max(1) as f64;
-    let finite: Vec<f64> = vectors.chunks_exact(d_head.max(1)).map(mean_square).filter(|square| square.is_finite()).collect();
-    let all = finite.iter().sum::<f64>() / finite.len().max(1) as f64;
-    let scalar = if all > 0.0 { all.sqrt().recip() } else { 0.0 };
-    for row in vectors.chunks_exact_mut(d_head.max(1)).chain(base) {
-        let factor = match kind {
-            QkNorm::None => return None,
-            QkNorm::Linear => scalar,
-            QkNorm::Each => (mean_square(row) + eps).sqrt().recip(),
-        };
-        for (i, value) in row.iter_mut().enumerate() {
-            *value = (f64::from(*value) * factor * gain.map_or(1.0, |g| f64::from(g[i]))) as f32;
-        }
+/// Applies the query or key norm to a head vector: its own, or the scalar of the linear form.
+fn head_norm(vector: &mut [f32], scalar: Option<f64>, gain: Option<&[f32]>, eps: f64) {
+    let own = |vector: &[f32]| {
+        let squares: f64 = vector.iter().map(|v| f64::from(*v).powi(2)).sum();
+        (squares / vector.len() as f64 + eps).sqrt().recip()
+    };
+    let factor = scalar.unwrap_or_else(|| own(vector));
+    for (i, value) in vector.iter_mut().enumerate() {
+        *value = (f64::from(*value) * factor * gain.map_or(1.0, |g| f64::from(g[i]))) as f32;
     }
-    (kind == QkNorm::Linear).then_some(scalar)
 }
 
-/// Keys as a query sees them the given numbers of positions later, averaged: q · R(−Δ) k (FORMATS.md 3.2).
-fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize]) -> Result<Tensor> {
-    let Some(rope) = rope else { return Ok(keys.clone()) };
-    let half = rope.rotary_dims / 2;
-    // The mean of rotations of a plane is one matrix [[c, s], [−s, c]] with the mean cosine and sine.
-    let mean = |f: fn(f64) -> f64, frequency: f64| {
-        distances.iter().map(|d| f(*d as f64 * frequency)).sum::<f64>() / distances.len() as f64
-    };
-    let turns: Vec<(f64, f64)> = rope.inverse_frequencies.iter().map(|f| (mean(f64::cos, *f), mean(f64::sin, *f))).collect();
-    let mut out = keys.clone();
-    let (_, d_head) = keys.matrix_shape("the keys")?;
-    for row in out.make_mut_f32().chunks_exact_mut(d_head.max(1)) {
-        for (i, (cos, sin)) in turns.iter().enumerate() {
-            let (x, y) = (f64::from(row[i]), f64::from(row[i + half]));
-            row[i] = (x * cos + y * sin) as f32;
-            row[i + half] = (y * cos - x * sin) as f32;
+/// The mean of rotations by several distances: of each plane one matrix `[[c, s], [−s, c]]` with the mean cosine and sine.
+struct Turn {
+    /// Dimensions between those of a plane.
+    half: usize,
+    planes: Vec<(f64, f64)>,
+}
+
+impl Turn {
+    /// Makes keys what a query sees these numbers of positions later: q · R(−Δ) k (FORMATS.md 3.2).
+    fn back(rope: &Rope, distances: &[usize]) -> Self {
+        let mean = |f: fn(f64) -> f64, frequency: f64| {
+            distances.iter().map(|d| f(*d as f64 * frequency)).sum::<f64>() / distances.len() as f64
+        };
+        let planes = rope.inverse_frequencies.iter().map(|f| (mean(f64::cos, *f), mean(f64::sin, *f))).collect();
+        Turn { half: rope.rotary_dims / 2, planes }
+    }
+
+    fn apply(&self, key: &mut [f32]) {
+        for (i, (cos, sin)) in self.planes.iter().enumerate() {
+            let (x, y) = (f64::from(key[i]), f64::from(key[i + self.half]));
+            key[i] = (x * cos + y * sin) as f32;
+            key[i + self.half] = (y * cos - x * sin) as f32;
         }
     }
-    Ok(out)
+}
+
+/// Keys rotated back by the distances, averaged.
+fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize], work: &Work) -> Result<Tensor> {
+    let Some(rope) = rope else { return Ok(keys.clone()) };
+    let turn = Turn::back(rope, distances);
+    let (_, d_head) = keys.matrix_shape("the keys")?;
+    let given = keys.f32_cow();
+    let mut out = vec![0f32; given.len()];
+    each_row(&mut out, d_head, work, |i, row| {
+        row.copy_from_slice(&given[i * d_head..][..d_head]);
+        turn.apply(row);
+    })?;
+    Tensor::from_f32(out, keys.shape())
 }
 
 /// A Gaussian matrix of the shape and Frobenius norm of `w`.
@@ -631,8 +667,9 @@ fn query_table(
         .with("max", moment_column(rows.iter().map(|r| &r.moments), |m| m.max))?;
     let mut table = concentration_columns(table, rows)?;
     if setup.options.softmax {
-        let log_keys = (outcome.m as f64).ln();
-        let deficit = rows.iter().map(|r| log_keys - r.softmax.map_or(f64::NAN, |s| s.entropy)).collect::<Vec<f64>>();
+        // Keys without a finite score get no weight: uniform attention is over the others.
+        let deficit = |r: &RowStats| (r.moments.n as f64).ln() - r.softmax.map_or(f64::NAN, |s| s.entropy);
+        let deficit = rows.iter().map(deficit).collect::<Vec<f64>>();
         table = table.with("entropy_deficit", deficit)?;
     }
     with_base(table, base)
@@ -652,11 +689,12 @@ fn key_table(
     let mut table = with_quantiles(table, &setup.options.quantiles, &col_quantiles(cols))?
         .with("max", moment_column(cols.iter().map(|c| &c.moments), |m| m.max))?;
     if setup.options.softmax {
+        let weighed = cols.iter().filter(|c| c.moments.n > 0).count() as f64;
         let weights: Vec<(f64, f64)> =
             cols.iter().map(|c| c.softmax.map_or((f64::NAN, f64::NAN), |s| (s.mean_weight, s.max_weight))).collect();
         table = table
             .with("mean_weight", weights.iter().map(|w| w.0).collect::<Vec<f64>>())?
-            .with("mean_weight_rel", weights.iter().map(|w| w.0 * outcome.m as f64).collect::<Vec<f64>>())?
+            .with("mean_weight_rel", weights.iter().map(|w| w.0 * weighed).collect::<Vec<f64>>())?
             .with("max_weight", weights.iter().map(|w| w.1).collect::<Vec<f64>>())?;
     }
     with_base(table, base)

@@ -94,15 +94,9 @@ pub(super) fn note_left_out(
     cols: (&str, impl Fn(usize) -> usize),
     work: &Work,
 ) {
-    const NAMED: usize = 8;
     if left_out == 0 {
         return;
     }
-    let named = |name: &str, broken: &[usize], all: usize, id: &dyn Fn(usize) -> usize| {
-        let mut ids: Vec<String> = broken.iter().take(NAMED).map(|i| id(*i).to_string()).collect();
-        ids.extend((broken.len() > NAMED).then(|| format!("and {} more", broken.len() - NAMED)));
-        (!broken.is_empty()).then(|| format!("{name} {} (of {all})", ids.join(", ")))
-    };
     let broken = [named(rows.0, &broken.0, n, &rows.1), named(cols.0, &broken.1, m, &cols.1)];
     let broken: Vec<String> = broken.into_iter().flatten().collect();
     let why = match broken.is_empty() {
@@ -110,6 +104,14 @@ pub(super) fn note_left_out(
         false => format!("weights are NaN or infinite at {}", broken.join("; ")),
     };
     work.note(&format!("{call}: {left_out} scores are NaN or infinite and left out of the statistics: {why}"));
+}
+
+/// The first few of some members of a side by their ids, and how many the side has; nothing for none of them.
+pub(super) fn named(name: &str, members: &[usize], all: usize, id: &dyn Fn(usize) -> usize) -> Option<String> {
+    const NAMED: usize = 8;
+    let mut ids: Vec<String> = members.iter().take(NAMED).map(|i| id(*i).to_string()).collect();
+    ids.extend((members.len() > NAMED).then(|| format!("and {} more", members.len() - NAMED)));
+    (!members.is_empty()).then(|| format!("{name} {} (of {all})", ids.join(", ")))
 }
 
 /// The record of a call on a model and named dictionaries.

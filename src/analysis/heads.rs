@@ -6,9 +6,11 @@ use crate::dictionary::{Dictionary, Directions};
 use crate::error::{Error, Result};
 use crate::model::{Model, Norm};
 use crate::options::{Json, OptionValue, Value};
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, element_count};
 use crate::work::Work;
+use rayon::prelude::*;
 use serde_json::json;
+use std::ops::Range;
 
 /// The norm to which a direction is scaled before the gain.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -124,47 +126,133 @@ impl InputNorm {
     }
 
     /// The norm of each direction as it enters: after centring, before the gain.
-    pub(super) fn norms(&self, directions: &Directions, work: &Work) -> Result<Vec<f64>> {
+    fn norms(&self, directions: &Directions, work: &Work) -> Result<Vec<f64>> {
         let mut norms = row_norms(&directions.rows, directions.gain.as_deref(), work)?;
         if self.center {
             let d = self.d_model as f64;
             let ones = Tensor::from_f32(vec![1.0; self.d_model], &[self.d_model, 1])?;
             let sums = project(&directions.rows, directions.gain.as_deref(), &ones, work)?.to_f64();
-            norms.iter_mut().zip(sums).for_each(|(norm, sum)| *norm = (*norm * *norm - sum * sum / d).max(0.0).sqrt());
+            norms.iter_mut().zip(sums).for_each(|(norm, sum)| *norm = root(*norm * *norm - sum * sum / d));
         }
         Ok(norms)
     }
 
-    /// The factor of each direction under a scaling; 0 for directions without length.
+    /// `c_i · Wᵀ (g ∘ P d_i)` for the directions of a part, c_i the factor of each under a scaling: 0 for directions without
+    /// length.
     ///
     /// # Errors
     /// `"typical"` without activation statistics in the dictionary.
-    pub(super) fn factors(&self, scaling: Scaling, dictionary: &Dictionary, part: &Part, work: &Work) -> Result<Vec<f64>> {
+    pub(super) fn read(
+        &self,
+        (part, w): (&Part, &Tensor),
+        scaling: Scaling,
+        dictionary: &Dictionary,
+        label: &str,
+        work: &Work,
+    ) -> Result<HeadVectors> {
+        let shares = if scaling == Scaling::Typical { Some(mean_shares(dictionary)?) } else { None };
         let root = (self.d_model as f64).sqrt();
-        let n = part.positions.len();
-        let targets: Vec<f64> = match scaling {
-            Scaling::None => return Ok(vec![1.0; n]),
-            Scaling::SqrtD => vec![root; n],
-            Scaling::Norm(norm) => vec![norm; n],
-            Scaling::Typical => {
-                let shares = mean_shares(dictionary)?;
-                part.positions.iter().map(|p| root * shares[*p]).collect()
-            }
+        let target = |i: usize| match scaling {
+            Scaling::Norm(norm) => norm,
+            _ => root * shares.as_ref().map_or(1.0, |shares| shares[part.positions[i]]),
         };
-        let norms = self.norms(&part.directions, work)?;
-        Ok(targets.into_iter().zip(norms).map(|(target, norm)| if norm > 0.0 { target / norm } else { 0.0 }).collect())
+        let factors = |block: &Directions, range: Range<usize>| {
+            if scaling == Scaling::None {
+                return Ok(vec![1.0; range.len()]);
+            }
+            let norms = self.norms(block, work)?;
+            Ok(norms.into_iter().zip(range).map(|(norm, i)| if norm > 0.0 { target(i) / norm } else { 0.0 }).collect())
+        };
+        HeadVectors::new(part, &self.fold(w)?, factors, label, work)
+    }
+}
+
+/// What a head's weight makes of directions.
+pub(super) struct HeadVectors {
+    /// Of the directions that take part, in the order asked for: `[n, k]`, row-major.
+    pub values: Vec<f32>,
+    /// The Euclidean norms of these rows.
+    pub lengths: Vec<f64>,
+    /// Mean square of the numbers in all vectors, also of directions that were only read; vectors that hold NaN or infinities
+    /// do not count.
+    pub mean_square: f64,
+}
+
+impl HeadVectors {
+    /// Directions that are read at a time: whole tiles of [`project`].
+    const BLOCK: usize = 4096;
+
+    /// Bytes that stay for `n` directions and a weight `[d_model, k]`.
+    pub(super) fn bytes(n: usize, k: usize) -> usize {
+        n.saturating_mul(k * size_of::<f32>() + size_of::<f64>())
     }
 
-    /// `c_i · Wᵀ (g ∘ P d_i)` for every direction: `[n, k]`, row-major.
-    pub(super) fn project(&self, directions: &Directions, factors: &[f64], w: &Tensor, work: &Work) -> Result<Vec<f32>> {
+    /// `c_i · Wᵀ (gain ∘ d_i)` for the directions of a part. They are read in blocks; `factors` gives the c_i of one. The
+    /// caller has reserved the memory.
+    pub(super) fn new(
+        part: &Part,
+        w: &Tensor,
+        mut factors: impl FnMut(&Directions, Range<usize>) -> Result<Vec<f64>>,
+        label: &str,
+        work: &Work,
+    ) -> Result<Self> {
         let (_, k) = w.matrix_shape("a head's weight")?;
-        let folded = self.fold(w)?;
-        let mut out = project(&directions.rows, directions.gain.as_deref(), &folded, work)?.to_f32();
-        out.chunks_exact_mut(k.max(1))
-            .zip(factors)
-            .for_each(|(row, c)| row.iter_mut().for_each(|v| *v = (f64::from(*v) * c) as f32));
-        Ok(out)
+        let Directions { rows, gain } = &part.directions;
+        let n = part.directions.len();
+        let mut values = vec![0f32; element_count(&[part.chosen.len(), k])?];
+        let mut lengths = vec![0f64; part.chosen.len()];
+        // Those that take part, in the order in which they are read.
+        let mut slots: Vec<(usize, usize)> = part.chosen.iter().copied().zip(0..).collect();
+        slots.sort_unstable();
+        let mut slots = slots.into_iter().peekable();
+        let (mut sum, mut count) = (0.0, 0usize);
+        let steps = work.begin(label, n as u64);
+        for start in (0..n).step_by(Self::BLOCK) {
+            let range = start..(start + Self::BLOCK).min(n);
+            let block = Directions { rows: rows.narrow(0, range.clone())?, gain: gain.clone() };
+            let factors = factors(&block, range.clone())?;
+            let mut made = project(&block.rows, gain.as_deref(), w, work)?;
+            let squares = each_row(made.make_mut_f32(), k, work, |i, row| {
+                row.iter_mut().for_each(|v| *v = (f64::from(*v) * factors[i]) as f32);
+                row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()
+            })?;
+            let finite = squares.iter().filter(|square| square.is_finite());
+            (sum, count) = finite.fold((sum, count), |(sum, count), square| (sum + square, count + k));
+            let made = made.f32_cow();
+            while let Some((position, slot)) = slots.next_if(|(position, _)| *position < range.end) {
+                values[slot * k..][..k].copy_from_slice(&made[(position - start) * k..][..k]);
+                lengths[slot] = squares[position - start].sqrt();
+            }
+            rows.release_rows(range.clone());
+            steps.advance(range.len() as u64);
+        }
+        Ok(HeadVectors { values, lengths, mean_square: sum / count.max(1) as f64 })
     }
+}
+
+/// Changes each row of a row-major matrix of width `k` by `f`, which is given its number, on all threads; what `f` gives, in
+/// order.
+pub(super) fn each_row<T: Send>(
+    values: &mut [f32],
+    k: usize,
+    work: &Work,
+    f: impl Fn(usize, &mut [f32]) -> T + Sync,
+) -> Result<Vec<T>> {
+    const ROWS: usize = 256;
+    let k = k.max(1);
+    let strips: Vec<Vec<T>> = work.install(|| {
+        let strips = values.par_chunks_mut(ROWS * k).enumerate().map(|(strip, rows)| {
+            work.check()?;
+            Ok(rows.chunks_exact_mut(k).enumerate().map(|(i, row)| f(strip * ROWS + i, row)).collect())
+        });
+        strips.collect::<Result<_>>()
+    })?;
+    Ok(strips.into_iter().flatten().collect())
+}
+
+/// The root of a square that rounding may have made negative. NaN stays NaN.
+fn root(square: f64) -> f64 {
+    square.clamp(0.0, f64::INFINITY).sqrt()
 }
 
 /// The directions of a dictionary that a call reads: all of them, or, where only a few take part, those.
@@ -203,11 +291,6 @@ fn mean_shares(dictionary: &Dictionary) -> Result<Vec<f64>> {
     }
 }
 
-/// The Euclidean norm of each row of a row-major matrix of width `k`.
-pub(super) fn lengths(values: &[f32], k: usize) -> Vec<f64> {
-    values.chunks_exact(k.max(1)).map(|row| row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt()).collect()
-}
-
 /// The effective post-attention gain (Gemma), or none.
 pub(super) fn post_gain(model: &Model, layer: usize, fold: bool) -> Result<Option<Vec<f32>>> {
     Ok(if fold { model.find_gain(&format!("blocks.{layer}.ln1_post"))?.map(|g| g.to_f32()) } else { None })
@@ -224,13 +307,21 @@ pub(super) fn output_weight(model: &Model, layer: usize, head: usize, post: Opti
     Tensor::from_f32(values, &shape)
 }
 
-/// ‖v W_O‖ for each row v `[d_head]` of `values`, without the products themselves: v · (W_O W_Oᵀ) v.
+/// ‖v W_O‖ for each row v `[d_head]` of `values`, without the products themselves: v · (W_O W_Oᵀ) v. NaN where v is.
 pub(super) fn written_norms(values: &Tensor, w_o: &Tensor, work: &Work) -> Result<Vec<f64>> {
-    let (_, d_head) = values.matrix_shape("what a head reads")?;
+    const BLOCK: usize = 1024;
+    let (n, d_head) = values.matrix_shape("what a head reads")?;
     let w_o = as_f64(w_o)?;
-    let turned = matmul(values, &matmul(&w_o, &w_o.t(), work)?, work)?.to_f64();
-    let dot = |(v, t): (&[f32], &[f64])| v.iter().zip(t).map(|(x, y)| f64::from(*x) * y).sum::<f64>().max(0.0).sqrt();
-    Ok(values.f32_cow().chunks_exact(d_head.max(1)).zip(turned.chunks_exact(d_head.max(1))).map(dot).collect())
+    let gram = matmul(&w_o, &w_o.t(), work)?;
+    let mut norms = Vec::with_capacity(n);
+    for start in (0..n).step_by(BLOCK) {
+        let block = values.narrow(0, start..(start + BLOCK).min(n))?;
+        let turned = matmul(&block, &gram, work)?.to_f64();
+        let dot = |(v, t): (&[f32], &[f64])| v.iter().zip(t).map(|(x, y)| f64::from(*x) * y).sum::<f64>();
+        let rows = block.f32_cow();
+        norms.extend(rows.chunks_exact(d_head.max(1)).zip(turned.chunks_exact(d_head.max(1))).map(dot).map(root));
+    }
+    Ok(norms)
 }
 
 /// The same numbers as f64.

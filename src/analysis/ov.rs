@@ -1,9 +1,9 @@
 //! What a head writes for each direction it attends to (OV): as directions, against what later features read, and as a
 //! copy of its input.
 
-use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
-use super::heads::{InputNorm, Part, Scaling, as_f64, lengths, output_weight, post_gain, written_norms};
-use super::product::{gather, pair_table, summary};
+use super::common::{Side, check_quantiles, ids, moment_column, named, note_non_finite, provenance, with_labels, with_quantiles};
+use super::heads::{HeadVectors, InputNorm, Part, Scaling, as_f64, each_row, output_weight, post_gain, written_norms};
+use super::product::{pair_table, summary};
 use crate::compute::linalg::eig;
 use crate::compute::product::{Histogram, Moments, Product};
 use crate::compute::{matmul, project, row_norms, second_moment};
@@ -14,6 +14,8 @@ use crate::options::{Ids, Json, JsonMap, Options};
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
+use std::collections::BTreeSet;
+use std::ops::Range;
 
 crate::options! {
     /// Options of [`ov_write`].
@@ -85,6 +87,8 @@ struct Circuit {
     /// `[d_head, d_model]`, the post-attention gain behind it.
     w_o: Tensor,
     d_head: usize,
+    /// What progress is called.
+    label: String,
 }
 
 impl Circuit {
@@ -97,16 +101,12 @@ impl Circuit {
             w_v: model.w_v(layer, head)?,
             w_o: output_weight(model, layer, head, post.as_deref())?,
             d_head: model.cfg().d_head,
+            label: format!("OV {layer}.{head}"),
         })
     }
 
-    /// The value vectors of directions, `[n, d_head]`.
-    fn values(&self, directions: &Directions, factors: &[f64], work: &Work) -> Result<Tensor> {
-        Tensor::from_f32(self.norm.project(directions, factors, &self.w_v, work)?, &[factors.len(), self.d_head])
-    }
-
-    /// Those of the features at these positions of a dictionary.
-    fn values_of(
+    /// The value vectors of the features at these positions of a dictionary, `[n, d_head]`.
+    fn values(
         &self,
         dictionary: &Dictionary,
         positions: &[usize],
@@ -115,8 +115,8 @@ impl Circuit {
         work: &Work,
     ) -> Result<Tensor> {
         let part = Part::new(dictionary.write(model, work)?, positions.to_vec(), false, work)?;
-        let factors = self.norm.factors(temperature, dictionary, &part, work)?;
-        gather(&self.values(&part.directions, &factors, work)?, &part.chosen, None)
+        let read = self.norm.read((&part, &self.w_v), temperature, dictionary, &self.label, work)?;
+        Tensor::from_f32(read.values, &[positions.len(), self.d_head])
     }
 }
 
@@ -136,7 +136,9 @@ pub fn ov_write(
 ) -> Result<Tensor> {
     let circuit = Circuit::new(model, layer, head, options.fold_norm)?;
     let positions = dictionary.positions(&options.features)?;
-    project(&circuit.values_of(dictionary, &positions, options.temperature, model, work)?, None, &circuit.w_o, work)
+    let (n, d_model) = (positions.len(), model.cfg().d_model);
+    work.reserve(&circuit.label, HeadVectors::bytes(n, circuit.d_head + d_model) as u64)?;
+    project(&circuit.values(dictionary, &positions, options.temperature, model, work)?, None, &circuit.w_o, work)
 }
 
 /// What [`ov_scores`] found. Copies share.
@@ -206,22 +208,23 @@ pub fn ov_scores(
         .help(format!("take a target at blocks.{layer}.hook_resid_mid or later, or a head of an earlier layer")));
     }
     let source_positions = source.positions(&options.source_features)?;
-    let values = circuit.values_of(source, &source_positions, options.temperature, model, work)?;
+    let target_positions = target.positions(&options.target_features)?;
+    let made = HeadVectors::bytes(source_positions.len() + target_positions.len(), circuit.d_head);
+    work.reserve(&circuit.label, made as u64)?;
+    let values = circuit.values(source, &source_positions, options.temperature, model, work)?;
     let write_norms = written_norms(&values, &circuit.w_o, work)?;
     target.say_doubts(model, work);
-    let target_positions = target.positions(&options.target_features)?;
-    let Part { directions: read, chosen, .. } = Part::new(target.read(model)?, target_positions.clone(), false, work)?;
-    let all_norms = row_norms(&read.rows, read.gain.as_deref(), work)?;
-    let read_norms: Vec<f64> = chosen.iter().map(|p| all_norms[*p]).collect();
-    let d_head = circuit.d_head.max(1);
-    let pulled = project(&read.rows, read.gain.as_deref(), &circuit.w_o.t(), work)?;
-    let mut pulled = gather(&pulled, &chosen, None)?;
+    let part = Part::new(target.read(model)?, target_positions.clone(), false, work)?;
     let inverse = |norm: &f64| if *norm > 0.0 { norm.recip() } else { 0.0 };
     let cosine = options.scale == OvScale::Cosine;
-    if cosine {
-        let rows = pulled.make_mut_f32().chunks_exact_mut(d_head);
-        rows.zip(&read_norms).for_each(|(row, norm)| row.iter_mut().for_each(|v| *v = (f64::from(*v) * inverse(norm)) as f32));
-    }
+    let mut norms = Vec::with_capacity(part.directions.len());
+    let factors = |block: &Directions, range: Range<usize>| {
+        norms.extend(row_norms(&block.rows, block.gain.as_deref(), work)?);
+        Ok(norms[range].iter().map(|norm| if cosine { inverse(norm) } else { 1.0 }).collect())
+    };
+    let pulled = HeadVectors::new(&part, &circuit.w_o.t(), factors, &circuit.label, work)?.values;
+    let pulled = Tensor::from_f32(pulled, &[target_positions.len(), circuit.d_head])?;
+    let read_norms: Vec<f64> = part.chosen.iter().map(|p| norms[*p]).collect();
     let absolute = options.absolute.unwrap_or(source.signed() || target.signed());
     let product = Product {
         row_scale: cosine.then(|| write_norms.iter().map(inverse).collect()),
@@ -232,7 +235,8 @@ pub fn ov_scores(
         all_quantiles: options.quantiles.clone(),
         cols: true,
         pairs: options.top_pairs,
-        label: format!("OV {layer}.{head}"),
+        label: circuit.label,
+        made,
         ..Product::new(values, pulled.t())
     };
     let outcome = product.run(work)?;
@@ -313,15 +317,22 @@ pub fn copying(dictionary: &Dictionary, model: &Model, layer: usize, options: &C
     let heads: Vec<usize> = (0..model.cfg().n_heads).collect();
     let steps = work.begin("copying", heads.len() as u64);
     let (mut cosines, mut gains, mut relative, mut eigen) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut left_out = BTreeSet::new();
     for head in &heads {
         let circuit = Circuit::new(model, layer, *head, options.fold_norm)?;
-        let (cosine, gain) = echo(&circuit, &directions, &positions, work)?;
-        let (_, random_gain) = echo(&circuit, &random_write, &everything, work)?;
-        cosines.push(cosine);
-        gains.push(gain);
-        relative.push(gain / random_gain);
+        let own = echo(&circuit, &directions, &positions, work)?;
+        let null = echo(&circuit, &random_write, &everything, work)?;
+        cosines.push(own.cosine);
+        gains.push(own.gain);
+        relative.push(own.gain / null.gain);
+        left_out.extend(own.left_out);
         eigen.push(eigen_share(&circuit, vocabulary.as_ref(), work)?);
         steps.advance(1);
+    }
+    let left_out: Vec<usize> = left_out.into_iter().collect();
+    if let Some(named) = named("features", &left_out, positions.len(), &|position| dictionary.id_of(position)) {
+        let why = "as they, or what a head writes for them, are NaN or infinite";
+        work.note(&format!("copying: {} features are left out of the means, {why}: {named}", left_out.len()));
     }
     Table::new(
         provenance("copying", model, &[("dictionary", dictionary)], options.canonical()).with("layer", layer).with("seed", seed),
@@ -333,30 +344,45 @@ pub fn copying(dictionary: &Dictionary, model: &Model, layer: usize, options: &C
     .with("eig_copying", eigen)
 }
 
-/// Mean cosine of what a head writes with what it attends to, and mean ratio of the norms, over directions that have a
-/// length (and, for the cosine, a write that has one).
-fn echo(circuit: &Circuit, directions: &Directions, positions: &[usize], work: &Work) -> Result<(f64, f64)> {
+/// How what a head writes is like what it attends to.
+struct Echo {
+    /// Mean cosine, over directions and writes that have a length.
+    cosine: f64,
+    /// Mean ratio of the norms, over directions that have a length.
+    gain: f64,
+    /// Positions of the directions that are NaN or infinite, or for which that is written.
+    left_out: Vec<usize>,
+}
+
+fn echo(circuit: &Circuit, directions: &Directions, positions: &[usize], work: &Work) -> Result<Echo> {
     const CHUNK: usize = 4096;
-    let factors = vec![1.0; directions.rows.shape()[0]];
-    let values = circuit.values(directions, &factors, work)?;
+    let w_v = circuit.norm.fold(&circuit.w_v)?;
     let (mut cosine, mut gain, mut n_cosine, mut n_gain) = (0.0, 0.0, 0u64, 0u64);
+    let mut left_out = Vec::new();
     for chunk in positions.chunks(CHUNK) {
-        let written = project(&gather(&values, chunk, None)?, None, &circuit.w_o, work)?;
         let given = directions.dense(Some(chunk), work)?;
+        let mut written = project(&project(&given, None, &w_v, work)?, None, &circuit.w_o, work)?;
         let width = given.shape()[1];
-        let (written, given) = (written.f32_cow(), given.f32_cow());
-        let norms = (lengths(&written, width), lengths(&given, width));
-        let rows = written.chunks_exact(width.max(1)).zip(given.chunks_exact(width.max(1)));
-        for ((o, d), (o_norm, d_norm)) in rows.zip(norms.0.iter().zip(&norms.1)).filter(|(_, (_, d_norm))| **d_norm > 0.0) {
-            gain += o_norm / d_norm;
-            n_gain += 1;
-            if *o_norm > 0.0 {
-                cosine += o.iter().zip(d).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>() / (o_norm * d_norm);
-                n_cosine += 1;
+        let given = given.f32_cow();
+        let products = each_row(written.make_mut_f32(), width, work, |i, o| {
+            let d = &given[i * width..][..width];
+            let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+            (dot(d, d).sqrt(), dot(o, o).sqrt(), dot(o, d))
+        })?;
+        for (position, (d_norm, o_norm, dot)) in chunk.iter().zip(products) {
+            if !(d_norm.is_finite() && o_norm.is_finite()) {
+                left_out.push(*position);
+            } else if d_norm > 0.0 {
+                gain += o_norm / d_norm;
+                n_gain += 1;
+                if o_norm > 0.0 {
+                    cosine += dot / (o_norm * d_norm);
+                    n_cosine += 1;
+                }
             }
         }
     }
-    Ok((cosine / n_cosine as f64, gain / n_gain as f64))
+    Ok(Echo { cosine: cosine / n_cosine as f64, gain: gain / n_gain as f64, left_out })
 }
 
 /// `diag(g_final) Σ_t W_U[:, t] W_E[t, :]`, `[d_model, d_model]` f64 with the final centring: what stands between one pass

@@ -320,7 +320,8 @@ impl<'a> Setup<'a> {
 
     fn score(&self, query: &[f32], key: &[f32]) -> f32 {
         let cfg = self.model.cfg();
-        let score = query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>() * cfg.attn_scale;
+        let score = query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+        let score = score * cfg.attn_scale_of(self.layer);
         cfg.attn_softcap.map_or(score, |cap| cap * (score / cap).tanh()) as f32
     }
 }

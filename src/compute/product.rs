@@ -106,6 +106,8 @@ pub struct Product {
     pub pairs: usize,
     /// What progress is called.
     pub label: String,
+    /// Bytes of what was made for this product before it, its operands above all: announced with its own.
+    pub made: usize,
 }
 
 /// What a product's scores are like.
@@ -226,6 +228,7 @@ impl Product {
             softmax_negative: false,
             pairs: 0,
             label: "product".into(),
+            made: 0,
         }
     }
 
@@ -352,8 +355,9 @@ impl Product {
         let bytes = results.saturating_add(pairs).saturating_add(engine + search);
         let twice = cols || (self.exact && !self.all_quantiles.is_empty());
         let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if twice { 2.0 } else { 1.0 };
-        if flop > LONG || bytes > MUCH {
-            let (tera, mebibytes) = (flop / 1e12, bytes >> 20);
+        let taken = bytes.saturating_add(self.made);
+        if flop > LONG || taken > MUCH {
+            let (tera, mebibytes) = (flop / 1e12, taken >> 20);
             work.note(&format!(
                 "{}: {n} × {m} scores of {depth} terms, {tera:.1} TFLOP, {mebibytes} MiB beside the weights",
                 self.label

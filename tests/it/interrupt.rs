@@ -1,6 +1,7 @@
 //! An interruption ends native work on large values at once: the flag is set from another thread while a cell works, and
 //! the time until the cell returns is measured.
 
+use crate::made_files::{Place, wide_headed};
 use saerepl::session::{Session, SessionOptions};
 use saerepl::work::Work;
 use std::sync::atomic::Ordering;
@@ -156,6 +157,25 @@ fn native_work_on_large_values_stops_at_once() {
     session.eval("let kept = 7;", "kept").unwrap();
     stop_each(&mut session, CALLS, &[30, 75, 140]);
     session.eval("assert(kept == 7 && ints.len() == 2000000);", "after").unwrap();
+}
+
+/// Head vectors of 100 MiB a side, for so few products that nearly all of the time goes into them.
+const HEAD_CALLS: &[&str] = &[
+    "attention_scores(wide, wide, model, 1, 0, #{ query_features: 0..8 })",
+    "attention_scores(wide, wide, model, 1, 0, #{ query_features: 0..8, distance: 0..32, average: false })",
+    "attention_vectors(wide, wide, model, 1, 0, #{ distance: [1, 2] })",
+    "ov_scores(wide, wide, model, 0, 0, #{ source_features: 0..8 })",
+    "ov_scores(wide, wide, model, 0, 0, #{ target_features: 0..8 })",
+    "ov_write(wide, model, 0, 0)",
+    "copying(wide, model, 0)",
+];
+
+#[test]
+fn heads_of_wide_dictionaries_stop_at_once() {
+    let (out, place) = (tempfile::tempdir().unwrap(), Place::new());
+    let values = format!("let model = load_model(\"{}\"); let wide = directions(randn([100000, 16]));", wide_headed(&place));
+    let mut session = session(out.path(), &values);
+    stop_each(&mut session, HEAD_CALLS, &[30, 90, 170, 300]);
 }
 
 /// What models, tables and figures are made from.

@@ -220,3 +220,39 @@ pub fn flipped(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
     bytes[at] ^= 1;
     bytes
 }
+
+/// A model of two layers whose one head is far wider than its residual stream: dictionaries of many features take little beside
+/// their head vectors. Gives its folder.
+pub fn wide_headed(place: &Place) -> String {
+    let (d, d_head, d_mlp, vocabulary) = (16, 256, 8, 11);
+    let mut tensors = vec![("model.embed_tokens.weight".to_string(), vec![vocabulary, d]), ("model.norm.weight".into(), vec![d])];
+    for layer in 0..2 {
+        let shapes: [(&str, Vec<usize>); 11] = [
+            ("input_layernorm", vec![d]),
+            ("post_attention_layernorm", vec![d]),
+            ("self_attn.q_proj", vec![d_head, d]),
+            ("self_attn.k_proj", vec![d_head, d]),
+            ("self_attn.v_proj", vec![d_head, d]),
+            ("self_attn.o_proj", vec![d, d_head]),
+            ("self_attn.q_norm", vec![d_head]),
+            ("self_attn.k_norm", vec![d_head]),
+            ("mlp.gate_proj", vec![d_mlp, d]),
+            ("mlp.up_proj", vec![d_mlp, d]),
+            ("mlp.down_proj", vec![d, d_mlp]),
+        ];
+        tensors.extend(shapes.map(|(name, shape)| (format!("model.layers.{layer}.{name}.weight"), shape)));
+    }
+    let tensors: Vec<(&str, Tensor)> =
+        tensors.iter().zip(0..).map(|((name, shape), stream)| (name.as_str(), made(shape, stream))).collect();
+    place.tensors("model.safetensors", &tensors);
+    place.json(
+        "config.json",
+        json!({
+            "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "hidden_size": d, "head_dim": d_head,
+            "intermediate_size": d_mlp, "num_hidden_layers": 2, "num_attention_heads": 1, "num_key_value_heads": 1,
+            "vocab_size": vocabulary, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 6000.0,
+            "hidden_act": "silu", "tie_word_embeddings": true, "attention_bias": false,
+        }),
+    );
+    place.path("")
+}

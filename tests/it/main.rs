@@ -15,6 +15,7 @@ mod flow;
 mod formats;
 mod forward;
 mod fuzz;
+mod heads;
 mod house;
 mod hub;
 mod hub_server;

@@ -1,6 +1,6 @@
 //! Weights that are NaN or infinite: they are named, and what is finite comes out as if they were not there.
 
-use crate::support::{assert_close, fixture, numbers, reference, work};
+use crate::support::{Heard, assert_close, fixture, numbers, reference, work};
 use saerepl::analysis::{
     AttentionOptions, Base, ClosedOptions, Cut, MatchOptions, OriginOptions, Origins, ProductOptions, QkNorm, Scale,
     SemanticsOptions, TokenOptions, attention_matrix, attention_scores, match_features, origin_scores, product_moments,
@@ -11,38 +11,8 @@ use saerepl::formats::{TensorSet, safetensors};
 use saerepl::model::{Model, ModelOptions};
 use saerepl::table::{Column, Table};
 use saerepl::tensor::{Bytes, Tensor};
-use saerepl::work::{Progress, Sink, Steps, Stream, Work};
+use saerepl::work::Work;
 use serde_json::Value;
-use std::sync::{Arc, Mutex};
-
-/// Keeps the notes.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<String>>>);
-
-impl Progress for Heard {
-    fn begin(&self, _: &str, _: u64) -> Box<dyn Steps> {
-        Box::new(self.clone())
-    }
-}
-impl Steps for Heard {
-    fn advance(&self, _: u64) {}
-}
-impl Sink for Heard {
-    fn write(&self, _: Stream, text: &str) {
-        self.0.lock().unwrap().push(text.into());
-    }
-}
-
-impl Heard {
-    fn work(&self) -> Work {
-        Work::new(2, 0, Box::new(self.clone()), Box::new(self.clone())).unwrap()
-    }
-
-    /// The notes since the last call.
-    fn take(&self) -> String {
-        std::mem::take(&mut *self.0.lock().unwrap()).join("\n")
-    }
-}
 
 fn model(path: &str) -> Model {
     Model::load(path, &ModelOptions::default(), &work()).unwrap()

@@ -1,9 +1,10 @@
 //! What the tests share: fixtures, reference numbers, comparison.
 
 use saerepl::tensor::Tensor;
-use saerepl::work::Work;
+use saerepl::work::{Progress, Sink, Steps, Stream, Work};
 use serde_json::Value;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 pub fn work() -> Work {
     Work::silent(2).unwrap()
@@ -57,4 +58,34 @@ pub fn assert_tensor(got: &Tensor, expected: &Value, tolerance: f64, what: &str)
     };
     assert_eq!(got.shape(), shape, "{what}: shape");
     assert_close(&got.to_f64(), &numbers(expected), tolerance, what);
+}
+
+/// Keeps the notes.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Progress for Heard {
+    fn begin(&self, _: &str, _: u64) -> Box<dyn Steps> {
+        Box::new(self.clone())
+    }
+}
+impl Steps for Heard {
+    fn advance(&self, _: u64) {}
+}
+impl Sink for Heard {
+    fn write(&self, _: Stream, text: &str) {
+        self.0.lock().unwrap().push(text.into());
+    }
+}
+
+impl Heard {
+    /// A handle whose notes come here.
+    pub fn work(&self) -> Work {
+        Work::new(2, 0, Box::new(self.clone()), Box::new(self.clone())).unwrap()
+    }
+
+    /// The notes since the last call.
+    pub fn take(&self) -> String {
+        std::mem::take(&mut *self.0.lock().unwrap()).join("\n")
+    }
 }
