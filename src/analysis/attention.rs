@@ -361,7 +361,7 @@ impl Scorer {
             factor: self.factor,
             softcap: self.softcap,
             label: self.label.clone(),
-            made: size(&self.queries) + size(&self.keys) * if self.rope.is_some() { 1 + keys.len() } else { 1 },
+            held: size(&self.queries) + size(&self.keys) * if self.rope.is_some() { 1 + keys.len() } else { 1 },
             ..Product::averaged(queries, keys)
         }
     }

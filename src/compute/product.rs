@@ -107,7 +107,7 @@ pub struct Product {
     /// What progress is called.
     pub label: String,
     /// Bytes of what was made for this product before it, its operands above all: announced with its own.
-    pub made: usize,
+    pub held: usize,
 }
 
 /// What a product's scores are like.
@@ -228,7 +228,7 @@ impl Product {
             softmax_negative: false,
             pairs: 0,
             label: "product".into(),
-            made: 0,
+            held: 0,
         }
     }
 
@@ -355,7 +355,7 @@ impl Product {
         let bytes = results.saturating_add(pairs).saturating_add(engine + search);
         let twice = cols || (self.exact && !self.all_quantiles.is_empty());
         let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if twice { 2.0 } else { 1.0 };
-        let taken = bytes.saturating_add(self.made);
+        let taken = bytes.saturating_add(self.held);
         if flop > LONG || taken > MUCH {
             let (tera, mebibytes) = (flop / 1e12, taken >> 20);
             work.note(&format!(

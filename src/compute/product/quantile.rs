@@ -441,19 +441,18 @@ impl Hunt {
             return self.quantiles.iter().map(|_| (f64::NAN, f64::NAN)).unzip();
         }
         let bounds = |target: &Target| match target.value {
-            Some(value) => (value, value),
+            Some(value) => [value, value],
             None => {
                 let (lo, hi) = target.probe.scores();
-                (lo.max(self.extremes.0), hi.min(self.extremes.1))
+                [lo.max(self.extremes.0), hi.min(self.extremes.1)]
             }
         };
-        let pairs = self.targets.chunks_exact(2).map(|pair| (bounds(&pair[0]), bounds(&pair[1])));
-        let value = |(q, (a, b)): (&f64, ((f32, f32), (f32, f32)))| {
-            let share = ranks(*q, n).2;
-            let (lo, hi) = (interpolate(a.0, b.0, share), interpolate(a.1, b.1, share));
+        let value = |(q, pair): (&f64, &[Target])| {
+            let (low, high, share) = (bounds(&pair[0]), bounds(&pair[1]), ranks(*q, n).2);
+            let [lo, hi] = [0, 1].map(|end| interpolate(low[end], high[end], share));
             if lo == hi { (lo, 0.0) } else { (0.5 * (lo + hi), 0.5 * (hi - lo)) }
         };
-        self.quantiles.iter().zip(pairs).map(value).unzip()
+        self.quantiles.iter().zip(self.targets.chunks_exact(2)).map(value).unzip()
     }
 }
 
