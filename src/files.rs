@@ -47,26 +47,6 @@ pub fn write_polled(path: &Path, bytes: &[u8], go_on: &dyn Fn() -> Result<()>) -
     Ok(())
 }
 
-/// Bytes in memory whose writing ends when `go_on` says so.
-pub struct Polled<'g> {
-    /// What was written.
-    pub bytes: Vec<u8>,
-    /// Fails once the user has asked to stop.
-    pub go_on: &'g dyn Fn() -> Result<()>,
-}
-
-impl Write for Polled<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        // Not of the kind `Interrupted`, which asks for another try.
-        (self.go_on)().map_err(|error| std::io::Error::other(error.to_string()))?;
-        self.bytes.write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A path as a person writes it, `~` and `~/…` as a shell reads them: names in scripts pass through no shell.
 pub fn expand_home(name: &str) -> PathBuf {
     let below = if name == "~" { Some("") } else { name.strip_prefix("~/") };

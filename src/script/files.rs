@@ -4,7 +4,7 @@ use crate::dictionary::{Dictionary, Precision, save_sae};
 use crate::entry;
 use crate::error::{Error, Result};
 use crate::figure::Figure;
-use crate::files::{self, Polled};
+use crate::files;
 use crate::formats::{TensorSet, npy, npz, safetensors};
 use crate::page::Page;
 use crate::provenance::Provenance;
@@ -16,6 +16,7 @@ use crate::table::Table;
 use crate::tensor::{Bytes, Tensor};
 use crate::work::Work;
 use rhai::{Array, Dynamic, Map};
+use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 crate::options! {
@@ -132,13 +133,30 @@ fn json(call: &Call, path: &Path, value: &Dynamic) -> Result<Vec<u8>> {
     if nulls > 0 {
         call.work().note(&format!("{}: {nulls} NaN or infinite numbers became null", path.display()));
     }
-    let go_on = || call.work().check();
-    let mut text = Polled { bytes: Vec::new(), go_on: &go_on };
+    let mut text = Polled { bytes: Vec::new(), work: call.work() };
     let written = serde_json::to_writer_pretty(&mut text, &super::convert::to_json(value, call.work())?);
     call.work().check()?;
     written.map_err(|e| Error::internal(e.to_string()))?;
     text.bytes.push(b'\n');
     Ok(text.bytes)
+}
+
+/// Bytes whose writing ends when the user asks to stop.
+struct Polled<'w> {
+    bytes: Vec<u8>,
+    work: &'w Work,
+}
+
+impl Write for Polled<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Not of the kind `Interrupted`, which asks for another try.
+        self.work.check().map_err(|error| std::io::Error::other(error.to_string()))?;
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 pub(super) fn entries() -> Vec<Entry> {

@@ -5,7 +5,7 @@
 use super::commands::{existing_folder, path};
 use super::{Answer, Report, Session, names, stack};
 use crate::error::{Error, Result};
-use crate::files::{self, Polled};
+use crate::files;
 use crate::formats::{TensorSet, safetensors};
 use crate::render::text::counted;
 use crate::script::keep::{self, Fault, Keeper, Reader, Store, bytes_tensor, tagged};
@@ -16,6 +16,7 @@ use rhai::{AST, Dynamic, FnPtr};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 /// The tensor of bytes that holds everything but the other tensors, as JSON. Earlier versions had it in the metadata, which
@@ -70,8 +71,7 @@ fn save(session: &Session, file: &Path) -> Result<String> {
     entry["shared"] = Json::Array(store.shared);
     entry["imports"] = Json::Object(imports);
     entry["cells"] = Json::Array(cells);
-    let go_on = || work.check();
-    let mut text = Polled { bytes: Vec::new(), go_on: &go_on };
+    let mut text = Text { bytes: Vec::new(), work };
     let written = serde_json::to_writer(&mut text, &entry);
     work.check()?;
     written.map_err(|e| Error::internal(e.to_string()))?;
@@ -81,11 +81,29 @@ fn save(session: &Session, file: &Path) -> Result<String> {
     }
     tensors.insert(ENTRY, bytes_tensor(text.bytes)?);
     let bytes = work.detached(move |_| safetensors::write_with_bytes(&tensors))?;
-    files::write_polled(file, &bytes, &go_on)?;
+    files::write_polled(file, &bytes, &|| work.check())?;
     for line in lost {
         said += &format!("\n{line}");
     }
     Ok(said)
+}
+
+/// Text whose writing ends when the user asks to stop.
+struct Text<'w> {
+    bytes: Vec<u8>,
+    work: &'w Work,
+}
+
+impl Write for Text<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Not of the kind `Interrupted`, which asks for another try.
+        self.work.check().map_err(|error| std::io::Error::other(error.to_string()))?;
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a file says of a session.
