@@ -236,7 +236,7 @@ pub fn ov_scores(
         cols: true,
         pairs: options.top_pairs,
         label: circuit.label,
-        made,
+        held: made,
         ..Product::new(values, pulled.t())
     };
     let outcome = product.run(work)?;

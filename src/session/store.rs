@@ -16,6 +16,7 @@ use rhai::{AST, Dynamic, FnPtr};
 use serde_json::{Value as Json, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
 
 /// The tensor of bytes that holds everything but the other tensors, as JSON. Earlier versions had it in the metadata, which
@@ -70,17 +71,38 @@ fn save(session: &Session, file: &Path) -> Result<String> {
     entry["shared"] = Json::Array(store.shared);
     entry["imports"] = Json::Object(imports);
     entry["cells"] = Json::Array(cells);
-    let text = work.detached(move |_| serde_json::to_vec(&entry).map_err(|e| Error::internal(e.to_string())))?;
+    let mut text = Text { bytes: Vec::new(), work };
+    let written = serde_json::to_writer(&mut text, &entry);
+    work.check()?;
+    written.map_err(|e| Error::internal(e.to_string()))?;
     let mut tensors = TensorSet::new(file);
     for (place, tensor) in store.tensors.into_iter().enumerate() {
         tensors.insert(place.to_string(), tensor);
     }
-    tensors.insert(ENTRY, bytes_tensor(text)?);
+    tensors.insert(ENTRY, bytes_tensor(text.bytes)?);
     files::write_detached(file, work, move |out| safetensors::write_with_bytes_to(&tensors, out))?;
     for line in lost {
         said += &format!("\n{line}");
     }
     Ok(said)
+}
+
+/// Text whose writing ends when the user asks to stop.
+struct Text<'w> {
+    bytes: Vec<u8>,
+    work: &'w Work,
+}
+
+impl Write for Text<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Not of the kind `Interrupted`, which asks for another try.
+        self.work.check().map_err(|error| std::io::Error::other(error.to_string()))?;
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What a file says of a session.
