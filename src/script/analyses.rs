@@ -71,9 +71,10 @@ fn product() -> Vec<Entry> {
         entry! {
             /// Mean and standard deviation of each row of the product `(row_gain ∘ a) @ b`, `a [n, d]`, `b [d, m]`, in closed form, from the
             /// mean and covariance of b's columns: no score is made, so a whole dictionary against the vocabulary costs what one of its
-            /// d × d matrices costs. Of fewer than d / 4 rows the deviations are streamed, which is less. The same numbers as `product_stats`
-            /// streams; columns that hold NaN or infinities are left out. A table `row mean std`. Errors: shapes that do not fit, no finite
-            /// column.
+            /// d × d matrices costs. Of fewer than d / 4 rows the deviations are streamed, which is less. `product_stats` gives the same numbers
+            /// up to the rounding of its scores to 32 bits: where the columns have in common what is 1000 times as large as their differences,
+            /// 1e-4 of the standard deviation and more. Columns that hold NaN or infinities are left out. A table `row mean std`. Errors:
+            /// shapes that do not fit, no finite column.
             ///
             /// ```rhai
             /// let model = load_model("demo");
