@@ -209,8 +209,8 @@ pub fn ov_scores(
     }
     let source_positions = source.positions(&options.source_features)?;
     let target_positions = target.positions(&options.target_features)?;
-    let made = HeadVectors::bytes(source_positions.len() + target_positions.len(), circuit.d_head);
-    work.reserve(&circuit.label, made as u64)?;
+    let held = HeadVectors::bytes(source_positions.len() + target_positions.len(), circuit.d_head);
+    work.reserve(&circuit.label, held as u64)?;
     let values = circuit.values(source, &source_positions, options.temperature, model, work)?;
     let write_norms = written_norms(&values, &circuit.w_o, work)?;
     target.say_doubts(model, work);
@@ -236,7 +236,7 @@ pub fn ov_scores(
         cols: true,
         pairs: options.top_pairs,
         label: circuit.label,
-        held: made,
+        held,
         ..Product::new(values, pulled.t())
     };
     let outcome = product.run(work)?;
