@@ -5,8 +5,8 @@
 //! `report`: any error → source line, caret, chain of calls, help. `syntax`, `suggest`, `foreign`: its words, the nearest
 //! names, what those who come from Python mean. `compare`: comparisons without meaning. `raised`: errors that were caught. `known`: what an expression is, without
 //! running it. `complete` offers what could stand at the cursor; `language` has the pages of the language's words. `names`:
-//! what names mean beyond Rhai's rules. `modules`: what `import` finds. `stack`: deep scripts end with an error, not with the
-//! process. `bounds`: values that grow without end do, too.
+//! what names mean beyond Rhai's rules. `modules`: what `import` finds. `polls`: where a script sees that it was asked to stop.
+//! `stack`: deep scripts end with an error, not with the process. `bounds`: values that grow without end do, too.
 
 mod bounds;
 mod cells;
@@ -20,6 +20,7 @@ mod language;
 mod log;
 mod modules;
 mod names;
+mod polls;
 mod raised;
 mod report;
 mod stack;
@@ -175,10 +176,12 @@ impl Session {
         });
         engine.set_module_resolver(Modules::new(given.folder, sources.clone(), host.clone()));
         script::install(&mut engine, host.clone());
+        // Text that runs without being read as a cell would know neither polls nor the session's names.
+        engine.disable_symbol("eval");
+        let native = Arc::new(natives::functions(&engine));
         stack::guard(&mut engine, &work);
         let shared = Shared::default();
         shared.install(&mut engine, &work);
-        let native = Arc::new(natives::functions(&engine));
         host.explain = report::explainer(native.clone(), sources.clone());
         engine.set_default_tag(Dynamic::from(host.clone()));
         let global = engine.new_global_runtime_state();

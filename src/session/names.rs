@@ -3,16 +3,18 @@
 //! catches has a message, a kind and a line.
 //!
 //! Only variables that some function mentions are shared with functions; all others run at the engine's own speed. The
-//! other three are small edits of the text, made where the parsed cell asks for them; [`Edits`] leads places in the edited
-//! text back to what the user wrote.
+//! other three are small edits of the text, made where the parsed cell asks for them, as are polls where a script would not
+//! see that it was asked to stop; [`Edits`] leads places in the edited text back to what the user wrote.
 
 use super::bounds::Watch;
-use crate::script::raise;
-use crate::script::scan::{Kind, outline};
+use super::polls::{POLL, Polls};
+use super::stack;
+use crate::script::scan::{Kind, Piece, outline, position_of};
 use crate::work::Work;
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
 use rhai::{ParseError, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Before the name in a statement that shares a variable; no script can write such a name.
@@ -37,12 +39,12 @@ struct Inner {
 impl Shared {
     /// Answers an engine's variables from the shared ones.
     pub(super) fn install(&self, engine: &mut Engine, work: &Work) {
-        let (shared, work) = (self.clone(), work.clone());
+        let (shared, cancelled) = (self.clone(), work.cancel_flag());
         // Marked so because Rhai may change it, not because it will go.
         #[allow(deprecated)]
         engine.on_var(move |name, index, context| {
             // Nearly always so, at every read of a variable: all else stands elsewhere, so that this needs no stack of its own.
-            if index > 0 && !shared.watch.is_due() { Ok(None) } else { shared.resolve(name, index, context, &work) }
+            if index > 0 && !shared.watch.is_due() { Ok(None) } else { shared.resolve(name, index, context, &cancelled) }
         });
     }
 
@@ -54,10 +56,11 @@ impl Shared {
         name: &str,
         index: usize,
         context: EvalContext,
-        work: &Work,
+        cancelled: &AtomicBool,
     ) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
+        // Before the tick begins: natives that go on after an error of their closure meet it at each variable.
+        stack::poll(cancelled)?;
         if self.watch.begin_tick() {
-            work.check().map_err(|error| raise(error, Position::NONE))?;
             self.look(context.scope())?;
         }
         if index > 0 { Ok(None) } else { self.answer(name, context) }
@@ -236,7 +239,16 @@ impl Edits {
                 edits.push(Edit { line, column, old, new, stands_for: column });
             }
         }
-        edits.sort_by_key(|edit| (edit.line, edit.column));
+        let Polls { blocks, closures } = Polls::new(ast);
+        for position in blocks {
+            if let (Some(line), Some(column)) = (position.line(), position.position()) {
+                edits.push(Edit { line, column: column + 1, old: 0, new: format!("{POLL}();"), stands_for: column });
+            }
+        }
+        let pieces = if closures.is_empty() { Vec::new() } else { outline(text).pieces };
+        edits.extend(closures.into_iter().filter_map(|place| polled(text, &lines, &pieces, place)).flatten());
+        // What is put in before a name comes before what replaces it.
+        edits.sort_by_key(|edit| (edit.line, edit.column, edit.old));
         Edits(edits)
     }
 
@@ -299,6 +311,37 @@ fn called(lines: &[&str], name: &str, position: Position, empty: bool) -> Option
             Edit { line, column: inside, old: 0, new, stands_for: column },
         ]
     })
+}
+
+/// `|x| 1` as `|x| {__poll();1}`; none for a closure inside the text of a string.
+fn polled(text: &str, lines: &[&str], pieces: &[Piece], place: Position) -> Option<Vec<Edit>> {
+    let (line, column) = (place.line()?, place.position()?);
+    let above: usize = lines[..line - 1].iter().map(|line| line.len() + 1).sum();
+    let start = above + split_at_char(lines.get(line - 1)?, column - 1).0.len();
+    let is_in = |byte: usize, kind: Kind| pieces.iter().any(|(k, range)| *k == kind && range.contains(&byte));
+    let bars = text.get(start..)?.match_indices('|').map(|(at, _)| start + at).filter(|at| !is_in(*at, Kind::Comment));
+    let body = bars.take(2).last().filter(|_| !is_in(start, Kind::Text))? + 1;
+    let (mut depth, mut end, mut first) = (0usize, body, None);
+    for (kind, range) in &pieces[pieces.partition_point(|(_, range)| range.end <= body)..] {
+        match kind {
+            Kind::Comment => continue,
+            Kind::Open => depth += 1,
+            Kind::Close | Kind::Comma | Kind::Semicolon if depth == 0 => break,
+            Kind::Close => depth -= 1,
+            _ => {}
+        }
+        first.get_or_insert(range.clone());
+        end = range.end;
+    }
+    let put = |byte: usize, new: String| {
+        let at = position_of(text, byte);
+        Some(Edit { line: at.line()?, column: at.position()?, old: 0, new, stands_for: at.position()? })
+    };
+    let first = first?;
+    match &text[first.clone()] {
+        "{" => Some(vec![put(first.end, format!("{POLL}();"))?]),
+        _ => Some(vec![put(body, format!("{{{POLL}();"))?, put(end, "}".into())?]),
+    }
 }
 
 /// What the edits of a cell depend on.
@@ -487,6 +530,6 @@ mod tests {
         let ast = compile(&Engine::new(), &Scope::new(), &text).unwrap();
         assert_eq!(ast.iter_functions().count(), 2000);
         let edits = Edits::new(&text, &ast, &Scope::new(), |_| false);
-        assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,"));
+        assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,").replace("(h) {", "(h) {__poll();"));
     }
 }

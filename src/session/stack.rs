@@ -2,19 +2,20 @@
 //! script fails with an error instead of taking the process with it.
 
 use super::bounds;
+use super::polls::POLL;
 use crate::work::Work;
-use rhai::{Dynamic, Engine, LexError, Token};
+use rhai::{Dynamic, Engine, EvalAltResult, FuncRegistration, LexError, Position, Token};
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Bytes of stack on which a script runs. Address space only: pages are taken as they are touched.
 const SIZE: usize = 256 << 20;
-/// Where a running script is stopped: the rest is for native calls.
-const RUN: usize = 224 << 20;
-/// Operations between two looks at the cancel flag and the stack: few enough that they cannot use up what is left of it.
-const STRIDE: u64 = 8;
+/// Where a function that polls is stopped: the rest is for what it holds, as deep as the parser lets it be, and for a thousand
+/// calls of functions that are not deep (`polls`), of some 100 KiB each.
+const RUN: usize = 64 << 20;
 /// Where parsing is stopped. What is parsed must be walked, run and dropped on the same stack.
-const PARSE: usize = 96 << 20;
+const PARSE: usize = 64 << 20;
 
 /// What a script that comes to the end of the stack is terminated with.
 #[derive(Clone)]
@@ -56,17 +57,33 @@ pub(super) fn on_large<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     // No room for such a thread: the caller's own stack must do.
     match (ran, task) {
         (Some(value), _) => value,
-        (None, Some(f)) => f(),
+        (None, Some(f)) => ticking(f),
         (None, None) => unreachable!("a task that was taken has given its value"),
     }
 }
 
-/// Makes an engine in which the script room is installed poll the work's cancel flag and the stack.
+/// Runs `f` on the caller's stack while another thread, if there is room for a small one, counts the time.
+fn ticking<T>(f: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let tick = || {
+            while !done.load(Ordering::Acquire) {
+                std::thread::sleep(bounds::TICK);
+                bounds::tick();
+            }
+        };
+        // Without it a script is stopped by its native calls and polls alone.
+        let _ = std::thread::Builder::new().stack_size(64 << 10).spawn_scoped(scope, tick);
+        let value = std::panic::catch_unwind(AssertUnwindSafe(f));
+        done.store(true, Ordering::Release);
+        value.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Makes an engine in which the script room is installed look at the stack as it parses and wherever a script polls.
 pub(super) fn guard(engine: &mut Engine, work: &Work) {
-    // Rhai asks at every operation, several times in each step of a loop: the answer must cost next to nothing. Operations that
-    // take long are seen by the look at variables (`bounds`).
     let cancelled = work.cancel_flag();
-    engine.on_progress(move |operations| if operations % STRIDE != 0 { None } else { end(&cancelled) });
+    FuncRegistration::new(POLL).register_into_engine(engine, move || poll(&cancelled));
     // Marked so because Rhai may change it, not because it will go.
     let watch = crate::script::token_watch();
     #[allow(deprecated)]
@@ -76,14 +93,14 @@ pub(super) fn guard(engine: &mut Engine, work: &Work) {
     });
 }
 
-/// What a script ends with that was cancelled or has gone too deep.
-#[cold]
-#[inline(never)]
-fn end(cancelled: &AtomicBool) -> Option<Dynamic> {
-    if cancelled.load(Ordering::Relaxed) {
-        return Some(Dynamic::UNIT);
-    }
-    (used() > RUN).then(|| Dynamic::from(TooDeep))
+/// Ends a script that was cancelled or has gone too deep.
+pub(super) fn poll(cancelled: &AtomicBool) -> Result<(), Box<EvalAltResult>> {
+    let end = match cancelled.load(Ordering::Relaxed) {
+        true => Dynamic::UNIT,
+        false if used() > RUN => Dynamic::from(TooDeep),
+        false => return Ok(()),
+    };
+    Err(EvalAltResult::ErrorTerminated(end, Position::NONE).into())
 }
 
 /// Bytes of the large stack in use; 0 on any other thread.

@@ -110,7 +110,7 @@ fn expression(kind: &str) -> String {
     }
 }
 
-/// Operators of other languages that Rhai knows to refuse.
+/// Operators of other languages that Rhai knows to refuse, and what is switched off.
 fn symbol_of_others(symbol: &str) -> (String, Option<&'static str>) {
     let help = match symbol {
         "===" => Some("`==` compares"),
@@ -120,6 +120,7 @@ fn symbol_of_others(symbol: &str) -> (String, Option<&'static str>) {
         ":=" => Some("`let x = 1;` declares a variable"),
         "<-" => Some("`x = 1;` assigns"),
         "::<" => Some("functions take no types"),
+        "eval" => Some("code to run later is a closure: `let f = |x| x + 1;`; that of a file comes by `import`"),
         "(*" | "*)" => Some("comments are `// …` and `/* … */`"),
         _ => None,
     };
