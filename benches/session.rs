@@ -99,15 +99,20 @@ fn main() {
     stoppable.set_optimization_level(OptimizationLevel::None);
     let flag = work.cancel_flag();
     stoppable.on_progress(move |_| flag.load(Ordering::Relaxed).then_some(Dynamic::UNIT));
-    let step = "let x = 1.0; let y = 0.5; for i in 0..1000000 { x = x * 1.0001 + y; }";
+    let step = "let x = 1.0; let y = 0.5; for i in 0..200000 { x = x * 1.0001 + y; }";
     let ast = plain.compile(step).expect("the loop compiles");
     let mut looping = session(&work);
     looping.eval("let z = 1; fn other() { z }", "setup").expect("set up");
-    // In turn, and each round's ratio on its own: a noisy machine is as noisy for all.
-    let mut rounds = [const { Vec::new() }; 5];
     let theirs = |engine: &Engine| best(1, || engine.run_ast_with_scope(&mut Scope::new(), &ast).expect("the loop runs"));
+    // In turn and in slices, five to a round, each round's ratio on its own: a noisy machine is as noisy for all.
+    let mut rounds = [const { Vec::new() }; 5];
     for _ in 0..25 {
-        let (bare, polled, ours) = (theirs(&plain), theirs(&stoppable), run_once(&mut looping, step));
+        let (mut bare, mut polled, mut ours) = (0.0, 0.0, 0.0);
+        for _ in 0..5 {
+            bare += theirs(&plain);
+            polled += theirs(&stoppable);
+            ours += run_once(&mut looping, step);
+        }
         rounds.iter_mut().zip([ours, bare, polled, ours / bare, ours / polled]).for_each(|(all, one)| all.push(one));
     }
     let [ours, bare, polled, to_bare, to_polled] = rounds.map(|mut all| {

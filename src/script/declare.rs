@@ -89,11 +89,11 @@ impl Entry {
         options: Option<fn() -> Vec<Key>>,
         returns: &'static str,
         operands: Vec<TypeId>,
-        body: impl Fn(&Call<'_>, &mut Arguments<'_, '_>) -> Result<Dynamic> + Send + Sync + 'static,
+        body: Arc<Body>,
     ) -> Self {
         let params = params.into_iter().map(|(name, kind, optional)| Param { name, kind, optional }).collect();
         let receiver = if form == Form::Function { None } else { operands.first().copied() };
-        Entry { form, namespace, name, doc, topic: "", params, options, returns, receiver, operands, body: Arc::new(body) }
+        Entry { form, namespace, name, doc, topic: "", params, options, returns, receiver, operands, body }
     }
 
     /// `unembed(dict: Dictionary, model: Model[, options]) -> TokenScores`, as help and errors show it.
@@ -394,14 +394,14 @@ macro_rules! entry {
             stringify!($ret),
             vec![$(<$ty as $crate::script::convert::FromScript>::type_id()),*],
             #[allow(unused_variables)]
-            |$call: &$crate::script::declare::Call<'_>, arguments: &mut $crate::script::declare::Arguments<'_, '_>| {
+            std::sync::Arc::new(|$call: &$crate::script::declare::Call<'_>, arguments: &mut $crate::script::declare::Arguments<'_, '_>| {
                 $(let $arg: $ty = arguments.next(stringify!($arg))?;)*
                 $(let $opts: $oty = arguments.options()?;)?
                 arguments.done()?;
                 #[allow(clippy::redundant_closure_call)] // a body may return early
                 let value: $crate::error::Result<$ret> = (|| $body)();
                 Ok($crate::script::convert::IntoScript::into_script(value?))
-            },
+            }),
         )
     };
     (@change $form:ident, $name:expr, [$($doc:expr),*], $call:ident, $this:ident : $ty:ty, [$($arg:ident : $aty:ty),*], $body:block) => {
@@ -412,7 +412,7 @@ macro_rules! entry {
             "()",
             vec![std::any::TypeId::of::<$ty>()],
             #[allow(unused_variables)]
-            |$call: &$crate::script::declare::Call<'_>, arguments: &mut $crate::script::declare::Arguments<'_, '_>| {
+            std::sync::Arc::new(|$call: &$crate::script::declare::Call<'_>, arguments: &mut $crate::script::declare::Arguments<'_, '_>| {
                 // The receiver stays locked while it is changed, so the other arguments are read first.
                 arguments.skip();
                 $(let $arg: $aty = arguments.next(stringify!($arg))?;)*
@@ -421,7 +421,7 @@ macro_rules! entry {
                 let done: $crate::error::Result<()> = $body;
                 done?;
                 Ok(rhai::Dynamic::UNIT)
-            },
+            }),
         )
     };
 }

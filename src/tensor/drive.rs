@@ -64,15 +64,21 @@ pub(super) fn read<'a, T: Element>(t: &'a Tensor, start: usize, len: usize, scra
 
 /// The tensor of `f(x)` for every element. Keeps the order in memory.
 pub(super) fn map<A: Element, B: Element>(t: &Tensor, work: &Work, f: impl Fn(A) -> B + Sync) -> Result<Tensor> {
+    map_runs(t, work, &|run: &[A], out: &mut [B]| {
+        for (y, x) in out.iter_mut().zip(run) {
+            *y = f(*x);
+        }
+    })
+}
+
+/// As [`map`], for runs of elements: compiled once for each pair of types, not for each function.
+fn map_runs<A: Element, B: Element>(t: &Tensor, work: &Work, f: &(dyn Fn(&[A], &mut [B]) + Sync)) -> Result<Tensor> {
     let t = t.unblocked(work)?;
     let order = t.memory_order();
     let view = order.as_ref().map_or_else(|| t.clone(), |order| t.ordered(order));
     let out = fill(view.numel(), work, &|start, out: &mut [B]| {
         let mut scratch = Vec::new();
-        let run = read::<A>(&view, start, out.len(), &mut scratch);
-        for (y, x) in out.iter_mut().zip(run) {
-            *y = f(*x);
-        }
+        f(read::<A>(&view, start, out.len(), &mut scratch), out);
     })?;
     let out = Tensor::of(out, view.shape());
     Ok(order.map_or_else(|| out.clone(), |order| out.unordered(&order)))
@@ -80,6 +86,18 @@ pub(super) fn map<A: Element, B: Element>(t: &Tensor, work: &Work, f: impl Fn(A)
 
 /// The tensor of `f(x, y)` for every pair of elements of two tensors, broadcast to one shape.
 pub(super) fn zip<A: Element, B: Element>(a: &Tensor, b: &Tensor, work: &Work, f: impl Fn(A, A) -> B + Sync) -> Result<Tensor> {
+    zip_runs(a, b, work, &|left: &[A], right: &[A], out: &mut [B]| {
+        for ((z, x), y) in out.iter_mut().zip(left).zip(right) {
+            *z = f(*x, *y);
+        }
+    })
+}
+
+/// A function of two runs of elements of one length, which writes a third.
+type Runs<'f, A, B> = dyn Fn(&[A], &[A], &mut [B]) + Sync + 'f;
+
+/// As [`zip`], for runs of elements.
+fn zip_runs<A: Element, B: Element>(a: &Tensor, b: &Tensor, work: &Work, f: &Runs<'_, A, B>) -> Result<Tensor> {
     let shape = broadcast_shape(a.shape(), b.shape())?;
     let (a, b) = (a.unblocked(work)?, b.unblocked(work)?);
     let order = [&a, &b].into_iter().find(|t| t.shape() == shape).and_then(Tensor::memory_order);
@@ -90,11 +108,7 @@ pub(super) fn zip<A: Element, B: Element>(a: &Tensor, b: &Tensor, work: &Work, f
     let (a, b) = (wide(&a)?, wide(&b)?);
     let out = fill(element_count(&shape)?, work, &|start, out: &mut [B]| {
         let (mut left, mut right) = (Vec::new(), Vec::new());
-        let left = read::<A>(&a, start, out.len(), &mut left);
-        let right = read::<A>(&b, start, out.len(), &mut right);
-        for ((z, x), y) in out.iter_mut().zip(left).zip(right) {
-            *z = f(*x, *y);
-        }
+        f(read::<A>(&a, start, out.len(), &mut left), read::<A>(&b, start, out.len(), &mut right), out);
     })?;
     let out = Tensor::of(out, a.shape());
     Ok(order.map_or_else(|| out.clone(), |order| out.unordered(&order)))
