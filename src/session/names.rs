@@ -12,7 +12,7 @@ use super::stack;
 use crate::script::scan::{Kind, Piece, outline, position_of};
 use crate::work::Work;
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
-use rhai::{ParseError, Position, Scope, Stmt};
+use rhai::{ParseError, ParseErrorType, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -431,7 +431,16 @@ pub(super) fn compile(engine: &Engine, scope: &Scope, text: &str) -> Result<AST,
     for part in parts(text) {
         whole.combine(engine.compile_with_scope(scope, part)?);
     }
-    Ok(whole)
+    // Not all that is deep is so for the parser: it reads `1 + 1 + …` in a loop.
+    let mut deep = false;
+    whole.walk(&mut |path: &[ASTNode]| {
+        deep |= path.len() > stack::DEEPEST;
+        !deep
+    });
+    match deep {
+        true => Err(ParseError(Box::new(ParseErrorType::BadInput(stack::too_deep())), Position::NONE)),
+        false => Ok(whole),
+    }
 }
 
 /// A text in parts that are read one by one, each with empty lines for what is above it: Rhai's parser compares every name

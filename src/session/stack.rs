@@ -17,6 +17,9 @@ const RUN: usize = 64 << 20;
 /// Where parsing is stopped. What is parsed must be walked, run and dropped on the same stack.
 const PARSE: usize = 64 << 20;
 
+/// Nodes of a script's tree in one another that are run: they take 50 MiB of the stack at most.
+pub(super) const DEEPEST: usize = 20_000;
+
 /// What a script that comes to the end of the stack is terminated with.
 #[derive(Clone)]
 pub(super) struct TooDeep;
@@ -88,9 +91,14 @@ pub(super) fn guard(engine: &mut Engine, work: &Work) {
     let watch = crate::script::token_watch();
     #[allow(deprecated)]
     engine.on_parse_token(move |token, position, _| match used() > PARSE {
-        true => Token::LexError(LexError::Runtime(TOO_DEEP.into()).into()),
+        true => Token::LexError(too_deep().into()),
         false => watch(token, position),
     });
+}
+
+/// The parser's error at the end of the stack.
+pub(super) fn too_deep() -> LexError {
+    LexError::Runtime(TOO_DEEP.into())
 }
 
 /// Ends a script that was cancelled or has gone too deep.

@@ -346,7 +346,8 @@ fn deep_scripts_end_with_an_error_and_not_with_the_process() {
     assert!(error.starts_with("error: the script is nested too deeply\n"), "{error}");
     let (_, error, status) = run(&format!("1{}", "+1".repeat(500_000)), &[]);
     assert_eq!(status, 1);
-    assert!(error.starts_with("error: calls are nested too deeply\n"), "{error}");
+    assert!(error.starts_with("error: the script is nested too deeply\n"), "{error}");
+    assert_eq!(run(&format!("print(1{})", "+1".repeat(19_000)), &[]).0, "19001\n");
     let (_, error, status) = run(&"1;".repeat(600_000), &[]);
     assert_eq!(status, 1);
     assert!(error.starts_with("error: the script has 1200000 bytes; more than 1048576 are not read\n"), "{error}");
