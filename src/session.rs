@@ -3,7 +3,7 @@
 //! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `cells`: where a cell ends. `commands`:
 //! lines that are not Rhai; `explain`, `timing` and `store` answer the longer ones. `log`: what was done, as a script.
 //! `report`: any error → source line, caret, chain of calls, help. `syntax`, `suggest`, `foreign`: its words, the nearest
-//! names, what those who come from Python mean. `compare`: comparisons without meaning. `raised`: errors that were caught. `known`: what an expression is, without
+//! names, what those who come from Python mean. `compare`: comparisons without meaning. `raised`: errors that were caught. `recursion`: where functions call themselves. `known`: what an expression is, without
 //! running it. `complete` offers what could stand at the cursor; `language` has the pages of the language's words. `names`:
 //! what names mean beyond Rhai's rules. `modules`: what `import` finds. `stack`: deep scripts end with an error, not with the
 //! process. `bounds`: values that grow without end do, too.
@@ -21,6 +21,7 @@ mod log;
 mod modules;
 mod names;
 mod raised;
+mod recursion;
 mod report;
 mod stack;
 mod stdlib;

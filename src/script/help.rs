@@ -118,24 +118,42 @@ fn page(entry: &Entry, width: usize) -> String {
     text
 }
 
-/// A documentation behind a signature: paragraphs in lines of at most `width` columns, examples as they are.
+/// A documentation behind a signature: paragraphs and the points of lists in lines of at most `width` columns, examples as
+/// they are.
 pub(super) fn documentation(doc: &str, width: usize) -> String {
     let mut text = String::new();
-    let (mut code, mut begins, mut prose) = (false, false, String::new());
+    let (mut code, mut begins, mut prose, mut in_list) = (false, false, String::new(), false);
+    let mut paragraph = |text: &mut String, prose: &mut String| {
+        let prose = std::mem::take(prose);
+        let point = prose.strip_prefix(" * ");
+        if !prose.is_empty() {
+            *text += if point.is_some() && in_list { "\n" } else { "\n\n" };
+            *text += &point.map_or_else(|| wrapped(&prose, width, "    "), |point| hanging(point, width, "    * ", "      "));
+            in_list = point.is_some();
+        }
+    };
     for line in doc.lines().map(str::trim_end).chain([""]) {
         let plain = line.strip_prefix(' ').unwrap_or(line);
-        // A heading parts paragraphs.
-        let plain = if !code && plain.starts_with('#') { "" } else { plain };
+        let heading = plain.strip_prefix("# ").filter(|_| !code);
+        // What an example is shows of itself.
+        let plain = if heading.is_some_and(|heading| heading.starts_with("Example")) { "" } else { heading.unwrap_or(plain) };
         match (plain.starts_with("```"), code || plain.is_empty()) {
             (true, _) => (code, begins) = (!code, true),
-            (false, false) => prose = format!("{prose} {plain}"),
-            (false, true) => {
-                if !prose.is_empty() {
-                    text += &format!("\n\n{}", wrapped(&std::mem::take(&mut prose), width, "    "));
+            (false, false) => {
+                if heading.is_some() || plain.starts_with("* ") {
+                    paragraph(&mut text, &mut prose);
                 }
+                prose = format!("{prose} {plain}");
+                if heading.is_some() {
+                    prose.push(':');
+                    paragraph(&mut text, &mut prose);
+                }
+            }
+            (false, true) => {
+                paragraph(&mut text, &mut prose);
                 if code {
                     text += if std::mem::take(&mut begins) { "\n\n" } else { "\n" };
-                    text += &format!("      {plain}");
+                    text += format!("      {plain}").trim_end();
                 }
             }
         }

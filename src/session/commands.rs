@@ -343,12 +343,13 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
         let help = "no script can write what they hold; make them again in a cell, or keep all with `:session save FILE`";
         return Err(Error::input(message).help(help).into());
     }
-    crate::files::write_atomic(&file, session.log.script().as_bytes())?;
+    let differing = session.log.differing(|name| session.is_native(name));
+    crate::files::write_atomic(&file, session.log.script(&differing).as_bytes())?;
     let mut said = format!("{} saved as {}", counted(session.log.len(), "input"), file.display());
     for lost in &session.log.lost {
         said += &format!("\nnot in it: {lost}");
     }
-    for differing in session.log.differing(|name| session.is_native(name)) {
+    for differing in differing.iter().flatten() {
         said += &format!("\notherwise there: {differing}");
     }
     Ok(Answer::Note(said))
