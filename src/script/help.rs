@@ -8,7 +8,7 @@ use crate::script::natives::{self, Callable};
 use crate::script::{Host, entries, install};
 use crate::work::Work;
 use rhai::Engine;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use unicode_width::UnicodeWidthStr;
 
 /// Where a default or a formula comes from, as documentation marks it.
@@ -59,18 +59,39 @@ fn legend(text: &str) -> String {
     used.map(|(mark, meaning)| format!("{}]: {meaning}", mark.trim_end_matches(']'))).collect::<Vec<_>>().join("; ")
 }
 
-/// The names of everything, in lines of at most `width` columns.
+/// Names of Rhai's and ours that stand in no list: they are for the program itself, or every value has them.
+const UNLISTED: &[&str] = &["to_string", "to_debug", "debug", "caught", "copied", "tag", "set_tag", "get_fn_metadata_list"];
+
+/// The names of everything, in lines of at most `width` columns: functions, then what the values of each type have.
 pub fn index(width: usize) -> String {
-    let shown = |entry: &&Entry| !["to_string", "to_debug"].contains(&entry.name);
-    let mut names: Vec<String> = entries().iter().filter(shown).map(name_of).collect();
-    names.extend(
-        natives::own()
-            .iter()
-            .map(|f| if PARTS.contains(&f.first.as_str()) { format!("{}.{}", f.first, f.name) } else { f.name.clone() }),
-    );
-    names.sort_unstable();
-    names.dedup();
-    wrapped(&names.join(" "), width, "  ")
+    let mut groups = BTreeMap::<(usize, &str), BTreeSet<&str>>::new();
+    let of_type = |kind: &'static str| match kind {
+        "integer" | "number" => (3, "number"),
+        _ if kind.starts_with(char::is_uppercase) => (2, kind),
+        _ => (3, kind),
+    };
+    for entry in entries() {
+        let group = match (entry.form, entry.namespace, entry.params.first()) {
+            (Form::Function, Some(_), _) => (1, "plot::"),
+            (Form::Method | Form::Getter | Form::Setter, _, Some(receiver)) => of_type(&receiver.kind),
+            (Form::Function, ..) => (0, "functions"),
+            _ => (4, "operators"),
+        };
+        groups.entry(group).or_default().insert(entry.name);
+    }
+    for function in natives::own() {
+        let group = if PARTS.contains(&function.first.as_str()) { of_type(&function.first) } else { (0, "functions") };
+        groups.entry(group).or_default().insert(&function.name);
+    }
+    let mut text = String::new();
+    for ((_, title), mut names) in groups {
+        names.retain(|name| !UNLISTED.contains(name));
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().collect();
+            text += &format!("\n{title}\n{}", wrapped(&names.join(" "), width, "  "));
+        }
+    }
+    text
 }
 
 /// What a type's values have, and what makes and takes them, in lines of at most `width` columns; empty if there is no such type.
@@ -92,7 +113,7 @@ pub fn members(kind: &str, width: usize) -> String {
     ];
     let mut text = String::new();
     for (title, mut names) in lists {
-        names.retain(|name| !["to_string", "to_debug"].contains(&name.as_str()));
+        names.retain(|name| !UNLISTED.contains(&name.as_str()));
         names.sort_unstable();
         names.dedup();
         if !names.is_empty() {

@@ -370,7 +370,8 @@ impl Session {
         let open = innermost(before).filter(|_| before.ends_with(['(', '[', ',']))?;
         let listed = before[open..].starts_with('[');
         let is_list = listed && before[..open].trim_end().ends_with(['(', ',']);
-        let (_, param) = argument(before).filter(|_| is_list || before[open..].starts_with('(')).and_then(|a| self.parameter(&a))?;
+        let (_, param) =
+            argument(before).filter(|_| is_list || before[open..].starts_with('(')).and_then(|a| self.parameter(&a))?;
         if listed { element(&param.kind) } else { Some(&param.kind) }
     }
 

@@ -17,7 +17,8 @@ type Call = (String, Frame);
 /// The frames of the calls that a call led to until there were too many: the one by which a function came back to itself
 /// first, `outermost` last. None where the texts have no such call, or where more than one circle of functions could be meant.
 pub(super) fn frames(known: &Known<'_>, outermost: &Frame) -> Option<Vec<Frame>> {
-    let entry: String = outermost.text.chars().skip(outermost.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let entry: String =
+        outermost.text.chars().skip(outermost.column - 1).take_while(|c| c.is_alphanumeric() || *c == '_').collect();
     let mut calls = BTreeMap::from([(entry.clone(), calls_of(known, &entry)?)]);
     let mut next = vec![entry.clone()];
     while let Some(name) = next.pop() {
@@ -35,7 +36,8 @@ pub(super) fn frames(known: &Known<'_>, outermost: &Frame) -> Option<Vec<Frame>>
     let circles: Vec<(&String, Vec<&Call>)> =
         calls.keys().filter_map(|name| way(&calls, name, name).map(|circle| (name, circle))).collect();
     let (first, circle) = circles.iter().find(|(name, _)| **name == entry).or(circles.first())?;
-    if circles.iter().any(|(name, _)| name != first && (way(&calls, name, first).is_none() || way(&calls, first, name).is_none())) {
+    if circles.iter().any(|(name, _)| name != first && (way(&calls, name, first).is_none() || way(&calls, first, name).is_none()))
+    {
         return None;
     }
     let there = if **first == entry { Vec::new() } else { way(&calls, &entry, first)? };
@@ -54,7 +56,8 @@ pub(super) fn frames(known: &Known<'_>, outermost: &Frame) -> Option<Vec<Frame>>
 
 /// The calls of functions in the text of a function, in its order; none if no cell defined it.
 fn calls_of(known: &Known<'_>, name: &str) -> Option<Vec<Call>> {
-    let defines = |name: &str| known.functions.iter().rev().find(|module| module.iter_script_fn_info().any(|(_, _, own, ..)| own == name));
+    let defines =
+        |name: &str| known.functions.iter().rev().find(|module| module.iter_script_fn_info().any(|(_, _, own, ..)| own == name));
     let source = defines(name)?.id()?;
     let text = known.sources.get(source)?.text;
     let range = functions(&text).into_iter().find(|function| function.name == name)?.range;

@@ -27,13 +27,7 @@ pub(super) struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn view(&self) -> View<'a> {
-        View {
-            engine: self.engine,
-            global: self.global,
-            scope: self.scope,
-            functions: self.functions,
-            sources: self.sources,
-        }
+        View { engine: self.engine, global: self.global, scope: self.scope, functions: self.functions, sources: self.sources }
     }
 
     /// The text before a place.
