@@ -516,15 +516,24 @@ mod tests {
     #[test]
     fn rhais_own_functions_stand_in_the_reference_and_the_index() {
         let (reference, index) = (reference(), index(80));
-        for (function, named) in [
-            ("\n### `push(array: array, item)`\n", "array.push"),
-            ("\n### `split(string: string, delimiter: string) -> array`\n", "string.split"),
-            ("\n### `keys(map: map) -> array`\n", "map.keys"),
+        // The names that stand below each title of the index.
+        let titles = || index.lines().enumerate().filter(|(_, line)| !line.starts_with(' ') && !line.is_empty());
+        let below = |title: &str| -> Vec<&str> {
+            let (at, _) = titles().find(|(_, line)| *line == title).unwrap();
+            index.lines().skip(at + 1).take_while(|line| line.starts_with(' ')).flat_map(str::split_whitespace).collect()
+        };
+        for (function, kind, name) in [
+            ("\n### `push(array: array, item)`\n", "array", "push"),
+            ("\n### `split(string: string, delimiter: string) -> array`\n", "string", "split"),
+            ("\n### `keys(map: map) -> array`\n", "map", "keys"),
         ] {
             assert!(reference.contains(function), "{function}");
-            assert!(index.contains(named), "{named}");
+            assert!(below(kind).contains(&name), "{kind}.{name}");
         }
-        assert!(!reference.contains("///") && !index.contains("Tensor.fixed"));
+        assert!(
+            below("functions").contains(&"unembed") && below("plot::").contains(&"line") && below("Tensor").contains(&"topk")
+        );
+        assert!(!reference.contains("///") && !below("Tensor").contains(&"fixed"));
         assert_eq!(reference.matches("\n# ").count(), 0);
         assert_eq!(reference.lines().filter(|line| line.starts_with("```")).count() % 2, 0);
     }

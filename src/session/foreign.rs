@@ -238,7 +238,7 @@ pub(super) fn syntax(what: &ParseErrorType, before: &str, rest: &str) -> Option<
         _ => {
             let words = of(WORDS, first).or_else(|| of(WORDS, last));
             let called = match what {
-                ParseErrorType::VariableExpected if before.is_empty() => first,
+                ParseErrorType::VariableExpected | ParseErrorType::Reserved(_) if before.is_empty() => first,
                 _ if missing(";") => last,
                 _ => "",
             };
