@@ -212,10 +212,8 @@ fn overview(width: usize) -> String {
     text.extend(FORMS.iter().copied().map(row));
     text += "\n\nNot as in Python:\n";
     text.extend(PYTHON.iter().copied().map(row));
-    format!(
-        "{text}\n\nFunctions, and what the values of each type have; `?name` and `?Type.name` show more:\n{}",
-        help::index(width)
-    )
+    let title = "Functions, and what the values of each type have; `?name` and `?Type.name` show more:";
+    format!("{text}\n\n{}\n{}", help::wrapped(title, width, ""), help::index(width))
 }
 
 fn vars(session: &Session) -> Answer {
