@@ -4,6 +4,7 @@
 //! shown of the numbers (bins, densities, quantiles) is computed by `summary` when `render` asks. A figure never fails for
 //! what its numbers are: those that cannot be shown are left out and counted ([`LeftOut`]).
 
+mod kept;
 mod options;
 mod summary;
 

@@ -3,7 +3,7 @@
 //! The ways in (REPL, `run`, a pipe) share this room; it never sees a terminal. `cells`: where a cell ends. `commands`:
 //! lines that are not Rhai; `explain`, `timing` and `store` answer the longer ones. `log`: what was done, as a script.
 //! `report`: any error → source line, caret, chain of calls, help. `syntax`, `suggest`, `foreign`: its words, the nearest
-//! names, what those who come from Python mean. `compare`: comparisons without meaning. `raised`: errors that were caught. `known`: what an expression is, without
+//! names, what those who come from Python mean. `compare`: comparisons without meaning. `raised`: errors that were caught. `recursion`: where functions call themselves. `known`: what an expression is, without
 //! running it. `complete` offers what could stand at the cursor; `language` has the pages of the language's words. `names`:
 //! what names mean beyond Rhai's rules. `modules`: what `import` finds. `polls`: where a script sees that it was asked to stop.
 //! `stack`: deep scripts end with an error, not with the process. `bounds`: values that grow without end do, too.
@@ -22,6 +22,7 @@ mod modules;
 mod names;
 mod polls;
 mod raised;
+mod recursion;
 mod report;
 mod stack;
 mod stdlib;

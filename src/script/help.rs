@@ -8,7 +8,7 @@ use crate::script::natives::{self, Callable};
 use crate::script::{Host, entries, install};
 use crate::work::Work;
 use rhai::Engine;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use unicode_width::UnicodeWidthStr;
 
 /// Where a default or a formula comes from, as documentation marks it.
@@ -59,18 +59,39 @@ fn legend(text: &str) -> String {
     used.map(|(mark, meaning)| format!("{}]: {meaning}", mark.trim_end_matches(']'))).collect::<Vec<_>>().join("; ")
 }
 
-/// The names of everything, in lines of at most `width` columns.
+/// Names of Rhai's and ours that stand in no list: they are for the program itself, or every value has them.
+const UNLISTED: &[&str] = &["to_string", "to_debug", "debug", "caught", "copied", "tag", "set_tag", "get_fn_metadata_list"];
+
+/// The names of everything, in lines of at most `width` columns: functions, then what the values of each type have.
 pub fn index(width: usize) -> String {
-    let shown = |entry: &&Entry| !["to_string", "to_debug"].contains(&entry.name);
-    let mut names: Vec<String> = entries().iter().filter(shown).map(name_of).collect();
-    names.extend(
-        natives::own()
-            .iter()
-            .map(|f| if PARTS.contains(&f.first.as_str()) { format!("{}.{}", f.first, f.name) } else { f.name.clone() }),
-    );
-    names.sort_unstable();
-    names.dedup();
-    wrapped(&names.join(" "), width, "  ")
+    let mut groups = BTreeMap::<(usize, &str), BTreeSet<&str>>::new();
+    let of_type = |kind: &'static str| match kind {
+        "integer" | "number" => (3, "number"),
+        _ if kind.starts_with(char::is_uppercase) => (2, kind),
+        _ => (3, kind),
+    };
+    for entry in entries() {
+        let group = match (entry.form, entry.namespace, entry.params.first()) {
+            (Form::Function, Some(_), _) => (1, "plot::"),
+            (Form::Method | Form::Getter | Form::Setter, _, Some(receiver)) => of_type(&receiver.kind),
+            (Form::Function, ..) => (0, "functions"),
+            _ => (4, "operators"),
+        };
+        groups.entry(group).or_default().insert(entry.name);
+    }
+    for function in natives::own() {
+        let group = if PARTS.contains(&function.first.as_str()) { of_type(&function.first) } else { (0, "functions") };
+        groups.entry(group).or_default().insert(&function.name);
+    }
+    let mut text = String::new();
+    for ((_, title), mut names) in groups {
+        names.retain(|name| !UNLISTED.contains(name));
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().collect();
+            text += &format!("\n{title}\n{}", wrapped(&names.join(" "), width, "  "));
+        }
+    }
+    text
 }
 
 /// What a type's values have, and what makes and takes them, in lines of at most `width` columns; empty if there is no such type.
@@ -92,7 +113,7 @@ pub fn members(kind: &str, width: usize) -> String {
     ];
     let mut text = String::new();
     for (title, mut names) in lists {
-        names.retain(|name| !["to_string", "to_debug"].contains(&name.as_str()));
+        names.retain(|name| !UNLISTED.contains(&name.as_str()));
         names.sort_unstable();
         names.dedup();
         if !names.is_empty() {
@@ -118,24 +139,42 @@ fn page(entry: &Entry, width: usize) -> String {
     text
 }
 
-/// A documentation behind a signature: paragraphs in lines of at most `width` columns, examples as they are.
+/// A documentation behind a signature: paragraphs and the points of lists in lines of at most `width` columns, examples as
+/// they are.
 pub(super) fn documentation(doc: &str, width: usize) -> String {
     let mut text = String::new();
-    let (mut code, mut begins, mut prose) = (false, false, String::new());
+    let (mut code, mut begins, mut prose, mut in_list) = (false, false, String::new(), false);
+    let mut paragraph = |text: &mut String, prose: &mut String| {
+        let prose = std::mem::take(prose);
+        let point = prose.strip_prefix(" * ");
+        if !prose.is_empty() {
+            *text += if point.is_some() && in_list { "\n" } else { "\n\n" };
+            *text += &point.map_or_else(|| wrapped(&prose, width, "    "), |point| hanging(point, width, "    * ", "      "));
+            in_list = point.is_some();
+        }
+    };
     for line in doc.lines().map(str::trim_end).chain([""]) {
         let plain = line.strip_prefix(' ').unwrap_or(line);
-        // A heading parts paragraphs.
-        let plain = if !code && plain.starts_with('#') { "" } else { plain };
+        let heading = plain.strip_prefix("# ").filter(|_| !code);
+        // What an example is shows of itself.
+        let plain = if heading.is_some_and(|heading| heading.starts_with("Example")) { "" } else { heading.unwrap_or(plain) };
         match (plain.starts_with("```"), code || plain.is_empty()) {
             (true, _) => (code, begins) = (!code, true),
-            (false, false) => prose = format!("{prose} {plain}"),
-            (false, true) => {
-                if !prose.is_empty() {
-                    text += &format!("\n\n{}", wrapped(&std::mem::take(&mut prose), width, "    "));
+            (false, false) => {
+                if heading.is_some() || plain.starts_with("* ") {
+                    paragraph(&mut text, &mut prose);
                 }
+                prose = format!("{prose} {plain}");
+                if heading.is_some() {
+                    prose.push(':');
+                    paragraph(&mut text, &mut prose);
+                }
+            }
+            (false, true) => {
+                paragraph(&mut text, &mut prose);
                 if code {
                     text += if std::mem::take(&mut begins) { "\n\n" } else { "\n" };
-                    text += &format!("      {plain}");
+                    text += format!("      {plain}").trim_end();
                 }
             }
         }
@@ -477,15 +516,24 @@ mod tests {
     #[test]
     fn rhais_own_functions_stand_in_the_reference_and_the_index() {
         let (reference, index) = (reference(), index(80));
-        for (function, named) in [
-            ("\n### `push(array: array, item)`\n", "array.push"),
-            ("\n### `split(string: string, delimiter: string) -> array`\n", "string.split"),
-            ("\n### `keys(map: map) -> array`\n", "map.keys"),
+        // The names that stand below each title of the index.
+        let titles = || index.lines().enumerate().filter(|(_, line)| !line.starts_with(' ') && !line.is_empty());
+        let below = |title: &str| -> Vec<&str> {
+            let (at, _) = titles().find(|(_, line)| *line == title).unwrap();
+            index.lines().skip(at + 1).take_while(|line| line.starts_with(' ')).flat_map(str::split_whitespace).collect()
+        };
+        for (function, kind, name) in [
+            ("\n### `push(array: array, item)`\n", "array", "push"),
+            ("\n### `split(string: string, delimiter: string) -> array`\n", "string", "split"),
+            ("\n### `keys(map: map) -> array`\n", "map", "keys"),
         ] {
             assert!(reference.contains(function), "{function}");
-            assert!(index.contains(named), "{named}");
+            assert!(below(kind).contains(&name), "{kind}.{name}");
         }
-        assert!(!reference.contains("///") && !index.contains("Tensor.fixed"));
+        assert!(
+            below("functions").contains(&"unembed") && below("plot::").contains(&"line") && below("Tensor").contains(&"topk")
+        );
+        assert!(!reference.contains("///") && !below("Tensor").contains(&"fixed"));
         assert_eq!(reference.matches("\n# ").count(), 0);
         assert_eq!(reference.lines().filter(|line| line.starts_with("```")).count() % 2, 0);
     }

@@ -7,7 +7,8 @@ use crate::formats::{TensorSet, npy};
 use crate::hub;
 use crate::model::Model;
 use crate::script::convert::{type_name, with_article};
-use crate::script::lower;
+use crate::script::declare::Form;
+use crate::script::{entries, lower};
 use crate::table::{Cell, Table};
 use crate::tensor::{Bytes, Class, DType, Tensor};
 use crate::work::Work;
@@ -354,11 +355,14 @@ impl Keeper<'_> {
             }
             _ => {}
         }
-        let error = Error::input(format!("{} cannot be kept", with_article(&type_name(value))));
-        Err(match value.is::<Figure>() {
-            true => error.help("keep the call that draws it, in a function, and its data, in a variable; `save(figure, \"name.svg\")` keeps the picture"),
-            false => error,
-        })
+        if let (Some(figure), Some(store)) = (value.read_lock::<Figure>(), self.store.as_deref_mut()) {
+            let (facts, numbers) = figure.parts();
+            return Ok(json!({"figure": facts, "numbers": store.keep(Tensor::vector_f64(numbers))?}));
+        }
+        let kind = type_name(value);
+        let error = Error::input(format!("{} cannot be kept", with_article(&kind)));
+        let tabled = entries().iter().any(|e| e.form == Form::Method && e.name == "table" && e.params[0].kind == kind);
+        Err(if tabled { error.help("keep its table, in a variable: `let t = x.table();`") } else { error })
     }
 }
 
@@ -465,6 +469,10 @@ impl Reader<'_> {
                     Class::Int => tensor.to_i64().into_iter().map(Dynamic::from).collect(),
                     _ => tensor.to_f64().into_iter().map(Dynamic::from).collect(),
                 })
+            }
+            "figure" => {
+                let numbers = self.data.get(whole["numbers"].as_str().ok_or_else(|| broken(whole))?)?.to_f64();
+                Dynamic::from(Figure::of_parts(inner, &numbers)?)
             }
             "table" => self.table(bytes()?)?,
             "parquet" => self.table(self.data.get(text()?)?.as_u8().ok_or_else(|| broken(whole))?.to_vec())?,

@@ -34,7 +34,14 @@ impl Callable {
 fn plain(comments: &[impl AsRef<str>]) -> String {
     let lines = comments.iter().flat_map(|comment| comment.as_ref().lines());
     let text: Vec<&str> = lines.map(|line| line.trim_start().trim_start_matches('/')).collect();
-    let words = [("`Dynamic` value", "value"), ("`INT`", "integer"), ("`FLOAT`", "number"), ("`ImmutableString`", "string")];
+    let words = [
+        ("`Dynamic` value", "value"),
+        ("`INT`", "integer"),
+        ("`FLOAT`", "number"),
+        ("`ImmutableString`", "string"),
+        ("# No Function Parameter", "# A function without parameters"),
+        ("# Function Parameters", "# Parameters of the function"),
+    ];
     words.iter().fold(text.join("\n"), |text, (theirs, ours)| text.replace(theirs, ours))
 }
 
@@ -58,7 +65,8 @@ pub fn is_ours(function: &Callable) -> bool {
         || function.first.starts_with(char::is_uppercase)
 }
 
-/// Every function of an engine that a script can call by name, ours too, in the order of their names.
+/// Every function of an engine that a script can call by name, ours too, in the order of their names; of Rhai's not those
+/// that are to go.
 pub fn functions(engine: &Engine) -> Vec<Callable> {
     let is_plain = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_');
     let mut all = engine.collect_fn_metadata(
@@ -69,6 +77,10 @@ pub fn functions(engine: &Engine) -> Vec<Callable> {
             // Without names of its parameters it stands for integers beside one of floats; of numbers scripts have two types.
             let scripts_can = |(name, kind): &(&str, &str)| *name != "_" && !NARROW.iter().any(|narrow| kind.contains(narrow));
             let parameters = parameters.filter(|all| is_plain(&function.name) && all.iter().all(scripts_can))?;
+            let doc = plain(&function.comments);
+            if doc.contains("is deprecated and will be removed") {
+                return None;
+            }
             let shown = parameters.iter().map(|(name, kind)| match short_type_name(kind).as_str() {
                 "any value" => (*name).to_string(),
                 kind => format!("{name}: {kind}"),
@@ -83,7 +95,7 @@ pub fn functions(engine: &Engine) -> Vec<Callable> {
                 signature: format!("{}({}){gives}", function.name, shown.collect::<Vec<_>>().join(", ")),
                 first: first.unwrap_or_default(),
                 arity: function.num_params..=function.num_params,
-                doc: plain(&function.comments),
+                doc,
             })
         },
         true,

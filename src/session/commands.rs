@@ -91,7 +91,7 @@ const FORMS: &[(&str, &str)] = &[
 /// What surprises those who come from Python.
 const PYTHON: &[(&str, &str)] = &[
     ("let x = 5", "declares a variable; `x = 6` changes it"),
-    ("1 / 2", "is 0: whole numbers divide as such; `1.0 / 2` is 0.5"),
+    ("1 / 2", "is 0: whole numbers divide as such; `1.0 / 2` is 0.5; `//` begins a comment"),
     ("|x| x + 1", "a function without a name, `fn f(x) { x + 1 }` one with a name"),
     ("let x again", "makes another `x`: closures keep the one they were made with, functions see the new one"),
     ("#{k: 10}", "a map, also of options: `unembed(sae, model, #{k: 10})`"),
@@ -212,7 +212,8 @@ fn overview(width: usize) -> String {
     text.extend(FORMS.iter().copied().map(row));
     text += "\n\nNot as in Python:\n";
     text.extend(PYTHON.iter().copied().map(row));
-    format!("{text}\n\nFunctions, methods (T.name) and properties:\n{}", help::index(width))
+    let title = "Functions, and what the values of each type have; `?name` and `?Type.name` show more:";
+    format!("{text}\n\n{}\n{}", help::wrapped(title, width, ""), help::index(width))
 }
 
 fn vars(session: &Session) -> Answer {
@@ -343,12 +344,13 @@ fn save(session: &mut Session, file: &str) -> Result<Answer, Box<Report>> {
         let help = "no script can write what they hold; make them again in a cell, or keep all with `:session save FILE`";
         return Err(Error::input(message).help(help).into());
     }
-    crate::files::write_atomic(&file, session.log.script().as_bytes())?;
+    let differing = session.log.differing(|name| session.is_native(name));
+    crate::files::write_atomic(&file, session.log.script(&differing).as_bytes())?;
     let mut said = format!("{} saved as {}", counted(session.log.len(), "input"), file.display());
     for lost in &session.log.lost {
         said += &format!("\nnot in it: {lost}");
     }
-    for differing in session.log.differing(|name| session.is_native(name)) {
+    for differing in differing.iter().flatten() {
         said += &format!("\notherwise there: {differing}");
     }
     Ok(Answer::Note(said))

@@ -142,6 +142,19 @@ fn fits(kind: &str, wanted: &str) -> bool {
     wanted.split(" or ").any(|wanted| wanted == kind || (kind == "integer" && ["number", "integer from 0"].contains(&wanted)))
 }
 
+/// What the elements of an array are, in the words of a signature.
+fn element(kind: &str) -> Option<&'static str> {
+    Some(match kind.strip_prefix("array of ")? {
+        "tensors" => "Tensor",
+        "tables" => "Table",
+        "dictionaries" => "Dictionary",
+        "figures" => "Figure",
+        "strings" => "string",
+        "integers" | "integers from 0" => "integer",
+        _ => return None,
+    })
+}
+
 /// Endings of the files that a function reads; none: it reads any.
 fn endings(function: &str) -> &'static [&'static str] {
     match function {
@@ -340,19 +353,26 @@ impl Session {
             let texts = kinds.iter().flat_map(|kind| choices(kind)).map(|text| format!("\"{text}\""));
             return texts.map(|text| (text.clone(), text)).collect();
         }
-        let in_call = before.ends_with(['(', ',']) && innermost(before).is_some_and(|open| before[open..].starts_with('('));
-        let Some((_, param)) = argument(before).filter(|_| in_call).and_then(|argument| self.parameter(&argument)) else {
-            return Vec::new();
-        };
+        let Some(wanted) = self.wanted(before) else { return Vec::new() };
         let declared = self.view().declared(before).into_iter().filter_map(|(name, known)| Some((name, known?.kind())));
         let held = self.scope.iter_raw().map(|(name, _, value)| (name.to_string(), type_name(value)));
         let shown = |(name, kind): (String, String)| (name.clone(), format!("{name}: {kind}"));
-        let variables: Vec<_> = declared.chain(held).filter(|(_, kind)| fits(kind, &param.kind)).map(shown).collect();
-        if !variables.is_empty() || !param.kind.starts_with(char::is_uppercase) {
+        let variables: Vec<_> = declared.chain(held).filter(|(_, kind)| fits(kind, wanted)).map(shown).collect();
+        if !variables.is_empty() || !wanted.starts_with(char::is_uppercase) {
             return variables;
         }
-        let makers = entries().iter().filter(|e| e.form == Form::Function && e.gives() == param.kind);
+        let makers = entries().iter().filter(|e| e.form == Form::Function && e.gives() == wanted);
         makers.map(|e| (format!("{}(", e.path()), e.signature())).collect()
+    }
+
+    /// The type of the argument, or of the element of a list that is one, which is to begin where a text ends.
+    fn wanted(&self, before: &str) -> Option<&'static str> {
+        let open = innermost(before).filter(|_| before.ends_with(['(', '[', ',']))?;
+        let listed = before[open..].starts_with('[');
+        let is_list = listed && before[..open].trim_end().ends_with(['(', ',']);
+        let (_, param) =
+            argument(before).filter(|_| is_list || before[open..].starts_with('(')).and_then(|a| self.parameter(&a))?;
+        if listed { element(&param.kind) } else { Some(&param.kind) }
     }
 
     /// The hooks of the model whose method takes the option `hooks`, or `hook` of an edit, in which a text ends.
@@ -389,7 +409,12 @@ impl Session {
     /// The signatures of the call around byte `cursor`, ours and the scripts', and the number of arguments before it.
     pub fn signatures(&self, text: &str, cursor: usize) -> Vec<String> {
         let before = text.get(..cursor).unwrap_or(text);
-        let Some(open) = innermost(before).filter(|at| before[*at..].starts_with('(')) else { return Vec::new() };
+        let mut open = innermost(before);
+        // In a list or a map that is an argument.
+        while let Some(at) = open.filter(|at| before[*at..].starts_with('[') || before[..=*at].ends_with("#{")) {
+            open = innermost(&before[..at]);
+        }
+        let Some(open) = open.filter(|at| before[*at..].starts_with('(')) else { return Vec::new() };
         let head = before[..open].trim_end();
         let name = last_name(head);
         let before_name = &head[..head.len() - name.len()];
@@ -425,7 +450,13 @@ impl Session {
     }
 
     pub(super) fn view(&self) -> View<'_> {
-        View { engine: &self.engine, global: &self.global, scope: &self.scope }
+        View {
+            engine: &self.engine,
+            global: &self.global,
+            scope: &self.scope,
+            functions: &self.global.lib,
+            sources: &self.sources,
+        }
     }
 
     /// Everything that a name at the beginning of an expression behind `before` can be.
@@ -729,6 +760,9 @@ mod tests {
             ("alpha.T.topk|", "topk("),
             ("alpha.sum(0).to_arr|", "to_array("),
             ("alpha[0].mea|", "mean("),
+            ("cat([alpha.T.res|", "reshape("),
+            ("twice([1, m.beta.ga|", "gamma"),
+            ("cat(alpha[|", "by"),
             ("zeros([2]).ma|", "max("),
             ("m.be|", "beta"),
             ("m.beta.ga|", "gamma"),
@@ -833,6 +867,10 @@ mod tests {
             ("model.W_Q(|", &["by"]),
             ("let d = neurons; unembed(|", &["d", "neurons"]),
             ("unembed(neurons, model, #{scale: |", &["\"cosine\"", "\"raw\"", "\"zscore\""]),
+            ("cat([|", &["alpha"]),
+            ("cat([zeros([1]), |", &["alpha"]),
+            ("concat([tab, |", &["tab", "tb"]),
+            ("plot::grid([|", &["fig"]),
         ] {
             assert_eq!(offered(&session, text), expected, "{text}");
         }
@@ -865,6 +903,7 @@ mod tests {
         assert_eq!(at_end("alpha.argmax("), ["Tensor.argmax([dim: integer]) -> number or Tensor"]);
         assert_eq!(at_end("twice("), ["twice(n)"]);
         assert_eq!(at_end("clo("), ["clo(x, y)"]);
-        assert!(at_end("[1, 2").is_empty() && at_end("unembed()").is_empty());
+        assert_eq!(at_end("clo([1, #{a: 2, "), ["clo(x, y)"]);
+        assert!(at_end("[1, 2").is_empty() && at_end("unembed()").is_empty() && at_end("clo(|x| { x").is_empty());
     }
 }

@@ -289,6 +289,9 @@ mod tests {
             ("?string", " split "),
             ("?Figure", "plot::line"),
             ("?split", "\n\n      let "),
+            ("?split", ".\n\n    * If `index` < 0, position counts"),
+            ("?split", "element).\n    * If `index` is zero"),
+            ("?array.filter", "    Parameters of the function:\n\n    * `element`"),
         ] {
             match session.command(asked) {
                 Ok(Answer::Page(page)) => assert!(page.contains(seen) && !page.contains("```"), "{asked}: {page}"),

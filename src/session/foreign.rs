@@ -1,6 +1,8 @@
 //! What is written here for what other languages write, Python first: one hint for each habit.
 
 use crate::error::nearest;
+use crate::script::declare::Form;
+use crate::script::entries;
 use rhai::{LexError, ParseErrorType};
 
 /// Words of other languages.
@@ -223,14 +225,27 @@ pub(super) fn syntax(what: &ParseErrorType, before: &str, rest: &str) -> Option<
         Some(',') if missing("]") => "several indices at once are `t.at([0, 1])`; `t[0][1]` and `t.slice(dim, a, b)` pick parts",
         Some(',') if missing(")") => "several values together are an array: `[1, 2]`",
         Some(',') if missing("in") => "two names stand in brackets: `for (x, i) in list`",
-        Some('=') if missing(",") => "arguments have no names: options are a map at the end, `f(x, #{ dim: 1 })`",
+        Some('=') if missing(",") => "arguments have no names: `t.sum(0)`; options are a map at the end, `f(x, #{ k: 10 })`",
+        Some('(') if rest.starts_with("(*") && !before.is_empty() => {
+            "arguments are given one by one, `f(list[0], list[1])`; options are a map, `f(x, options)`"
+        }
+        Some('i') if first == "if" && missing(";") && !before.is_empty() && !before.ends_with('}') => {
+            "`if` begins an expression: `let y = if x > 0 { 1 } else { 2 };`"
+        }
         Some('(') if before.ends_with(']') => "a closure in an array is called by `.call(…)`",
         _ if rest.starts_with("++") || rest.starts_with("--") => "`x += 1` adds one",
         _ if rest.starts_with("//") => "`//` begins a comment; integers divide as whole numbers by `/`",
         _ => {
             let words = of(WORDS, first).or_else(|| of(WORDS, last));
+            let called = match what {
+                ParseErrorType::VariableExpected | ParseErrorType::Reserved(_) if before.is_empty() => first,
+                _ if missing(";") => last,
+                _ => "",
+            };
+            let known = entries().iter().any(|e| e.form == Form::Function && e.name == called);
+            let brackets = known.then(|| format!("a function is called with brackets: `{called}(…)`"));
             let blocks = || (missing("{") && rest.starts_with(':')).then(|| "blocks stand in braces: `if a { b }`".to_string());
-            return words.or_else(blocks);
+            return words.or(brackets).or_else(blocks);
         }
     };
     Some(help.into())
@@ -242,10 +257,10 @@ mod tests {
 
     #[test]
     fn no_hint_hides_a_name_that_there_is() {
-        for entry in crate::script::entries() {
+        for entry in entries() {
             let kind = entry.params.first().map_or("", |p| p.kind.as_str());
-            assert!(function(entry.name).is_none() || entry.form != crate::script::declare::Form::Function, "{}", entry.name);
-            let own = [crate::script::declare::Form::Method, crate::script::declare::Form::Getter].contains(&entry.form);
+            assert!(function(entry.name).is_none() || entry.form != Form::Function, "{}", entry.name);
+            let own = [Form::Method, Form::Getter].contains(&entry.form);
             assert!(!own || member(kind, entry.name).is_none() || entry.name == "to_string", "{kind}.{}", entry.name);
         }
     }

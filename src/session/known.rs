@@ -3,14 +3,15 @@
 //! Names are looked up where they stand: what the text itself declares (variables, loops, parameters) goes before the
 //! session's variables.
 
+use super::modules::Sources;
 use crate::model::forward::Pass;
 use crate::options::inner_keys;
 use crate::script::convert::{short_type_name, type_name};
 use crate::script::declare::{Entry, Form};
-use crate::script::scan::{Kind, Piece, outline};
+use crate::script::scan::{Kind, Piece, functions, outline};
 use crate::script::{Outputs, entries};
 use crate::table::{Column, Table};
-use rhai::{Array, Dynamic, Engine, GlobalRuntimeState, Map, NativeCallContext, Position, Scope};
+use rhai::{Array, Dynamic, Engine, GlobalRuntimeState, Map, Module, NativeCallContext, Position, Scope};
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
@@ -225,7 +226,13 @@ pub(super) struct View<'a> {
     /// Imports and functions of the cells so far.
     pub(super) global: &'a GlobalRuntimeState,
     pub(super) scope: &'a Scope<'static>,
+    /// Functions of the cells so far, and the texts of the cells.
+    pub(super) functions: &'a [Arc<Module>],
+    pub(super) sources: &'a Sources,
 }
+
+/// Functions that are looked into for what a call of a function gives.
+const FUNCTIONS: usize = 4;
 
 /// What was given where a text ends in a function that was run: to the function, and to the closure in it.
 #[derive(Default)]
@@ -237,19 +244,19 @@ pub(super) struct Given<'a> {
 impl<'a> View<'a> {
     /// What the expression at the end of a text is that has not been run.
     pub(super) fn at_end(&self, text: &str) -> Option<Known<'a>> {
-        let names = Names { bindings: bindings(text), text, ran: None };
+        let names = Names { bindings: bindings(text), text, ran: None, depth: 0 };
         self.expression(text, &names, names.bindings.len())
     }
 
     /// As [`View::at_end`], of a text that was run up to there.
     pub(super) fn where_it_ended(&self, text: &str, given: &Given<'a>) -> Option<Known<'a>> {
-        let names = Names { bindings: bindings(text), text, ran: Some(given) };
+        let names = Names { bindings: bindings(text), text, ran: Some(given), depth: 0 };
         self.expression(text, &names, names.bindings.len())
     }
 
     /// Names that the text declares and that can be seen at its end, the newest first, with what they are.
     pub(super) fn declared(&self, text: &str) -> Vec<(String, Option<Known<'a>>)> {
-        let names = Names { bindings: bindings(text), text, ran: None };
+        let names = Names { bindings: bindings(text), text, ran: None, depth: 0 };
         let each = names.bindings.iter().enumerate().rev();
         each.map(|(at, binding)| (binding.name.to_string(), self.bound(binding, &names, at))).collect()
     }
@@ -268,7 +275,11 @@ impl<'a> View<'a> {
                     return self.expression(arguments, names, seen);
                 }
                 let Some(receiver) = before.strip_suffix('.') else {
-                    return Some(given_by(entries().iter().find(|e| e.form == Form::Function && e.name == name)?));
+                    let ours = entries().iter().find(|e| e.form == Form::Function && e.name == name);
+                    return match ours {
+                        Some(entry) => Some(given_by(entry)),
+                        None => self.result(name, parts(arguments).iter().map(|a| self.chain(a, names, seen)).collect(), names),
+                    };
                 };
                 let receiver = self.expression(receiver, names, seen)?;
                 let kind = receiver.kind();
@@ -322,6 +333,36 @@ impl<'a> View<'a> {
         }
     }
 
+    /// What a script's function gives, where it ends with an expression that is told from its text and returns nowhere else.
+    fn result(&self, name: &str, given: Vec<Option<Known<'a>>>, names: &Names<'_, 'a>) -> Option<Known<'a>> {
+        let count = given.len();
+        let defines = |module: &&Arc<Module>| {
+            module.iter_script_fn_info().any(|(_, _, own, parameters, _)| own == name && parameters == count)
+        };
+        let source = self.functions.iter().rev().find(defines).filter(|_| names.depth < FUNCTIONS)?.id()?;
+        let text = self.sources.get(source)?.text;
+        let function = functions(&text).into_iter().find(|f| f.name == name && f.parameters == count)?;
+        let body = text[function.range].trim_end().strip_suffix('}')?.trim_end();
+        let pieces = outline(body).pieces;
+        let (mut depth, mut last) = (0usize, 0);
+        for (kind, range) in &pieces {
+            match kind {
+                Kind::Open => depth += 1,
+                Kind::Close => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 1 && (*kind == Kind::Semicolon || body[range.clone()] == *"{") {
+                last = range.end;
+            }
+        }
+        if !is_chain(&body[last..]) || pieces.iter().any(|(_, range)| body[range.clone()] == *"return") {
+            return None;
+        }
+        let given = Given { function: given, closure: Vec::new() };
+        let inner = Names { bindings: bindings(body), text: body, ran: Some(&given), depth: names.depth + 1 };
+        self.expression(body, &inner, inner.bindings.len())
+    }
+
     /// As [`View::expression`], of a text that may be more than one chain.
     fn chain(&self, text: &str, names: &Names<'_, 'a>, seen: usize) -> Option<Known<'a>> {
         is_chain(text).then(|| self.expression(text.trim(), names, seen)).flatten()
@@ -331,7 +372,10 @@ impl<'a> View<'a> {
     fn bound(&self, binding: &Binding<'_>, names: &Names<'_, 'a>, at: usize) -> Option<Known<'a>> {
         match &binding.holds {
             Holds::Value(_) if binding.is_top && names.ran.is_some() => self.scope.get(binding.name).map(Known::variable),
-            Holds::Value(range) => self.chain(&names.text[range.clone()], names, at),
+            Holds::Value(range) => {
+                let value = self.chain(&names.text[range.clone()], names, at)?;
+                Some(grown(value, binding.name, &names.text[range.end..], names.ran.is_some()))
+            }
             Holds::Element(range) => {
                 let text = names.text[range.clone()].trim();
                 match text.contains("..") {
@@ -367,6 +411,23 @@ impl<'a> View<'a> {
         }
         Some(given_by(entry))
     }
+}
+
+/// What a variable holds after the statements of a text that begin with it: a map has new keys. Where the text was run, other
+/// statements may have changed more than is told here.
+fn grown<'a>(value: Known<'a>, name: &str, text: &str, ran: bool) -> Known<'a> {
+    let Known::Map(mut entries) = value else { return value };
+    let tokens = tokens(text);
+    let word = |i: usize| tokens.get(i).map_or("", |range| &text[range.clone()]);
+    for at in (0..tokens.len()).filter(|at| word(*at) == name && begins_statement(&word, *at)) {
+        match (word(at + 1), word(at + 3)) {
+            _ if statement_end(&tokens, text, at).is_none() => {}
+            (".", "=") => entries.push((word(at + 2).into(), Known::Kind(String::new()))),
+            _ if ran => return Known::Kind("map".into()),
+            _ => {}
+        }
+    }
+    Known::Map(entries)
 }
 
 /// What a call or property gives: its type, with the keys and columns of which its documentation speaks.
@@ -475,6 +536,8 @@ struct Names<'t, 'a> {
     bindings: Vec<Binding<'t>>,
     /// The text was run up to its end, with this given to the functions in which it ends.
     ran: Option<&'t Given<'a>>,
+    /// How many functions' results this is asked for.
+    depth: usize,
 }
 
 /// One name that a text declares.

@@ -21,7 +21,8 @@ impl Word {
 pub(super) const WORDS: &[Word] = &[
     Word {
         names: &["let"],
-        what: "Declares a variable. Without `let`, a value is given to one that is there.",
+        what: "Declares a variable. Without `let`, a value is given to one that is there.\n\
+               Again, it makes another variable: closures made before keep the old one, see `?fn`.",
         example: "let x = 5;\nx = x + 1;\nx += 1;",
     },
     Word { names: &["const"], what: "Declares a name whose value cannot be changed.", example: "const LAYERS = 12;\nLAYERS / 2" },
@@ -55,7 +56,9 @@ pub(super) const WORDS: &[Word] = &[
     Word {
         names: &["fn"],
         what: "Defines a function; its value is its last expression, or what `return` gives. It sees the session's variables.\n\
-               A function without a name is a closure: `|x| x + 1`. Comments `///` above it are what `?name` shows.",
+               A function without a name is a closure: `|x| x + 1`. It keeps the variables that it was made with: after another\n\
+               `let x` it has the old one, unlike a function; `x = …` changes the one that both see. Comments `///` above a\n\
+               function are what `?name` shows.",
         example: "/// Twice x.\nfn twice(x) { 2 * x }\nlet f = |x| x + 1;\ntwice(f(3))",
     },
     Word {

@@ -69,20 +69,22 @@ impl Log {
         self.inputs.len()
     }
 
-    /// What the script does otherwise: the inputs that called another definition of a function than the last, in words.
+    /// What the script does otherwise: of each input that called another definition of a function than the last, in words.
     /// `is_native` knows the functions that are there before any is defined.
-    pub(super) fn differing(&self, is_native: impl Fn(&str) -> bool) -> Vec<String> {
+    pub(super) fn differing(&self, is_native: impl Fn(&str) -> bool) -> Vec<Option<String>> {
         let all = self.inputs.iter().zip(other_definitions(&self.inputs, is_native));
-        let differing = all.filter(|(_, called)| !called.is_empty());
         let words = |(input, called): (&Input, BTreeSet<&str>)| {
             let names: Vec<String> = called.iter().map(|name| format!("`{name}`")).collect();
-            format!("{} called {} as it was then; the script has the last definition only", input.name, names.join(", "))
+            let names = names.join(", ");
+            let words = format!("{} called {names} as it was then; the script has the last definition only", input.name);
+            Some(words).filter(|_| !called.is_empty())
         };
-        differing.map(words).collect()
+        all.map(words).collect()
     }
 
-    /// The script. `ans` and `Out` are filled where some input asks for them.
-    pub(super) fn script(&self) -> String {
+    /// The script. `ans` and `Out` are filled where some input asks for them; what [`Log::differing`] says of an input stands
+    /// above it.
+    pub(super) fn script(&self, differing: &[Option<String>]) -> String {
         let asked = |name: &str| self.inputs.iter().any(|input| words(&input.text).contains(&name));
         let (ans, out) = (asked("ans"), asked("Out"));
         let mut text = String::new();
@@ -93,10 +95,13 @@ impl Log {
             text += "let Out = [()];\n";
         }
         let mut next = 1;
-        for (input, kept) in self.inputs.iter().zip(without_earlier_definitions(&self.inputs)) {
+        for (i, (input, kept)) in self.inputs.iter().zip(without_earlier_definitions(&self.inputs)).enumerate() {
             while out && input.cell.is_some_and(|cell| next < cell) {
                 text += "Out.push(());\n";
                 next += 1;
+            }
+            if let Some(Some(words)) = differing.get(i) {
+                text += &format!("// {words}\n");
             }
             let valued = input.valued && (ans || out);
             if valued {
@@ -351,7 +356,7 @@ mod tests {
                 false => drop(first.cell(cell)),
             }
         }
-        let script = first.log.script();
+        let script = first.log.script(&[]);
         let mut second = session();
         second.eval(&script, "saved.rhai").unwrap_or_else(|report| panic!("{report}\n{script}"));
         value(&mut second, asked)
@@ -377,7 +382,7 @@ mod tests {
                 session.cell(cell).unwrap();
             }
             let all = session.log.differing(|name| session.is_native(name));
-            all.iter().map(|text| text.split(" as it was").next().unwrap().to_string()).collect::<Vec<_>>()
+            all.iter().flatten().map(|text| text.split(" as it was").next().unwrap().to_string()).collect::<Vec<_>>()
         };
         assert_eq!(differing(&["fn f(x) { x }", "let a = f(2);", "fn f(x) { x * 10 }", "a", "f(3)"]), ["In[2] called `f`"]);
         // Through a function, a closure and a text; what is only defined calls nothing.
@@ -411,6 +416,9 @@ mod tests {
             said.contains("otherwise there: In[2] called `f` as it was then; the script has the last definition only"),
             "{said}"
         );
+        let script = std::fs::read_to_string(&file).unwrap();
+        let above = "// In[2] called `f` as it was then; the script has the last definition only\nlet a = f(2);\n";
+        assert!(script.contains(above) && script.matches("as it was then").count() == 1, "{script}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::bounds::TooLarge;
 use super::modules::Sources;
 use super::stack::{TOO_DEEP, TooDeep};
-use super::suggest::{self, Calls, Known};
-use super::{CALL_LEVELS, raised, syntax};
+use super::suggest::{self, Call, Known};
+use super::{CALL_LEVELS, raised, recursion, syntax};
 use crate::error::{Error, Kind};
 use crate::render::text;
 use crate::script::convert::{FromScript, short_type_name, with_article};
@@ -33,6 +33,8 @@ pub struct Frame {
     pub text: String,
     /// What happens there, unless it is the fault itself: "`f` is called here".
     pub note: Option<String>,
+    /// Calls between this one and the next frame's that are left out.
+    pub more: usize,
 }
 
 /// What went wrong in a cell.
@@ -71,7 +73,7 @@ impl Report {
         for (i, frame) in self.frames.iter().enumerate() {
             let group = match &notes[i] {
                 _ if left_out > 0 && i == FRAMES + 1 => {
-                    groups.push(Group::with_title(Level::NOTE.secondary_title(format!("{left_out} calls are left out here"))));
+                    groups.push(Group::with_title(Level::NOTE.secondary_title(left_out_here(left_out))));
                     continue;
                 }
                 _ if left_out > 0 && (FRAMES + 1..FRAMES + 1 + left_out).contains(&i) => continue,
@@ -84,6 +86,9 @@ impl Report {
                 .path(frame.source.as_str())
                 .annotation(kind.span(span(&frame.text, frame.column)));
             groups.push(group.element(snippet));
+            if frame.more > 0 {
+                groups.push(Group::with_title(Level::NOTE.secondary_title(left_out_here(frame.more))));
+            }
         }
         let help = helps.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str())));
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
@@ -107,6 +112,10 @@ impl fmt::Display for Report {
 }
 
 impl std::error::Error for Report {}
+
+fn left_out_here(calls: usize) -> String {
+    format!("{} left out here", if calls == 1 { "1 more call is".into() } else { format!("{calls} more calls are") })
+}
 
 /// A text in lines that leave room for what stands before them.
 fn wrapped(text: &str, width: usize, before: usize) -> String {
@@ -136,17 +145,14 @@ fn span(line: &str, column: usize) -> std::ops::Range<usize> {
 pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report {
     let (mut error, mut source) = (error, name.to_string());
     let mut frames = Vec::new();
-    let mut calls = Calls::default();
+    let mut calls = Vec::new();
     loop {
         error = match error {
             EvalAltResult::ErrorInFunctionCall(function, inside, inner, position) => {
                 let closure = function.starts_with("anon$");
                 let note = if closure { "in a closure called here".into() } else { format!("in `{function}` called here") };
                 let place = frame(known, &source, position, Some(note));
-                calls = match closure {
-                    true => Calls { closure: place.clone(), ..calls },
-                    false => Calls { function: place.clone(), closure: None },
-                };
+                calls.push(Call { closure, place: place.clone() });
                 frames.extend(place);
                 // Rhai takes a closure for a part of whoever calls it.
                 let home = if closure { home(known, &function) } else { None };
@@ -173,6 +179,7 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
             },
         };
     }
+    let endless = matches!(error, EvalAltResult::ErrorStackOverflow(_));
     let position = error.take_position();
     let mut fault = frame(known, &source, position, None);
     // A name that is no property reaches a native type as an index: the fault is the name behind the dot.
@@ -199,14 +206,22 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
         }
     }
     frames.reverse();
-    // A function that calls a closure stands at the same place as the closure's call.
+    // A function that calls a closure stands at the same place as the closure's call; one that calls itself, at that of the
+    // call before.
     frames.dedup_by(|outer, inner| {
         let same = inner.note.is_some() && (&inner.source, inner.line, inner.column) == (&outer.source, outer.line, outer.column);
-        if same {
-            inner.note = outer.note.take();
+        match same && inner.note == outer.note {
+            true => inner.more += 1,
+            false if same => inner.note = outer.note.take(),
+            false => {}
         }
         same
     });
+    if let [outermost] = &frames[..]
+        && let Some(told) = recursion::frames(known, outermost).filter(|_| endless)
+    {
+        frames = told;
+    }
     Report { kind, message, frames, help }
 }
 
@@ -241,7 +256,8 @@ fn home(known: &Known<'_>, closure: &str) -> Option<String> {
     known.functions.iter().rev().find(wrote).and_then(|module| module.id()).map(String::from)
 }
 
-fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<String>) -> Option<Frame> {
+/// The frame of a place in a source.
+pub(super) fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<String>) -> Option<Frame> {
     let whole = known.sources.get(source)?;
     let line = position.line()?;
     let column = whole.edits.written(line, position.position().unwrap_or(1));
@@ -251,11 +267,11 @@ fn frame(known: &Known<'_>, source: &str, position: Position, note: Option<Strin
     let text = lines.get(line - 1).copied().unwrap_or_default().to_string();
     let column = column.clamp(1, text.chars().count() + 1);
     let (source, line) = known.sources.place(source, line);
-    Some(Frame { source, line, column, text, note })
+    Some(Frame { source, line, column, text, note, more: 0 })
 }
 
 /// Kind, message and help of an error whose position was taken off. `calls` led to what the fault lies in.
-fn explain(error: EvalAltResult, fault: Option<&Frame>, calls: &Calls, known: &Known<'_>) -> (Kind, String, Vec<String>) {
+fn explain(error: EvalAltResult, fault: Option<&Frame>, calls: &[Call], known: &Known<'_>) -> (Kind, String, Vec<String>) {
     let input = |message: String, help: Vec<String>| (Kind::Input, message, help);
     let explained = |(message, help): (String, Vec<String>)| (Kind::Input, message, help);
     match error {
@@ -514,7 +530,13 @@ mod tests {
             ("model.cfg.d_modle", "the map has no key `d_modle`", "did you mean `d_model`?"),
             ("let inner = m.alpha; inner.bet", "the map has no key `bet`", "did you mean `beta`?"),
             ("key(model.cfg)", "the map has no key `alpa`", "its keys are: act,"),
-            ("twice(m)", "the map has no key `alpa`", ""),
+            ("twice(m)", "the map has no key `alpa`", "did you mean `alpha`?"),
+            ("fn made(of) { of.cfg } twice(made(model))", "the map has no key `alpa`", "its keys are: act,"),
+            (
+                "fn made() { let own = #{alpha: 1}; own.beta = 2; own } made().alpa",
+                "the map has no key `alpa`",
+                "did you mean `alpha`?\nits keys are: alpha, beta",
+            ),
             ("let c = #{x: 1}; [1].map(|m| #{y: 1}.x)", "the map has no key `x`", ""),
             ("tab.filter(|row| row.maen > 1)", "the map has no key `maen`", "did you mean `mean`?"),
             ("for row in tab { row.featur }", "the map has no key `featur`", "did you mean `feature`?"),
@@ -644,6 +666,42 @@ mod tests {
     }
 
     #[test]
+    fn keys_that_cannot_be_told_are_not_told() {
+        for text in [
+            "fn made(n) { if n { return #{b: 1}; } #{alpha: 1} } made(true).alpa",
+            "fn made() { let own = #{alpha: 1}; own.remove(\"alpha\"); own } made().alpa",
+            "fn made(n) { if n { #{alpha: 1} } else { #{beta: 1} } } made(true).alpa",
+            "fn made(n) { #{alpha: 1} + n } made(#{}).alpa",
+            "fn round(n) { around(n) } fn around(n) { if n > 0 { #{} } else { round(n) } } around(1).alpa",
+        ] {
+            let (message, _, help) = failed(&mut session(), text);
+            assert_eq!((message.as_str(), help.as_str()), ("the map has no key `alpa`", ""), "{text}");
+        }
+    }
+
+    #[test]
+    fn calls_without_end_are_shown_where_a_function_calls_itself() {
+        for (text, places, left_out) in [
+            ("fn f(n) {\n  f(n + 1)\n}\nf(0)", vec![(2, 3), (4, 1)], "999 more calls are left out here"),
+            (
+                "fn even(n) {\n  odd(n)\n}\nfn odd(n) {\n  even(n)\n}\nfn begin() {\n  even(1)\n}\nbegin()",
+                vec![(5, 3), (2, 3), (8, 3), (10, 1)],
+                "997 more calls are left out here",
+            ),
+            // Either could be meant.
+            ("fn a(n) { if n > 0 { a(n - 1) } }\nfn b(n) { b(n) }\nfn both() { a(1); b(1) }\nboth()", vec![(4, 1)], ""),
+        ] {
+            let report = session().eval(text, "In[1]").unwrap_err();
+            assert_eq!(report.frames.iter().map(|f| (f.line, f.column)).collect::<Vec<_>>(), places, "{text}");
+            assert!(report.to_string().contains(left_out), "{report}");
+        }
+        // Of calls at one place, too, that ended with another fault.
+        let report = session().eval("fn f(n) { if n == 0 { n.nope } else { f(n - 1) } }\nf(40)", "In[1]").unwrap_err();
+        assert_eq!(report.frames.len(), 3);
+        assert!(report.to_string().contains("note: 39 more calls are left out here\nnote: in `f` called here"), "{report}");
+    }
+
+    #[test]
     fn habits_of_other_languages_are_answered_by_one_hint() {
         for (text, help) in [
             ("let a = 1\nlet b = 2", "statements are separated by `;`"),
@@ -686,6 +744,11 @@ mod tests {
             ("let (a, b) = [1, 2];", "values are taken out one by one: `let a = list[0]"),
             ("(1, 2)", "several values together are an array: `[1, 2]`"),
             ("zeros([2]).sum(dim=0)", "arguments have no names"),
+            ("let f = |x| x; f(*[1])", "arguments are given one by one"),
+            ("let f = |x| x; f(**#{a: 1})", "arguments are given one by one"),
+            ("let x = 1 if true else 2", "`if` begins an expression"),
+            ("print \"hi\"", "a function is called with brackets: `print(…)`"),
+            ("assert 1 == 1", "a function is called with brackets: `assert(…)`"),
             ("range(3)", "`0..n` counts from 0"),
             ("str(3)", "`x.to_string()`"),
             ("sorted([1])", "`list.sort()`"),

@@ -27,7 +27,7 @@ pub(super) struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn view(&self) -> View<'a> {
-        View { engine: self.engine, global: self.global, scope: self.scope }
+        View { engine: self.engine, global: self.global, scope: self.scope, functions: self.functions, sources: self.sources }
     }
 
     /// The text before a place.
@@ -38,8 +38,19 @@ impl<'a> Known<'a> {
         Some(text[..end].to_string())
     }
 
-    /// What the arguments of the call at a place are.
-    fn arguments(&self, call: &Frame) -> Vec<Option<Found<'a>>> {
+    /// What the last of some calls, each in what the one before it called, gives to its function and its closure.
+    fn given(&self, calls: &[Call]) -> Given<'a> {
+        let Some((Call { closure, place }, outer)) = calls.split_last() else { return Given::default() };
+        let outer = self.given(outer);
+        match (closure, place) {
+            (_, None) => Given::default(),
+            (true, Some(call)) => Given { closure: self.elements(call, &outer), ..outer },
+            (false, Some(call)) => Given { function: self.arguments(call, &outer), closure: Vec::new() },
+        }
+    }
+
+    /// What the arguments of the call at a place are, in a function that was given `given`.
+    fn arguments(&self, call: &Frame, given: &Given<'a>) -> Vec<Option<Found<'a>>> {
         let rest: String = call.text.chars().skip(call.column - 1).collect();
         let Some(before) = self.before(call) else { return Vec::new() };
         let name = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
@@ -56,7 +67,7 @@ impl<'a> Known<'a> {
             }
             if (depth == 1 && kind == Kind::Comma) || depth == 0 {
                 let whole = format!("{before}{}", &rest[..at]);
-                found.push(is_chain(&rest[start..at]).then(|| self.view().where_it_ended(&whole, &Given::default())).flatten());
+                found.push(is_chain(&rest[start..at]).then(|| self.view().where_it_ended(&whole, given)).flatten());
                 start = end;
             }
             if depth == 0 {
@@ -67,12 +78,12 @@ impl<'a> Known<'a> {
     }
 
     /// What a closure is given by the call at a place: the elements that a method walks, or the call's arguments.
-    fn elements(&self, call: &Frame) -> Vec<Option<Found<'a>>> {
+    fn elements(&self, call: &Frame, given: &Given<'a>) -> Vec<Option<Found<'a>>> {
         let before = self.before(call).filter(|_| is_method(call));
         let Some(receiver) = before.as_deref().and_then(|before| before.trim_end().strip_suffix('.')) else {
-            return self.arguments(call);
+            return self.arguments(call, given);
         };
-        let element = self.view().where_it_ended(receiver, &Given::default()).and_then(|walked| walked.element());
+        let element = self.view().where_it_ended(receiver, given).and_then(|walked| walked.element());
         let rest: String = call.text.chars().skip(call.column - 1).collect();
         if rest.starts_with("reduce") { vec![None, element] } else { vec![element] }
     }
@@ -430,25 +441,25 @@ pub(super) fn assigned(known: &Known<'_>, name: &str, of: &str, fault: Option<&F
     (message, if of.starts_with(char::is_uppercase) { help } else { Vec::new() })
 }
 
-/// Where what a fault lies in was called: the function, and the closure in it.
-#[derive(Default)]
-pub(super) struct Calls {
-    pub(super) function: Option<Frame>,
-    pub(super) closure: Option<Frame>,
+/// A call that led to a fault, if its place is known.
+pub(super) struct Call {
+    pub(super) closure: bool,
+    pub(super) place: Option<Frame>,
 }
+
+/// Calls that are looked through, from the innermost outwards, for what was given to a function.
+const CALLS: usize = 8;
 
 /// Keys of a map that an error lists.
 const KEYS: usize = 40;
 
 /// Explains a key that a map does not have.
-pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, calls: &Calls) -> Explained {
+pub(super) fn key(known: &Known<'_>, name: &str, fault: Option<&Frame>, calls: &[Call]) -> Explained {
     let before = fault.and_then(|fault| known.before(fault));
     // Rhai keeps nothing of the map: what it was is told from the text, and from the calls that led there.
     let map = before.and_then(|before| {
         let receiver = before.trim_end().trim_end_matches(['.', '[', '"', '?']);
-        let function = calls.function.as_ref().map(|call| known.arguments(call)).unwrap_or_default();
-        let closure = calls.closure.as_ref().map(|call| known.elements(call)).unwrap_or_default();
-        known.view().where_it_ended(receiver, &Given { function, closure })
+        known.view().where_it_ended(receiver, &known.given(&calls[calls.len().saturating_sub(CALLS)..]))
     });
     // A map that has the key is not the one that was asked.
     let keys = map.filter(Found::is_map).map(|map| map.keys()).filter(|keys| !keys.iter().any(|key| key == name));

@@ -581,15 +581,15 @@ fn a_session_comes_back_in_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let first = "let n = 2; let f = |x| x * n; let fs = [f, |x| f(x) + 1];\nfn g(x) { f(x) + n }\nlet t = tensor([[1.5, 0.0 / 0.0]]); \
                  let tab = table(#{a: [\"x\", \"y\"], b: [1, 2]});\nlet model = load_model(\"demo\"); \
-                 let basis = token_basis(model, \"embed\").select([3, 5]); let lost = plot::line([1]); \
+                 let basis = token_basis(model, \"embed\").select([3, 5]); let fig = plot::line([1, 4], #{title: \"kept\"}); let lost = timestamp(); \
                  let named = |names| basis.with_labels(table(#{ feature: [3, 5], label: names })); \
                  let one = named([\"a\", \"b\"]); let other = named([\"c\", \"d\"]); \
                  let own = directions(tensor([[1.0, 0.5]]));\n:session save s.session\n";
     let (out, error, status) = program(folder.path(), &[], first);
     assert_eq!(status, 0, "{error}");
-    assert!(out.contains("`lost` is not kept: a Figure cannot be kept"), "{out}");
+    assert!(out.contains("`lost` is not kept: a timestamp cannot be kept"), "{out}");
     let second = ":session load s.session\n[f(3), fs[0].call(4), fs[1].call(4), g(5)]\nn = 10\ng(5)\n[t.isnan().to_array(), tab[\"a\"]]\n\
-                  basis.W_dec.shape == [2, model.cfg.d_model]\n[one, other].map(|d| unembed(d, model, #{k: 2}).table()[\"label\"])\nown.W_dec\n";
+                  basis.W_dec.shape == [2, model.cfg.d_model]\n[one, other].map(|d| unembed(d, model, #{k: 2}).table()[\"label\"])\nown.W_dec\nfig.title\n";
     let (out, error, status) = program(folder.path(), &[], second);
     assert_eq!(status, 0, "{error}");
     let shown: Vec<&str> = out.lines().skip(1).collect();
@@ -603,7 +603,8 @@ fn a_session_comes_back_in_another_process() {
             "true",
             "[[\"a\", \"b\"], [\"c\", \"d\"]]",
             "Tensor [1, 2] f32",
-            "[[1.0000, 0.5000]]"
+            "[[1.0000, 0.5000]]",
+            "\"kept\""
         ],
         "{out}"
     );

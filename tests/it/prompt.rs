@@ -145,7 +145,11 @@ const WALK: &[Step] = &[
     ("and is written where save says", "save(plot::line([1, 4, 9]), \"curve.svg\")", &["\"out/curve.svg\""]),
     ("nothing else was", "!ls out", &["\r\ncurve.svg  figure-1.svg  figure-2.svg\r\n"]),
     // Commands.
-    (":help lists commands and functions", ":help", &[":session save|load FILE", "Tensor.topk"]),
+    (
+        ":help lists commands and functions",
+        ":help",
+        &[":session save|load FILE", "TokenScores", "bottom histogram masked scores table top"],
+    ),
     (
         ":vars shows names, types, values",
         ":vars",
