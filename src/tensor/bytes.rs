@@ -140,16 +140,25 @@ impl Drop for Bytes {
 
 /// Drops data in a thread of its own where they are many: the system takes 0.1 to 1 ms for each MiB that it gets back, and an
 /// interrupted call must not wait for that.
-pub(super) fn discard<T: Send + 'static>(data: Vec<T>) {
+pub(crate) fn discard<T: Send + 'static>(mut data: Vec<T>) {
     const LARGE: usize = 16 << 20;
+    /// Bytes of values that are dropped one by one.
+    const LARGE_EACH: usize = 1 << 20;
     /// No more at once: calls that make tensors faster than the system takes them back would else run out of memory.
     const AT_ONCE: usize = 4;
     static DROPPING: AtomicUsize = AtomicUsize::new(0);
-    if data.capacity() * size_of::<T>() < LARGE {
+    let large = if std::mem::needs_drop::<T>() { LARGE_EACH } else { LARGE };
+    if data.capacity() * size_of::<T>() < large {
         return;
     }
     if DROPPING.fetch_add(1, Ordering::Relaxed) < AT_ONCE {
         let dropping = move || {
+            // From the end, piece by piece: while the system takes a run of memory back, no thread of the process gets any.
+            let piece = large / size_of::<T>().max(1);
+            while data.len() > piece {
+                data.truncate(data.len() - piece);
+                data.shrink_to_fit();
+            }
             drop(data);
             DROPPING.fetch_sub(1, Ordering::Relaxed);
         };

@@ -23,7 +23,7 @@ const ABREAST: usize = 16;
 const LONG: usize = 1 << 19;
 
 /// Zeroed memory, or an error when there is not enough.
-pub(super) fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
+pub(super) fn zeroed<T: bytemuck::Zeroable>(len: usize) -> Result<Vec<T>> {
     bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
         let mib = len.saturating_mul(size_of::<T>()) >> 20;
         Error::limit(format!("a result of {len} elements ({mib} MiB) does not fit into memory"))
@@ -31,7 +31,11 @@ pub(super) fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
 }
 
 /// Fills a new run of `len` elements: `chunk(start, out)` gives elements `start..start + out.len()`.
-pub(super) fn fill<T: Element>(len: usize, work: &Work, chunk: &(dyn Fn(usize, &mut [T]) + Sync)) -> Result<Vec<T>> {
+pub(super) fn fill<T: bytemuck::Zeroable + Send + 'static>(
+    len: usize,
+    work: &Work,
+    chunk: &(dyn Fn(usize, &mut [T]) + Sync),
+) -> Result<Vec<T>> {
     let mut out = zeroed::<T>(len)?;
     let run = |(i, part): (usize, &mut [T])| -> Result<()> {
         work.check()?;
