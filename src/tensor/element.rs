@@ -1,7 +1,7 @@
 //! The four types in which arithmetic happens, and typed access to a tensor's elements.
 
 use super::bytes::{Bytes, Source};
-use super::drive::{fill, read};
+use super::drive::{each_row, fill, read};
 use super::{Class, DType, Tensor, contiguous_strides, widen};
 use crate::error::Result;
 use crate::work::Work;
@@ -283,6 +283,17 @@ impl Tensor {
             *self = self.copied::<T>(work)?;
         }
         Ok(())
+    }
+
+    /// The matrix as f32 with every row changed by `change(number, row)`, on all cores, and polled.
+    ///
+    /// # Errors
+    /// Not a matrix, or the user's interruption.
+    pub fn map_rows(mut self, work: &Work, change: impl Fn(usize, &mut [f32]) + Sync) -> Result<Tensor> {
+        let (_, width) = self.matrix_shape("a tensor whose rows are changed")?;
+        self.make_own::<f32>(work)?;
+        each_row(self.make_mut(), width, work, &change)?;
+        Ok(self)
     }
 
     /// A row-major copy, on all cores, and polled.

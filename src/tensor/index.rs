@@ -1,6 +1,6 @@
 //! Picking elements by index, range, list and mask, and writing to them.
 
-use super::bytes::discard;
+use super::bytes::Held;
 use super::drive::{CHUNK, fill, read};
 use super::element::{Element, by_class};
 use super::elementwise::Operand;
@@ -47,22 +47,6 @@ fn positions(start: i64, end: Option<i64>, size: usize) -> Result<Range<usize>> 
     };
     let (start, end) = (resolve(start)?, end.map_or(Ok(size), resolve)?);
     Ok(start..end.max(start))
-}
-
-/// Places of rows. Their memory is given back as a tensor's is.
-pub(super) struct Rows(Vec<usize>);
-
-impl std::ops::Deref for Rows {
-    type Target = [usize];
-    fn deref(&self) -> &[usize] {
-        &self.0
-    }
-}
-
-impl Drop for Rows {
-    fn drop(&mut self) {
-        discard(std::mem::take(&mut self.0));
-    }
 }
 
 impl Tensor {
@@ -123,7 +107,7 @@ impl Tensor {
     }
 
     /// Integer elements as positions in a dimension of `size`.
-    fn indices(&self, size: usize, work: &Work) -> Result<Rows> {
+    fn indices(&self, size: usize, work: &Work) -> Result<Held<usize>> {
         // An empty list has no type of its own.
         if self.class() != Class::Int && self.numel() > 0 {
             return Err(Error::input(format!("indices must be integers, not {self:?}")).help("convert them: t.to(\"i64\")"));
@@ -144,7 +128,7 @@ impl Tensor {
             view.read_into(wrong, &mut first);
             position(first[0], size)?;
         }
-        Ok(Rows(rows))
+        Ok(Held::new(rows))
     }
 
     fn pick(&self, dim: usize, rows: &[usize], shape: &[usize], work: &Work) -> Result<Tensor> {
@@ -212,7 +196,7 @@ impl Tensor {
         t.pick(0, &rows, &[&[rows.len()], rest].concat(), work)
     }
 
-    fn masked_rows(&self, mask: &Tensor, work: &Work) -> Result<Rows> {
+    fn masked_rows(&self, mask: &Tensor, work: &Work) -> Result<Held<usize>> {
         mask.need_bool("a mask")?;
         if mask.ndim() == 0 || !self.shape.starts_with(&mask.shape) {
             return Err(Error::shape(format!(
@@ -225,14 +209,14 @@ impl Tensor {
     }
 
     /// The places of all non-zero elements, row-major.
-    pub(super) fn places(&self, work: &Work) -> Result<Rows> {
-        let (view, mut places) = (self.unblocked(work)?, Rows(Vec::new()));
+    pub(super) fn places(&self, work: &Work) -> Result<Held<usize>> {
+        let (view, mut places) = (self.unblocked(work)?, Held::new(Vec::new()));
         let mut buffer = vec![false; CHUNK.min(self.numel())];
         for start in (0..self.numel()).step_by(CHUNK) {
             work.check()?;
             let part = &mut buffer[..CHUNK.min(self.numel() - start)];
             view.read_into(start, part);
-            places.0.extend(part.iter().enumerate().filter(|(_, set)| **set).map(|(i, _)| start + i));
+            places.extend(part.iter().enumerate().filter(|(_, set)| **set).map(|(i, _)| start + i));
         }
         Ok(places)
     }
@@ -246,9 +230,9 @@ impl Tensor {
         let value = value.into().tensor();
         let size = self.first_dim()?;
         let (rows, taken, lead) = match index {
-            Index::At(i) => (Rows(vec![position(*i, size)?]), 1, None),
+            Index::At(i) => (Held::new(vec![position(*i, size)?]), 1, None),
             Index::Range(start, end) => {
-                let rows = Rows(positions(*start, *end, size)?.collect());
+                let rows = Held::new(positions(*start, *end, size)?.collect());
                 let lead = vec![rows.len()];
                 (rows, 1, Some(lead))
             }
