@@ -17,7 +17,7 @@ pub use summary::{Axis, Bins, BoxStats, Density, Ecdf, Fan, LeftOut};
 use crate::error::{Error, Result};
 use crate::options::{Json, Options, Value};
 use crate::provenance::Provenance;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, discard};
 use crate::work::Work;
 use std::sync::Arc;
 
@@ -28,6 +28,15 @@ pub struct Series {
     pub name: String,
     /// The numbers.
     pub values: Arc<Vec<f64>>,
+}
+
+/// The last copy gives its memory back.
+impl Drop for Series {
+    fn drop(&mut self) {
+        if let Some(values) = Arc::get_mut(&mut self.values) {
+            discard(std::mem::take(values));
+        }
+    }
 }
 
 impl Series {
@@ -49,6 +58,15 @@ pub struct Samples {
     pub name: String,
     /// The sample at each position.
     pub rows: Arc<Vec<Vec<f64>>>,
+}
+
+/// The last copy gives its memory back.
+impl Drop for Samples {
+    fn drop(&mut self) {
+        if let Some(rows) = Arc::get_mut(&mut self.rows) {
+            discard(std::mem::take(rows));
+        }
+    }
 }
 
 /// What a figure shows.

@@ -35,6 +35,13 @@ pub struct Table {
     pub provenance: Provenance,
 }
 
+/// The last copy of a column gives its memory back.
+impl Drop for Table {
+    fn drop(&mut self) {
+        self.columns.drain(..).for_each(|(_, column)| column.discard());
+    }
+}
+
 impl Table {
     /// A table without columns.
     pub fn new(provenance: Provenance) -> Self {

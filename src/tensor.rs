@@ -24,6 +24,7 @@ mod relate;
 mod widen;
 
 pub use bytes::Bytes;
+pub(crate) use bytes::{Held, discard};
 pub use dtype::{Block, Class, DType};
 pub use elementwise::{Arithmetic, Comparison, Logic, Number, Operand};
 pub use index::Index;

@@ -111,8 +111,8 @@ pub fn match_features(a: &Dictionary, b: &Dictionary, model: &Model, options: &M
     }
     let (left, right) = match options.by {
         MatchBy::Write => (a.write(model, work)?, b.write(model, work)?),
-        MatchBy::Read => (a.read(model)?, b.read(model)?),
-        MatchBy::WriteRead => (a.write(model, work)?, b.read(model)?),
+        MatchBy::Read => (a.read(model, work)?, b.read(model, work)?),
+        MatchBy::WriteRead => (a.write(model, work)?, b.read(model, work)?),
     };
     let positions = a.positions(&options.features)?;
     let absolute = options.absolute.unwrap_or(a.signed() || b.signed());

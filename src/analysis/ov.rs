@@ -214,7 +214,7 @@ pub fn ov_scores(
     let values = circuit.values(source, &source_positions, options.temperature, model, work)?;
     let write_norms = written_norms(&values, &circuit.w_o, work)?;
     target.say_doubts(model, work);
-    let part = Part::new(target.read(model)?, target_positions.clone(), false, work)?;
+    let part = Part::new(target.read(model, work)?, target_positions.clone(), false, work)?;
     let inverse = |norm: &f64| if *norm > 0.0 { norm.recip() } else { 0.0 };
     let cosine = options.scale == OvScale::Cosine;
     let mut norms = Vec::with_capacity(part.directions.len());

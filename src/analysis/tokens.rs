@@ -87,7 +87,7 @@ impl Phase {
             Phase::Unembed => dictionary.write(model, work),
             Phase::Embed => {
                 dictionary.say_doubts(model, work);
-                dictionary.read(model)
+                dictionary.read(model, work)
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use super::{Shared, blocks, upright};
 use crate::error::{Error, Result};
-use crate::tensor::{Class, Tensor, element_count};
+use crate::tensor::{Class, Held, Tensor, element_count};
 use crate::work::Work;
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -49,9 +49,9 @@ pub fn project(rows: &Tensor, gain: Option<&[f32]>, w: &Tensor, work: &Work) -> 
         return Err(mismatch(rows, w, d, depth));
     }
     check_gain(gain, d)?;
-    let mut out = vec![0f32; element_count(&[n, k])?];
+    let mut out = Held::new(vec![0f32; element_count(&[n, k])?]);
     multiply(rows, gain, w, &mut out, work)?;
-    Tensor::from_f32(out, &[n, k])
+    Tensor::from_f32(out.into_vec(), &[n, k])
 }
 
 /// `out += left · right` for small dense matrices, `[rows, depth]` times `[depth, cols]`, on the calling thread. The rows
@@ -259,7 +259,7 @@ fn batched<T: Element>(a: &Tensor, b: &Tensor, work: &Work) -> Result<Tensor> {
     if b.ndim() > 1 {
         shape.push(m);
     }
-    let mut out = vec![T::default(); element_count(&shape)?];
+    let mut out = Held::new(vec![T::default(); element_count(&shape)?]);
     let left = left.broadcast_to(&[&batch[..], &[n, d]].concat())?;
     let right = right.broadcast_to(&[&batch[..], &[d, m]].concat())?;
     if !out.is_empty() {
@@ -273,7 +273,7 @@ fn batched<T: Element>(a: &Tensor, b: &Tensor, work: &Work) -> Result<Tensor> {
             multiply(&x, None, &y, out, work)?;
         }
     }
-    T::tensor(out, &shape)
+    T::tensor(out.into_vec(), &shape)
 }
 
 /// Batch dimensions and the last two of a tensor of at least two dimensions.

@@ -39,8 +39,9 @@ pub use packed::Packed;
 pub use softmax::{ColSoftmax, RowSoftmax};
 pub use top::{Pair, Scored};
 
+use super::Shared;
 use crate::error::{Error, Result};
-use crate::tensor::{Tensor, element_count};
+use crate::tensor::{Held, Tensor, element_count};
 use crate::work::Work;
 use moments::Central;
 use pulp::Arch;
@@ -271,7 +272,7 @@ impl Product {
             },
             work,
         )?;
-        let rows = Block::finish(blocks);
+        let rows = Held::new(Block::finish(blocks));
         let mut all = Central::EMPTY;
         rows.iter().for_each(|row| all.merge(&row.moments));
         let all = self.moments(&all);
@@ -279,7 +280,7 @@ impl Product {
             hunt = Some(begun.begin(all.n, (all.min as f32, all.max as f32), first, work)?);
         }
 
-        let mut cols = Vec::new();
+        let mut cols = Held::new(Vec::new());
         if self.has_cols() {
             let normalisers: Option<Vec<f32>> =
                 self.softmax.then(|| rows.iter().map(|row| row.softmax.map_or(f32::NAN, |s| s.log_sum_exp as f32)).collect());
@@ -303,7 +304,7 @@ impl Product {
                 work,
             };
             let blocks = self.stream(&sides.right, left, &label).run(&fold, work)?;
-            cols = Block::finish(blocks).into_iter().enumerate().map(|(j, col)| self.col(j, col)).collect();
+            cols.extend(Block::finish(blocks).into_iter().enumerate().map(|(j, col)| self.col(j, col)));
             if let Some(second) = second {
                 hunt = hunt.map(|hunt| hunt.take(second, work)).transpose()?;
             }
@@ -327,8 +328,8 @@ impl Product {
             m,
             non_finite,
             broken: if non_finite > 0 { sides.broken(work)? } else { Default::default() },
-            rows: rows.into_iter().map(|row| self.row(row)).collect(),
-            cols,
+            rows: rows.into_vec().into_iter().map(|row| self.row(row)).collect(),
+            cols: cols.into_vec(),
             all: All { moments: all, quantiles, errors },
             pairs,
         })
@@ -388,14 +389,9 @@ impl Product {
             return Err(Error::limit(format!("{} × {} scores would take {} MiB", shape[0], shape[1], size >> 18))
                 .help("statistics of a product of any size take little memory; for the scores themselves choose fewer rows"));
         }
-        // Once in blocks, once together.
-        work.reserve(&self.label, 2 * (size * size_of::<f32>()) as u64)?;
+        work.reserve(&self.label, (size * size_of::<f32>()) as u64)?;
         let stream = self.stream(std::slice::from_ref(&sides.left), &sides.right, &self.label);
-        let mut out = Vec::with_capacity(size);
-        for block in stream.run(&Keep { width: shape[1], absolute: self.absolute }, work)? {
-            out.extend_from_slice(&block);
-        }
-        Tensor::from_f32(out, &shape)
+        Tensor::from_f32(stream.scores(self.absolute, work)?.into_vec(), &shape)
     }
 
     /// The same scores as the product of an identity with themselves, which are made here: each further pass over a few rows
@@ -576,8 +572,8 @@ impl Product {
         let right: Vec<Side> = sides.right.iter().map(|side| side.at(&cols)).collect();
         let label = format!("{}, sample", self.label);
         let stream = self.stream(std::slice::from_ref(&rows), &right, &label);
-        let blocks = stream.run(&Keep { width: cols.len(), absolute: self.absolute }, work)?;
-        let sample = blocks.into_iter().flatten().filter(|x| x.is_finite());
+        let scores = stream.scores(self.absolute, work)?;
+        let sample = scores.iter().copied().filter(|x| x.is_finite());
         // The pass over columns finds them for nothing.
         Ok(Hunt::new(&self.all_quantiles, sample, self.exact || self.has_cols()))
     }
@@ -650,23 +646,34 @@ impl Fold for Drop {
     fn tile(&self, _: &mut (), _: Scores<'_>) {}
 }
 
-/// Keeps the scores: `rows × width` for each block.
+impl Stream<'_> {
+    /// All scores, row by row.
+    fn scores(&self, absolute: bool, work: &Work) -> Result<Held<f32>> {
+        let (n, width) = (self.left[0].count(), self.right[0].count());
+        let mut out = Held::new(vec![0.0; element_count(&[n, width])?]);
+        self.run(&Keep { out: Shared(out.as_mut_ptr()), width, absolute }, work)?;
+        Ok(out)
+    }
+}
+
+/// Keeps the scores.
 struct Keep {
+    /// All rows, `width` scores each.
+    out: Shared<f32>,
     width: usize,
     absolute: bool,
 }
 
 impl Fold for Keep {
-    type State = Vec<f32>;
+    type State = ();
 
-    fn begin(&self, rows: Range<usize>) -> Vec<f32> {
-        vec![0.0; rows.len() * self.width]
-    }
+    fn begin(&self, _: Range<usize>) {}
 
-    fn tile(&self, kept: &mut Vec<f32>, mut scores: Scores<'_>) {
-        let cols = scores.cols.clone();
-        for i in 0..scores.rows.len() {
-            let out = &mut kept[i * self.width + cols.start..i * self.width + cols.end];
+    fn tile(&self, _: &mut (), mut scores: Scores<'_>) {
+        let (rows, cols) = (scores.rows.clone(), scores.cols.clone());
+        for (i, row) in rows.enumerate() {
+            // SAFETY: the run lies inside the result, and no other task has rows of the same block.
+            let out = unsafe { std::slice::from_raw_parts_mut(self.out.0.add(row * self.width + cols.start), cols.len()) };
             out.copy_from_slice(scores.row(i));
             if self.absolute {
                 out.iter_mut().for_each(|x| *x = x.abs());

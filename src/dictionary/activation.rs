@@ -296,18 +296,12 @@ impl Dictionary {
     fn decode_rows(&self, mut acts: Tensor, work: &Work) -> Result<Tensor> {
         if self.0.rescale {
             let norms = self.decoder_norms(work)?;
-            for row in acts.make_mut_f32().chunks_mut(self.n().max(1)) {
-                row.iter_mut().zip(&norms).filter(|(_, norm)| **norm > 0.0).for_each(|(v, norm)| *v /= *norm as f32);
-            }
+            let divide = |(v, norm): (&mut f32, &f64)| *v /= *norm as f32;
+            acts = acts.map_rows(work, |_, row| row.iter_mut().zip(&norms).filter(|(_, norm)| **norm > 0.0).for_each(divide))?;
         }
-        let mut out = compute::matmul(&acts, &self.0.w_dec, work)?;
-        if let Some(bias) = &self.0.b_dec {
-            let bias = bias.to_f32();
-            for row in out.make_mut_f32().chunks_mut(bias.len().max(1)) {
-                row.iter_mut().zip(&bias).for_each(|(v, b)| *v += b);
-            }
-        }
-        Ok(out)
+        let out = compute::matmul(&acts, &self.0.w_dec, work)?;
+        let Some(bias) = self.0.b_dec.as_ref().map(Tensor::to_f32) else { return Ok(out) };
+        out.map_rows(work, |_, row| row.iter_mut().zip(&bias).for_each(|(v, b)| *v += b))
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Dictionary, Normalization, Route, Site};
 use crate::compute;
 use crate::error::{Error, Result};
 use crate::model::{Model, Norm};
-use crate::tensor::Tensor;
+use crate::tensor::{Held, Tensor};
 use crate::work::Work;
 
 /// Directions in the residual stream: direction i is `gain ∘ rows[i]`.
@@ -32,32 +32,28 @@ impl Directions {
     /// # Errors
     /// A position beyond the last, or the user's interruption.
     pub fn dense(&self, positions: Option<&[usize]>, work: &Work) -> Result<Tensor> {
-        let mut dense = match positions {
+        let dense = match positions {
             Some(positions) => gather(&self.rows, positions, work)?,
             None => self.rows.clone(),
         };
-        if let Some(gain) = &self.gain {
-            for row in dense.make_mut_f32().chunks_mut(gain.len().max(1)) {
-                row.iter_mut().zip(gain).for_each(|(value, g)| *value *= g);
-            }
-        } else {
-            dense.make_mut_f32();
+        match &self.gain {
+            Some(gain) => dense.map_rows(work, |_, row| row.iter_mut().zip(gain).for_each(|(value, g)| *value *= g)),
+            None if dense.as_f32().is_some() => Ok(dense),
+            None => dense.map_rows(work, |_, _| ()),
         }
-        Ok(dense)
     }
 
     /// The same without their means over d_model, after the gain: what a norm that subtracts the mean lets through.
-    fn centred(self) -> Self {
-        let Directions { mut rows, gain } = self;
-        let d = rows.shape()[1].max(1);
-        for row in rows.make_mut_f32().chunks_mut(d) {
+    fn centred(self, work: &Work) -> Result<Self> {
+        let Directions { rows, gain } = self;
+        let rows = rows.map_rows(work, |_, row| {
             if let Some(gain) = &gain {
                 row.iter_mut().zip(gain).for_each(|(value, g)| *value *= g);
             }
-            let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / d as f64;
+            let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / row.len() as f64;
             row.iter_mut().for_each(|v| *v = (f64::from(*v) - mean) as f32);
-        }
-        Directions { rows, gain: None }
+        })?;
+        Ok(Directions { rows, gain: None })
     }
 }
 
@@ -72,12 +68,12 @@ pub(super) fn gather(matrix: &Tensor, positions: &[usize], work: &Work) -> Resul
     {
         return matrix.narrow(0, *first..first + positions.len());
     }
-    let mut rows = vec![0f32; positions.len() * d];
+    let mut rows = Held::new(vec![0f32; positions.len() * d]);
     for (position, row) in positions.iter().zip(rows.chunks_mut(d.max(1))) {
         work.check()?;
         matrix.widen_block(*position..position + 1, 0..d, row);
     }
-    Tensor::from_f32(rows, &[positions.len(), d])
+    Tensor::from_f32(rows.into_vec(), &[positions.len(), d])
 }
 
 impl Dictionary {
@@ -111,8 +107,8 @@ impl Dictionary {
     ///
     /// # Errors
     /// It does not fit the model, or has no read direction: in z each head reads on its own ([`Dictionary::read_head`]); on
-    /// attn_out, mlp_out and the neurons it reads what a component made, not the residual stream.
-    pub fn read(&self, model: &Model) -> Result<Directions> {
+    /// attn_out, mlp_out and the neurons it reads what a component made, not the residual stream. Or the user's interruption.
+    pub fn read(&self, model: &Model, work: &Work) -> Result<Directions> {
         self.check_fits(model)?;
         let (name, site) = (self.name(), self.0.site.name());
         let missing = Error::input(format!("{name} ({site}) has no read direction in the residual stream"));
@@ -131,7 +127,7 @@ impl Dictionary {
             (_, None) => return Err(missing.help("it was made without read directions")),
         };
         let behind_norm = matches!(self.0.site, Site::Ln2Normalized | Site::MlpPost) && model.cfg().norm == Norm::Layer;
-        Ok(if behind_norm || self.0.normalization == Normalization::LayerNorm { directions.centred() } else { directions })
+        if behind_norm || self.0.normalization == Normalization::LayerNorm { directions.centred(work) } else { Ok(directions) }
     }
 
     /// The directions that a dictionary in z reads through one head: `W_V(head) · W_enc[head's rows]`, after the input
@@ -152,7 +148,7 @@ impl Dictionary {
         let d_head = model.cfg().d_head;
         let chunk = w_enc.narrow(0, head * d_head..(head + 1) * d_head)?.t();
         let directions = Directions { rows: compute::matmul(&chunk, &w_v.t(), work)?, gain: gain(model, layer, "ln1")? };
-        Ok(if model.cfg().norm == Norm::Layer { directions.centred() } else { directions })
+        if model.cfg().norm == Norm::Layer { directions.centred(work) } else { Ok(directions) }
     }
 
     fn needed(&self, layer: Option<usize>) -> Result<usize> {

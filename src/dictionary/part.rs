@@ -104,7 +104,9 @@ impl Dictionary {
         let mut ids = [self.ids(), other.ids()].concat();
         let mut rewrites = a.rewrites.clone();
         let mut numbered = a.numbered.max(b.numbered);
-        if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
+        let mut sorted = ids.clone();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
             ids = (0..n + m).collect();
             numbered = n + m;
             rewrites.push(format!("features numbered anew: those of {} begin at {n}", other.name()));

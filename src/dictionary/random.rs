@@ -69,7 +69,7 @@ pub fn random_directions(
     };
     // What has no read direction in the residual stream has none there for its null.
     let read = match (&inner.read, model) {
-        (Route::Norm(_), Some(model)) if inner.w_enc.is_some() => Some(dictionary.read(model)?),
+        (Route::Norm(_), Some(model)) if inner.w_enc.is_some() => Some(dictionary.read(model, work)?),
         (route, _) if mapped && !direct(route) => None,
         (route, _) => own(dictionary.w_enc().map(|w| w.t()), route),
     };
@@ -111,14 +111,13 @@ fn draw(like: &Directions, n: usize, kind: RandomKind, seed: u64, stream: u64, w
         drawn = compute::matmul(&drawn, &square_root(&moment, work)?, work)?;
     }
     let picks = Tensor::rand(&[n], seed, stream + 1, work)?.to_f32();
-    for (row, pick) in drawn.make_mut_f32().chunks_mut(d).zip(picks) {
-        let norm = norms[((f64::from(pick) * norms.len() as f64) as usize).min(norms.len() - 1)];
+    drawn.map_rows(work, |i, row| {
+        let norm = norms[((f64::from(picks[i]) * norms.len() as f64) as usize).min(norms.len() - 1)];
         let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         if length > 0.0 {
             row.iter_mut().for_each(|v| *v = (f64::from(*v) * norm / length) as f32);
         }
-    }
-    Ok(drawn)
+    })
 }
 
 /// The symmetric root of a second moment, f32: unlike a Cholesky factor it exists where the directions span less than the

@@ -6,6 +6,7 @@
 use crate::error::Error;
 use crate::script::convert::{FromScript, type_name};
 use crate::script::{Host, raise};
+use crate::tensor::Held;
 use crate::work::Work;
 use rhai::{Array, Dynamic, Engine, EvalAltResult, FnPtr, FuncRegistration, ImmutableString, Map, NativeCallContext};
 use std::cmp::Ordering;
@@ -185,14 +186,14 @@ impl<'c> Walk<'c> {
 
     /// The elements without those that equal the one kept before them.
     fn dedup(&self, items: &[Dynamic], same: &dyn Fn(&Dynamic, &Dynamic) -> Done<bool>) -> Done<Array> {
-        let mut kept = Array::new();
+        let mut kept = Held::new(Array::new());
         for item in items {
             let again = kept.last().map_or(Ok(false), |last| same(last, item))?;
             if !again {
                 kept.push(item.clone());
             }
         }
-        Ok(kept)
+        Ok(kept.into_vec())
     }
 
     /// Puts the elements of an array behind those of another.
@@ -218,7 +219,7 @@ impl<'c> Walk<'c> {
 
     /// Texts as an array.
     fn texts<'t>(&self, parts: impl Iterator<Item = &'t str>) -> Done<Array> {
-        let mut texts = Array::new();
+        let mut texts = Held::new(Array::new());
         for part in parts {
             self.step()?;
             if texts.len() == MOST_ITEMS {
@@ -226,7 +227,7 @@ impl<'c> Walk<'c> {
             }
             texts.push(part.into());
         }
-        Ok(texts)
+        Ok(texts.into_vec())
     }
 
     /// A value inside a text of an array or map, as Rhai writes it.

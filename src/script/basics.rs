@@ -6,6 +6,7 @@ use crate::render::text::counted;
 use crate::script::convert::{FromScript, IntoScript};
 use crate::script::declare::{Call, Entry};
 use crate::script::{Host, MOST_BYTES, Place, Raised, ScriptError, display, raise, too_long};
+use crate::tensor::Held;
 use rhai::{Array, Blob, Dynamic, Engine, EvalAltResult, ImmutableString, Map, NativeCallContext, Position};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -198,11 +199,11 @@ pub(super) fn entries() -> Vec<Entry> {
             /// assert(["a", "b", 3].join(", ") == "a, b, 3");
             /// ```
             method join(call, list: Array, separator: String) -> String {
-                let mut joined = String::new();
-                for (i, item) in list.into_iter().enumerate() {
+                let (list, mut joined) = (Held::new(list), String::new());
+                for (i, item) in list.iter().enumerate() {
                     call.work().check()?;
                     joined += if i == 0 { "" } else { &separator };
-                    joined += &text(call, Some(item));
+                    joined += &text(call, Some(item.clone()));
                     if joined.len() > MOST_BYTES {
                         return Err(too_long().context("join"));
                     }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::figure::Figure;
 use crate::options::{OptionMap, Value};
 use crate::table::Table;
-use crate::tensor::Tensor;
+use crate::tensor::{Held, Tensor};
 use crate::work::Work;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map};
 use serde::ser::{Error as _, Serialize, Serializer};
@@ -449,12 +449,12 @@ pub fn numbers(value: &Dynamic, what: &str, work: &Work) -> Result<Vec<f64>> {
     }
     let wrong = || Error::input(format!("{what} must be numbers (a tensor or an array), not {}", describe(value)));
     let items = value.read_lock::<Array>().ok_or_else(wrong)?;
-    let mut numbers = Vec::with_capacity(items.len());
+    let mut numbers = Held::new(Vec::with_capacity(items.len()));
     for part in items.chunks(1 << 14) {
         work.check()?;
         for item in part {
             numbers.push(f64::from_script(item).ok_or_else(wrong)?);
         }
     }
-    Ok(numbers)
+    Ok(numbers.into_vec())
 }

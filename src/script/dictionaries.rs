@@ -339,7 +339,7 @@ fn facts() -> Vec<Entry> {
                 dict.say_doubts(&model, call.work());
                 let directions = match options.head {
                     Some(head) => dict.read_head(&model, head, call.work())?,
-                    None => dict.read(&model)?,
+                    None => dict.read(&model, call.work())?,
                 };
                 dense(&directions, call)
             }

@@ -11,7 +11,7 @@ use crate::options::{Options, Value};
 use crate::provenance::Provenance;
 use crate::script::convert::{FromScript, describe, numbers};
 use crate::script::declare::Entry;
-use crate::tensor::Tensor;
+use crate::tensor::{Held, Tensor};
 use crate::work::Work;
 use rhai::{Array, Dynamic, Map};
 
@@ -38,17 +38,24 @@ pub(super) fn pair(item: &Dynamic) -> Option<(String, Dynamic)> {
 }
 
 fn series(data: &Dynamic, work: &Work) -> Result<Vec<Series>> {
-    Ok(named(data, |values, name| numbers(values, name, work))?
-        .into_iter()
-        .map(|(name, values)| Series::new(name, values))
-        .collect())
+    // Each becomes a series at once: an interruption of the next then does not wait until its memory is given back.
+    let read = named(data, |values, name| Ok(Series::new("", numbers(values, name, work)?)))?;
+    let called = |(name, mut series): (String, Series)| {
+        series.name = name;
+        series
+    };
+    Ok(read.into_iter().map(called).collect())
 }
 
 /// One sample for each position: an array of tensors or arrays, or the rows of a matrix.
 fn samples(value: &Dynamic, name: &str, work: &Work) -> Result<Vec<Vec<f64>>> {
     if let Some(matrix) = value.read_lock::<Tensor>() {
         let (rows, _) = matrix.matrix_shape(name)?;
-        return (0..rows).map(|row| matrix.select(0, row)?.read_f64(work)).collect();
+        let mut samples = Held::new(Vec::with_capacity(rows));
+        for row in 0..rows {
+            samples.push(matrix.select(0, row)?.read_f64(work)?);
+        }
+        return Ok(samples.into_vec());
     }
     match value.read_lock::<Array>() {
         Some(rows) => rows.iter().map(|row| numbers(row, name, work)).collect(),

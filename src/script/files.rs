@@ -54,7 +54,7 @@ fn save(call: &Call, value: &Dynamic, path: &Path, options: &SaveOptions) -> Res
     // Beside how a value itself was made: the script, its parameters and the seed.
     let made = |provenance: Provenance| provenance.with("run", call.host.run());
     if let Some(mut table) = value.read_lock::<Table>().map(|table| table.clone()) {
-        table.provenance = made(table.provenance);
+        table.provenance = made(std::mem::take(&mut table.provenance));
         return table.save(path, call.work());
     }
     if let Some(mut figure) = value.read_lock::<Figure>().map(|figure| figure.clone()) {

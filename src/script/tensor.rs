@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::options::Value;
 use crate::script::convert::{FromScript, IntoScript, describe, option_value};
 use crate::script::declare::Entry;
-use crate::tensor::{Class, Index, Number, Operand, Tensor};
+use crate::tensor::{Class, Held, Index, Number, Operand, Tensor};
 use crate::work::Work;
 use rhai::{Array, Dynamic, Engine, EvalAltResult, Map, Module};
 use std::any::TypeId;
@@ -86,7 +86,7 @@ fn nested(t: &Tensor, work: &Work) -> Result<Dynamic> {
     match t.ndim() {
         0 => Ok(number(t)),
         1 => {
-            let mut items = Array::with_capacity(t.numel());
+            let mut items = Held::new(Array::with_capacity(t.numel()));
             for start in (0..t.numel()).step_by(STRIDE) {
                 work.check()?;
                 let part = t.slice(0, start as i64, Some(t.numel().min(start + STRIDE) as i64))?;
@@ -96,7 +96,7 @@ fn nested(t: &Tensor, work: &Work) -> Result<Dynamic> {
                     Class::F32 | Class::F64 => items.extend(part.to_f64().into_iter().map(Dynamic::from)),
                 }
             }
-            Ok(items.into())
+            Ok(items.into_vec().into())
         }
         _ => (0..t.shape()[0]).map(|i| nested(&t.select(0, i)?, work)).collect::<Result<Array>>().map(Dynamic::from_array),
     }

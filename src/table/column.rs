@@ -1,7 +1,7 @@
 //! One column of a table, its cells, and the ways from and to tensors.
 
 use crate::error::{Error, Result};
-use crate::tensor::{Class, Tensor};
+use crate::tensor::{Class, Tensor, discard};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -84,6 +84,11 @@ fn pick_or<T: Clone>(data: &[T], rows: &[Option<usize>], missing: T) -> Vec<T> {
 }
 
 impl Column {
+    /// Drops it, in a thread of its own where its data are many and nobody shares them.
+    pub(super) fn discard(mut self) {
+        each_kind!(&mut self, data => if let Some(data) = Arc::get_mut(data) { discard(std::mem::take(data)) });
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         each_kind!(self, data => data.len())

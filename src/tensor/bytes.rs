@@ -140,25 +140,68 @@ impl Drop for Bytes {
 
 /// Drops data in a thread of its own where they are many: the system takes 0.1 to 1 ms for each MiB that it gets back, and an
 /// interrupted call must not wait for that.
-pub(super) fn discard<T: Send + 'static>(data: Vec<T>) {
+pub(crate) fn discard<T: Send + 'static>(mut data: Vec<T>) {
     const LARGE: usize = 16 << 20;
-    /// No more at once: calls that make tensors faster than the system takes them back would else run out of memory.
-    const AT_ONCE: usize = 4;
+    /// Of values that are dropped one by one.
+    const LARGE_EACH: usize = 1 << 16;
+    /// No more bytes at once: calls that make tensors faster than the system takes them back would else run out of memory.
+    const AT_ONCE: usize = 2 << 30;
     static DROPPING: AtomicUsize = AtomicUsize::new(0);
-    if data.capacity() * size_of::<T>() < LARGE {
+    let (large, bytes) = (if std::mem::needs_drop::<T>() { LARGE_EACH } else { LARGE }, data.capacity() * size_of::<T>());
+    if bytes < large {
         return;
     }
-    if DROPPING.fetch_add(1, Ordering::Relaxed) < AT_ONCE {
+    if DROPPING.fetch_add(bytes, Ordering::Relaxed) < AT_ONCE {
         let dropping = move || {
+            // From the end, piece by piece: while the system takes a run of memory back, no thread of the process gets any.
+            let piece = large / size_of::<T>().max(1);
+            while data.len() > piece {
+                data.truncate(data.len() - piece);
+                data.shrink_to_fit();
+            }
             drop(data);
-            DROPPING.fetch_sub(1, Ordering::Relaxed);
+            DROPPING.fetch_sub(bytes, Ordering::Relaxed);
         };
         // Without a thread they are dropped here.
         if std::thread::Builder::new().name("saerepl-drop".into()).spawn(dropping).is_ok() {
             return;
         }
     }
-    DROPPING.fetch_sub(1, Ordering::Relaxed);
+    DROPPING.fetch_sub(bytes, Ordering::Relaxed);
+}
+
+/// Data on their way into a tensor: what an interruption leaves of them is dropped by [`discard`].
+pub(crate) struct Held<T: Send + 'static>(Vec<T>);
+
+impl<T: Send + 'static> Held<T> {
+    /// Takes the data.
+    pub(crate) fn new(data: Vec<T>) -> Self {
+        Held(data)
+    }
+
+    /// Gives them out.
+    pub(crate) fn into_vec(mut self) -> Vec<T> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<T: Send + 'static> std::ops::Deref for Held<T> {
+    type Target = Vec<T>;
+    fn deref(&self) -> &Vec<T> {
+        &self.0
+    }
+}
+
+impl<T: Send + 'static> std::ops::DerefMut for Held<T> {
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.0
+    }
+}
+
+impl<T: Send + 'static> Drop for Held<T> {
+    fn drop(&mut self) {
+        discard(std::mem::take(&mut self.0));
+    }
 }
 
 impl From<Vec<u8>> for Bytes {

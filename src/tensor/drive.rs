@@ -3,7 +3,7 @@
 //! The pieces into which work is cut depend on shapes and strides alone, never on the number of threads, and partial
 //! results are merged in order.
 
-use super::bytes::discard;
+use super::bytes::Held;
 use super::element::Element;
 use super::{Tensor, element_count};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ const ABREAST: usize = 16;
 const LONG: usize = 1 << 19;
 
 /// Zeroed memory, or an error when there is not enough.
-pub(super) fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
+pub(super) fn zeroed<T: bytemuck::Zeroable>(len: usize) -> Result<Vec<T>> {
     bytemuck::allocation::try_zeroed_vec(len).map_err(|()| {
         let mib = len.saturating_mul(size_of::<T>()) >> 20;
         Error::limit(format!("a result of {len} elements ({mib} MiB) does not fit into memory"))
@@ -31,25 +31,42 @@ pub(super) fn zeroed<T: Element>(len: usize) -> Result<Vec<T>> {
 }
 
 /// Fills a new run of `len` elements: `chunk(start, out)` gives elements `start..start + out.len()`.
-pub(super) fn fill<T: Element>(len: usize, work: &Work, chunk: &(dyn Fn(usize, &mut [T]) + Sync)) -> Result<Vec<T>> {
-    let mut out = zeroed::<T>(len)?;
+pub(super) fn fill<T: bytemuck::Zeroable + Send + 'static>(
+    len: usize,
+    work: &Work,
+    chunk: &(dyn Fn(usize, &mut [T]) + Sync),
+) -> Result<Vec<T>> {
+    let mut out = Held::new(zeroed::<T>(len)?);
     let run = |(i, part): (usize, &mut [T])| -> Result<()> {
         work.check()?;
         chunk(i * CHUNK, part);
         Ok(())
     };
-    let filled = if len < PARALLEL {
-        out.chunks_mut(CHUNK).enumerate().try_for_each(run)
+    if len < PARALLEL {
+        out.chunks_mut(CHUNK).enumerate().try_for_each(run)?;
     } else {
-        work.install(|| out.par_chunks_mut(CHUNK).enumerate().try_for_each(run))
-    };
-    match filled {
-        Ok(()) => Ok(out),
-        Err(error) => {
-            discard(out);
-            Err(error)
-        }
+        work.install(|| out.par_chunks_mut(CHUNK).enumerate().try_for_each(run))?;
     }
+    Ok(out.into_vec())
+}
+
+/// Goes over the rows of a matrix with `width` columns, on all cores, and polled: `change(number, row)`.
+pub(super) fn each_row<T: Element>(
+    data: &mut [T],
+    width: usize,
+    work: &Work,
+    change: &(dyn Fn(usize, &mut [T]) + Sync),
+) -> Result<()> {
+    let (width, several) = (width.max(1), (CHUNK / width.max(1)).max(1));
+    let run = |(i, rows): (usize, &mut [T])| -> Result<()> {
+        work.check()?;
+        rows.chunks_exact_mut(width).enumerate().for_each(|(j, row)| change(i * several + j, row));
+        Ok(())
+    };
+    if data.len() < PARALLEL {
+        return data.chunks_mut(several * width).enumerate().try_for_each(run);
+    }
+    work.install(|| data.par_chunks_mut(several * width).enumerate().try_for_each(run))
 }
 
 /// Elements `start..start + len`, borrowed or read into `scratch`.
@@ -288,7 +305,7 @@ fn map_lanes_here<A: Element, B: Element>(
     if let Some(last) = shape.last_mut() {
         *last = len;
     }
-    let mut out = zeroed::<B>(element_count(&shape)?)?;
+    let mut out = Held::new(zeroed::<B>(element_count(&shape)?)?);
     let run = |buffer: &mut Vec<A>, (i, chunk): (usize, &mut [B])| -> Result<()> {
         work.check()?;
         let those = i * group..i * group + chunk.len() / len;
@@ -307,5 +324,5 @@ fn map_lanes_here<A: Element, B: Element>(
     } else {
         work.install(|| out.par_chunks_mut(group * len).enumerate().try_for_each_init(Vec::new, run))?;
     }
-    Ok(Tensor::of(out, &shape).unordered(&order))
+    Ok(Tensor::of(out.into_vec(), &shape).unordered(&order))
 }

@@ -1,7 +1,7 @@
 //! The four types in which arithmetic happens, and typed access to a tensor's elements.
 
 use super::bytes::{Bytes, Source};
-use super::drive::{fill, read};
+use super::drive::{each_row, fill, read};
 use super::{Class, DType, Tensor, contiguous_strides, widen};
 use crate::error::Result;
 use crate::work::Work;
@@ -224,11 +224,7 @@ impl Tensor {
         if self.is_contiguous() {
             return Ok(self.clone());
         }
-        let view = self.unblocked(work)?;
-        by_class!(self.class(), T => {
-            let data = fill(view.numel(), work, &|start, out: &mut [T]| view.read_into(start, out))?;
-            Ok(Tensor::of(data, &self.shape))
-        })
+        by_class!(self.class(), T => self.copied::<T>(work))
     }
 
     /// All elements, row-major, borrowed where possible.
@@ -268,11 +264,42 @@ impl Tensor {
 
     /// The elements for writing; copied first when shared or stored otherwise. Makes the tensor contiguous, of type `T`.
     pub(super) fn make_mut<T: Element>(&mut self) -> &mut [T] {
-        let len = self.numel();
-        let whole = self.offset == 0 && self.is_contiguous();
-        if !(whole && T::data(self.bytes.source_mut()).is_some_and(|data| data.len() == len)) {
+        if self.alone::<T>().is_none() {
             *self = Tensor::of(self.values::<T>().into_owned(), &self.shape);
         }
-        T::data(self.bytes.source_mut()).map_or(&mut [], |data| Arc::make_mut(data).as_mut_slice())
+        self.alone().unwrap_or_default()
+    }
+
+    /// The elements where they lie contiguously as `T` and nobody shares them.
+    fn alone<T: Element>(&mut self) -> Option<&mut [T]> {
+        let (len, whole) = (self.numel(), self.offset == 0 && self.is_contiguous());
+        let data = T::data(self.bytes.source_mut()).filter(|data| whole && data.len() == len)?;
+        Arc::get_mut(data).map(Vec::as_mut_slice)
+    }
+
+    /// Copies the elements for [`Tensor::make_mut`] where that would have to: on all cores, and polled.
+    pub(super) fn make_own<T: Element>(&mut self, work: &Work) -> Result<()> {
+        if self.alone::<T>().is_none() {
+            *self = self.copied::<T>(work)?;
+        }
+        Ok(())
+    }
+
+    /// The matrix as f32 with every row changed by `change(number, row)`, on all cores, and polled.
+    ///
+    /// # Errors
+    /// Not a matrix, or the user's interruption.
+    pub fn map_rows(mut self, work: &Work, change: impl Fn(usize, &mut [f32]) + Sync) -> Result<Tensor> {
+        let (_, width) = self.matrix_shape("a tensor whose rows are changed")?;
+        self.make_own::<f32>(work)?;
+        each_row(self.make_mut(), width, work, &change)?;
+        Ok(self)
+    }
+
+    /// A row-major copy, on all cores, and polled.
+    pub(super) fn copied<T: Element>(&self, work: &Work) -> Result<Tensor> {
+        let view = self.unblocked(work)?;
+        let data = fill(view.numel(), work, &|start, out: &mut [T]| view.read_into(start, out))?;
+        Ok(Tensor::of(data, &self.shape))
     }
 }

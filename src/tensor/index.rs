@@ -1,12 +1,14 @@
 //! Picking elements by index, range, list and mask, and writing to them.
 
-use super::drive::{CHUNK, fill};
+use super::bytes::Held;
+use super::drive::{CHUNK, fill, read};
 use super::element::{Element, by_class};
 use super::elementwise::Operand;
 use super::{Class, Tensor, element_count};
 use crate::error::{Error, Result};
 use crate::work::Work;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What stands between the brackets of `t[…]`; it picks along the first dimension.
 #[derive(Clone, Debug)]
@@ -99,18 +101,34 @@ impl Tensor {
     /// The list is not of integers, or an index is out of range.
     pub fn index_select(&self, dim: i64, list: &Tensor, work: &Work) -> Result<Tensor> {
         let dim = self.dim(dim)?;
-        let rows = list.indices(self.shape[dim])?;
+        let rows = list.indices(self.shape[dim], work)?;
         let shape = [&self.shape[..dim], list.shape(), &self.shape[dim + 1..]].concat();
         self.pick(dim, &rows, &shape, work)
     }
 
     /// Integer elements as positions in a dimension of `size`.
-    fn indices(&self, size: usize) -> Result<Vec<usize>> {
+    fn indices(&self, size: usize, work: &Work) -> Result<Held<usize>> {
         // An empty list has no type of its own.
         if self.class() != Class::Int && self.numel() > 0 {
             return Err(Error::input(format!("indices must be integers, not {self:?}")).help("convert them: t.to(\"i64\")"));
         }
-        self.values::<i64>().iter().map(|i| position(*i, size)).collect()
+        let (view, wrong) = (self.unblocked(work)?, AtomicUsize::new(usize::MAX));
+        let rows = fill(self.numel(), work, &|start, out: &mut [usize]| {
+            let mut scratch = Vec::new();
+            let indices = read::<i64>(&view, start, out.len(), &mut scratch);
+            for (i, (row, index)) in out.iter_mut().zip(indices).enumerate() {
+                match position(*index, size) {
+                    Ok(place) => *row = place,
+                    Err(_) => drop(wrong.fetch_min(start + i, Ordering::Relaxed)),
+                }
+            }
+        })?;
+        let mut first = [0i64];
+        if let Some(wrong) = Some(wrong.into_inner()).filter(|wrong| *wrong < self.numel()) {
+            view.read_into(wrong, &mut first);
+            position(first[0], size)?;
+        }
+        Ok(Held::new(rows))
     }
 
     fn pick(&self, dim: usize, rows: &[usize], shape: &[usize], work: &Work) -> Result<Tensor> {
@@ -151,7 +169,7 @@ impl Tensor {
         for d in (0..self.ndim()).filter(|d| *d != dim) {
             t = t.narrow(d, 0..index.shape[d])?;
         }
-        let rows = index.indices(self.shape[dim])?;
+        let rows = index.indices(self.shape[dim], work)?;
         let (size, listed) = (self.shape[dim], index.shape[dim]);
         let inner: usize = index.shape[dim + 1..].iter().product();
         by_class!(self.class(), T => {
@@ -178,7 +196,7 @@ impl Tensor {
         t.pick(0, &rows, &[&[rows.len()], rest].concat(), work)
     }
 
-    fn masked_rows(&self, mask: &Tensor, work: &Work) -> Result<Vec<usize>> {
+    fn masked_rows(&self, mask: &Tensor, work: &Work) -> Result<Held<usize>> {
         mask.need_bool("a mask")?;
         if mask.ndim() == 0 || !self.shape.starts_with(&mask.shape) {
             return Err(Error::shape(format!(
@@ -191,8 +209,8 @@ impl Tensor {
     }
 
     /// The places of all non-zero elements, row-major.
-    pub(super) fn places(&self, work: &Work) -> Result<Vec<usize>> {
-        let (view, mut places) = (self.unblocked(work)?, Vec::new());
+    pub(super) fn places(&self, work: &Work) -> Result<Held<usize>> {
+        let (view, mut places) = (self.unblocked(work)?, Held::new(Vec::new()));
         let mut buffer = vec![false; CHUNK.min(self.numel())];
         for start in (0..self.numel()).step_by(CHUNK) {
             work.check()?;
@@ -212,15 +230,17 @@ impl Tensor {
         let value = value.into().tensor();
         let size = self.first_dim()?;
         let (rows, taken, lead) = match index {
-            Index::At(i) => (vec![position(*i, size)?], 1, None),
+            Index::At(i) => (Held::new(vec![position(*i, size)?]), 1, None),
             Index::Range(start, end) => {
-                let rows: Vec<usize> = positions(*start, *end, size)?.collect();
-                (rows.clone(), 1, Some(vec![rows.len()]))
+                let rows = Held::new(positions(*start, *end, size)?.collect());
+                let lead = vec![rows.len()];
+                (rows, 1, Some(lead))
             }
-            Index::List(list) => (list.indices(size)?, 1, Some(list.shape.clone())),
+            Index::List(list) => (list.indices(size, work)?, 1, Some(list.shape.clone())),
             Index::Mask(mask) => {
                 let rows = self.masked_rows(mask, work)?;
-                (rows.clone(), mask.ndim(), Some(vec![rows.len()]))
+                let lead = vec![rows.len()];
+                (rows, mask.ndim(), Some(lead))
             }
         };
         let rest = self.shape[taken..].to_vec();
@@ -228,38 +248,58 @@ impl Tensor {
         let value = value.broadcast_to(&target).map_err(|_| {
             Error::shape(format!("a value of shape {:?} does not broadcast to the place's shape {target:?}", value.shape))
         })?;
-        check_fits(&value, self.class())?;
-        let row = rest.iter().product::<usize>();
         let value = value.unblocked(work)?;
-        by_class!(self.class(), T => write::<T>(self, &rows, row, &value));
-        Ok(())
+        check_fits(&value, self.class(), work)?;
+        let row = rest.iter().product::<usize>();
+        by_class!(self.class(), T => {
+            // All or nothing: many elements are written to a copy, which an interruption leaves behind.
+            if rows.len() * row > MANY {
+                let mut copy = self.copied::<T>(work)?;
+                write::<T>(copy.make_mut(), &rows, row, &value, &|| work.check())?;
+                *self = copy;
+                return Ok(());
+            }
+            self.make_own::<T>(work)?;
+            write::<T>(self.make_mut(), &rows, row, &value, &|| Ok(()))
+        })
     }
 }
 
 /// A value must not lose more than precision on its way into a tensor of another class.
-fn check_fits(value: &Tensor, class: Class) -> Result<()> {
+fn check_fits(value: &Tensor, class: Class, work: &Work) -> Result<()> {
     if value.class() <= class || class >= Class::F32 {
         return Ok(());
     }
     let fits = |x: &f64| if class == Class::Bool { *x == 0.0 || *x == 1.0 } else { x.fract() == 0.0 && x.abs() < 9.2e18 };
-    match value.values::<f64>().iter().find(|x| !fits(x)) {
-        None => Ok(()),
-        Some(x) if class == Class::Bool => Err(Error::input(format!("a bool tensor cannot hold {x}"))),
-        Some(x) => Err(Error::input(format!("an i64 tensor cannot hold {x}")).help("convert it first: t.to(\"f32\")")),
+    for (i, x) in value.numbers().enumerate() {
+        if i % CHUNK == 0 {
+            work.check()?;
+        }
+        if !fits(&x) {
+            return Err(match class {
+                Class::Bool => Error::input(format!("a bool tensor cannot hold {x}")),
+                _ => Error::input(format!("an i64 tensor cannot hold {x}")).help("convert it first: t.to(\"f32\")"),
+            });
+        }
     }
+    Ok(())
 }
 
-/// Writes `value` to some rows. All or nothing: it is not polled.
-fn write<T: Element>(t: &mut Tensor, rows: &[usize], row: usize, value: &Tensor) {
-    let data = t.make_mut::<T>();
+/// So many elements are written in some milliseconds, wherever they lie.
+const MANY: usize = 1 << 20;
+
+/// Writes `value` to some rows, until `check` fails.
+fn write<T: Element>(data: &mut [T], rows: &[usize], row: usize, value: &Tensor, check: &dyn Fn() -> Result<()>) -> Result<()> {
     // Read in pieces, since a read by itself costs more than a row of one element.
     let several = (CHUNK / row.max(1)).max(1);
     let mut buffer = vec![T::default(); several * row];
     for (i, rows) in rows.chunks(several).enumerate() {
+        check()?;
         let read = &mut buffer[..rows.len() * row];
         value.read_into(i * several * row, read);
         for (j, at) in rows.iter().enumerate() {
             data[at * row..(at + 1) * row].copy_from_slice(&read[j * row..(j + 1) * row]);
         }
     }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Shapes: joining tensors, and views in other shapes.
 
+use super::bytes::Held;
 use super::drive::{CHUNK, broadcast_shape, zeroed};
 use super::element::{Element, by_class};
 use super::{Class, Tensor, element_count};
@@ -132,7 +133,7 @@ fn join<T: Element>(tensors: &[Tensor], dim: usize, shape: &[usize], work: &Work
     let whole: Vec<Tensor> = tensors.iter().map(|t| t.unblocked(work)).collect::<Result<_>>()?;
     let row: usize = shape[dim..].iter().product();
     let rows: usize = shape[..dim].iter().product();
-    let mut out = zeroed::<T>(rows * row)?;
+    let mut out = Held::new(zeroed::<T>(rows * row)?);
     let mut start = 0;
     for t in &whole {
         let width = inner(t);
@@ -145,5 +146,5 @@ fn join<T: Element>(tensors: &[Tensor], dim: usize, shape: &[usize], work: &Work
         }
         start += width;
     }
-    Ok(Tensor::of(out, shape))
+    Ok(Tensor::of(out.into_vec(), shape))
 }

@@ -312,7 +312,7 @@ fn an_sae_of_another_width_is_refused_with_the_widths_that_fit() {
     let z_width = load_sae(&path, None, &SaeOptions::default(), &work()).unwrap().check_fits(&llama).unwrap_err();
     assert!(z_width.helps()[0].contains("32 is the width of this model's z"));
     let (_dir, path) = saelens(cfg("blocks.7.hook_resid_post"), &standard(12, 10));
-    let deep = load_sae(&path, None, &SaeOptions::default(), &work()).unwrap().read(&llama).unwrap_err();
+    let deep = load_sae(&path, None, &SaeOptions::default(), &work()).unwrap().read(&llama, &work()).unwrap_err();
     assert!(deep.to_string().contains("layer 7 is out of range"));
 }
 
@@ -325,11 +325,16 @@ fn neurons_read_by_the_gate_and_write_through_the_post_norm() {
         let ids: Vec<usize> = numbers(&expected["ids"]).into_iter().map(|id| id as usize).collect();
         let write = neurons.write(&model, &work()).unwrap().dense(Some(&ids), &work()).unwrap();
         assert_tensor(&write, &expected["write"], 1e-6, "write");
-        assert_tensor(&neurons.read(&model).unwrap().dense(Some(&ids), &work()).unwrap(), &expected["read"], 1e-6, "read");
+        assert_tensor(
+            &neurons.read(&model, &work()).unwrap().dense(Some(&ids), &work()).unwrap(),
+            &expected["read"],
+            1e-6,
+            "read",
+        );
         // A selection writes the same, and keeps its ids.
         let part = neurons.select(&ids, &work()).unwrap();
         assert_tensor(&part.write(&model, &work()).unwrap().dense(None, &work()).unwrap(), &expected["write"], 1e-6, "selected");
-        assert_tensor(&part.read(&model).unwrap().dense(None, &work()).unwrap(), &expected["read"], 1e-6, "selected");
+        assert_tensor(&part.read(&model, &work()).unwrap().dense(None, &work()).unwrap(), &expected["read"], 1e-6, "selected");
         assert_eq!((part.ids(), part.position(19).unwrap()), (vec![0, 7, 19], 2));
         assert!(neurons.signed() && part.signed());
         assert!(mlp_neurons(&model, 3).is_err());
@@ -361,7 +366,7 @@ fn z_is_written_through_w_o_and_read_by_one_head() {
         |i: usize, j: usize| gain[j] * (0..d_head).map(|c| w_enc[(head * d_head + c) * n + i] * w_v[j * d_head + c]).sum::<f64>();
     let read: Vec<f64> = (0..n * 12).map(|at| read(at / 12, at % 12)).collect();
     assert_close(&sae.read_head(&gemma, head, &work()).unwrap().dense(None, &work()).unwrap().to_f64(), &read, 1e-5, "read");
-    assert!(sae.read(&gemma).unwrap_err().to_string().contains("one head at a time"));
+    assert!(sae.read(&gemma, &work()).unwrap_err().to_string().contains("one head at a time"));
     assert!(sae.read_head(&gemma, 4, &work()).unwrap_err().to_string().contains("head 4 is out of range"));
 }
 
@@ -376,10 +381,10 @@ fn neuron_space_is_written_through_w_out_and_not_read() {
     let write = product(&tensors[2].1.to_f64(), &gemma.w_out(2).unwrap().to_f64(), (n, 20, 12));
     let write: Vec<f64> = write.iter().enumerate().map(|(at, v)| v * post[at % 12]).collect();
     assert_close(&sae.write(&gemma, &work()).unwrap().dense(None, &work()).unwrap().to_f64(), &write, 1e-5, "write");
-    assert!(sae.read(&gemma).unwrap_err().to_string().contains("(mlp_post) has no read direction"));
+    assert!(sae.read(&gemma, &work()).unwrap_err().to_string().contains("(mlp_post) has no read direction"));
     let (_dir, path) = saelens(cfg("blocks.2.hook_attn_out"), &standard(12, n));
     let attn_out = load_sae(&path, None, &SaeOptions::default(), &work()).unwrap();
-    assert!(attn_out.read(&gemma).unwrap_err().to_string().contains("(attn_out) has no read direction"));
+    assert!(attn_out.read(&gemma, &work()).unwrap_err().to_string().contains("(attn_out) has no read direction"));
     assert!(attn_out.write(&gemma, &work()).is_ok());
 }
 
@@ -434,7 +439,7 @@ fn directions_of_ones_own() {
     let options = DirectionsOptions { labels: Some(vec!["a".into(), "b".into()]), signed: true, ..DirectionsOptions::default() };
     let own = directions(&made(&[2, 12], 0), &options).unwrap();
     let llama = model("tiny-llama");
-    assert_eq!(own.read(&llama).unwrap().dense(None, &work()).unwrap().to_f32(), made(&[2, 12], 0).to_f32());
+    assert_eq!(own.read(&llama, &work()).unwrap().dense(None, &work()).unwrap().to_f32(), made(&[2, 12], 0).to_f32());
     assert_eq!(own.labels().unwrap()[1], "b");
     assert!(own.written_before_attention(0, &llama) && own.reads_after_attention(2, &llama));
     assert_eq!(directions(&made(&[12], 0), &DirectionsOptions::default()).unwrap().n(), 1);
@@ -512,7 +517,7 @@ fn a_null_in_z_can_be_drawn_in_the_residual_stream() {
     let residual = random_directions(&sae, Some(&gemma), &options, &work()).unwrap();
     assert_eq!(residual.write(&gemma, &work()).unwrap().rows.shape(), [10, 12]);
     assert!(residual.write(&gemma, &work()).unwrap().gain.is_none());
-    assert!(residual.read(&gemma).unwrap_err().to_string().contains("has no read direction"));
+    assert!(residual.read(&gemma, &work()).unwrap_err().to_string().contains("has no read direction"));
     // Neurons have gains: the null has them in its directions.
     let neurons = mlp_neurons(&gemma, 0).unwrap();
     let null = random_directions(&neurons, Some(&gemma), &options, &work()).unwrap();

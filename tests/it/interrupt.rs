@@ -12,6 +12,7 @@ const VALUES: &str = r#"
 let t = randn([2000000]);
 let m = randn([2000, 1000]);
 let whole = arange(2000000);
+let index = (rand([2000000]) * 2000000.0).floor().to("i64");
 let ints = whole.to_array();
 let same = whole.to_array();
 let floats = t.to_array();
@@ -93,6 +94,12 @@ const CALLS: &[&str] = &[
     "save(#{a: words, b: floats}, \"g.json\")",
     "product_stats(randn([264, 64]), randn([64, 65536]), #{ k: 20000 })",
     "product_stats(randn([2000, 8]), randn([8, 2000]), #{ pairs: 1000000 })",
+    "t[index]",
+    "t.index_select(0, index)",
+    "{ let part = t; part[index] = 1.0; }",
+    "{ let part = t; part[0..1900000] = 1.0; }",
+    "cat([t, t, t, t])",
+    "zeros([2000, 2000]) @ m",
 ];
 
 /// The aim is 50 ms, which the median of all keeps and `benches/session.rs` measures. Each alone is only asked not to go on
@@ -215,6 +222,11 @@ const MODEL_CALLS: &[&str] = &[
     "token_sets(model)",
     "unembed(wide, model)",
     "embed(neurons, model)",
+    "wide.write(model)",
+    "wide.read(model)",
+    "wide.encode(wide.W_dec)",
+    "wide.decode(ones([1000, 20000]))",
+    "attention_matrix(neurons, wide, model, 2, 0)",
     "semantics(scores, model)",
     "enrichment(scores, model, ())",
     "match_features(wide, wide, model)",
@@ -251,6 +263,8 @@ const MODEL_CALLS: &[&str] = &[
     "tab.group_by(\"group\", #{ mean: [\"value\", \"mean\"] })",
     "tab.join(tab, \"id\")",
     "tab.filter(mask[0..1000000])",
+    "words.select([\"word\"])",
+    "words.with_column(\"again\", words[\"word\"])",
     "tab.filter(|row| row.value > 0.0)",
     "concat([words, words])",
     "words.sort(\"word\")",
@@ -263,6 +277,7 @@ const MODEL_CALLS: &[&str] = &[
     "plot::scatter(x, y)",
     "plot::heatmap(m)",
     "plot::bands(m)",
+    "plot::ridgeline(#{ a: t, b: t })",
     "show(plot::violin(t))",
     "show(plot::bands(m))",
     "show(scatter)",

@@ -316,14 +316,19 @@ fn trap_11_three_inputs_of_transcoders() {
     let before = load(&archive(&place, "gemma-scope-2b-pt-transcoders/layer_1/width_16k/average_l0_40", 21, 12));
     assert_eq!((before.hook(), before.hook_out()), ("blocks.1.ln2.hook_normalized", "blocks.1.hook_mlp_out"));
     let stored = before.w_enc().unwrap().t();
-    assert_close(&dense(before.read(&gemma).unwrap()), &stored.to_f64(), 1e-7, "before the gain");
+    assert_close(&dense(before.read(&gemma, &work()).unwrap()), &stored.to_f64(), 1e-7, "before the gain");
     // After it: Gemma Scope 2, Qwen3.
     let mut tensors = lower(four([12, 21], [21, 12], 21, 12));
     tensors.push(("threshold", Tensor::vector(vec![0.1; 21])));
     place.tensors("gemma-scope-2-1b-pt/transcoder_all/layer_1_width_16k_l0_small/params.safetensors", &tensors);
     let after = load(&place.path("gemma-scope-2-1b-pt"));
     assert_eq!((after.hook(), after.site()), ("blocks.1.mlp.hook_in", Site::Ln2Normalized));
-    assert_close(&dense(after.read(&gemma).unwrap()), &gained(&after.w_enc().unwrap().t(), &gain), 1e-6, "after the gain");
+    assert_close(
+        &dense(after.read(&gemma, &work()).unwrap()),
+        &gained(&after.w_enc().unwrap().t(), &gain),
+        1e-6,
+        "after the gain",
+    );
     assert!(Hook::parse(after.hook(), gemma.cfg()).is_ok());
     // As wide at both ends, it is no SAE all the same.
     assert!(after.ablation(0, &work()).unwrap_err().to_string().contains("does not give back what it reads"));
@@ -331,7 +336,7 @@ fn trap_11_three_inputs_of_transcoders() {
     place.tensors("transcoder-Llama-3.2-1B/layer_1.safetensors", &four([21, 12], [21, 12], 21, 12));
     let raw = load(&place.path("transcoder-Llama-3.2-1B"));
     assert_eq!((raw.hook(), raw.hook_out()), ("blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out"));
-    assert_close(&dense(raw.read(&gemma).unwrap()), &raw.w_enc().unwrap().t().to_f64(), 1e-7, "no norm");
+    assert_close(&dense(raw.read(&gemma, &work()).unwrap()), &raw.w_enc().unwrap().t().to_f64(), 1e-7, "no norm");
     assert!(!raw.written_before_attention(1, &gemma) && raw.written_before_attention(2, &gemma));
     let shown = after.describe(&work()).unwrap();
     assert!(shown.iter().any(|(what, value)| what == "read directions" && value.contains("gain of ln2")), "{shown:?}");
@@ -597,14 +602,14 @@ fn trap_43_directions_behind_a_layer_norm_have_no_mean() {
     let tensors = four([12, 21], [21, 12], 21, 12);
     place.tensors("sae_weights.safetensors", &tensors);
     place.json("cfg.json", cfg);
-    let read = dense(load(&place.path("")).read(&model("tiny-llama")).unwrap());
+    let read = dense(load(&place.path("")).read(&model("tiny-llama"), &work()).unwrap());
     let stored = tensors[0].1.t().to_f64();
     let expected: Vec<f64> =
         stored.chunks(12).flat_map(|row| row.iter().map(|v| v - row.iter().sum::<f64>() / 12.0).collect::<Vec<_>>()).collect();
     assert_close(&read, &expected, 1e-6, "read");
     // Nor has what a LayerNorm model's neurons read.
     let neurons = saerepl::dictionary::mlp_neurons(&model("forward/gpt2"), 0).unwrap();
-    let read = dense(neurons.read(&model("forward/gpt2")).unwrap());
+    let read = dense(neurons.read(&model("forward/gpt2"), &work()).unwrap());
     assert!(read.chunks(24).all(|row| row.iter().sum::<f64>().abs() < 1e-5));
 }
 

@@ -341,6 +341,53 @@ fn indexing_and_writing_by_hand() {
     assert!(t.get(&Index::Range(0, Some(5)), &w).is_err());
 }
 
+/// More elements than are written in place.
+#[test]
+fn many_elements_are_written_all_or_not_at_all() {
+    let (w, n) = (work(), 1_500_000);
+    let mut t = Tensor::zeros(&[n], &w).unwrap();
+    // From the last to the first, and two of them twice: what comes last stays.
+    let mut places: Vec<i64> = (0..n as i64).rev().collect();
+    places.extend([5, -1]);
+    let values = (0..n + 2).map(|i| i as f32).collect();
+    t.set(&Index::List(Tensor::vector_i64(places.clone())), Tensor::vector(values), &w).unwrap();
+    let expected = |i: usize| {
+        if i == 5 {
+            n
+        } else if i == n - 1 {
+            n + 1
+        } else {
+            n - 1 - i
+        }
+    };
+    assert!(t.to_f32().iter().enumerate().all(|(i, value)| *value == expected(i) as f32));
+
+    places[1_200_000] = n as i64;
+    places[700_000] = -(n as i64) - 1;
+    let wrong = t.get(&Index::List(Tensor::vector_i64(places)), &w).unwrap_err();
+    assert!(wrong.message().starts_with("index -1500001 is out of range"), "{wrong}");
+
+    let (before, whole) = (t.clone(), Index::Range(0, None));
+    w.cancel_flag().store(true, std::sync::atomic::Ordering::Relaxed);
+    assert!(t.set(&whole, 7.0, &w).unwrap_err().is_interrupted());
+    w.reset_cancel();
+    assert!(t.equal(&before, &w).unwrap());
+    t.set(&whole, 7.0, &w).unwrap();
+    assert_eq!((t.min(None, &w).unwrap().item().unwrap(), before.max(None, &w).unwrap().item().unwrap()), (7.0, 1_500_001.0));
+}
+
+#[test]
+fn rows_are_changed_in_any_layout() {
+    let w = work();
+    // Enough for several threads, turned, and a part of a larger one.
+    let t = Tensor::randn(&[700, 900], 3, 0, &w).unwrap().t().narrow(0, 100..800).unwrap();
+    let changed = t.clone().map_rows(&w, |i, row| row.iter_mut().for_each(|v| *v = 2.0 * *v + i as f32)).unwrap();
+    let expected: Vec<f32> = t.to_f32().iter().enumerate().map(|(i, v)| 2.0 * v + (i / 700) as f32).collect();
+    assert!(changed.shape() == [700, 700] && changed.to_f32() == expected);
+    assert!(Tensor::zeros(&[3], &w).unwrap().map_rows(&w, |_, _| ()).is_err());
+    assert_eq!(Tensor::zeros(&[3, 0], &w).unwrap().map_rows(&w, |_, _| ()).unwrap().shape(), [3, 0]);
+}
+
 #[test]
 fn stored_halves_become_f32_when_written_to() {
     // bf16 1.0 and 2.0.

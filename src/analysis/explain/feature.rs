@@ -135,7 +135,7 @@ impl Explainer {
         let steps = work.begin("explain: the layer and its nulls", 4);
         let written = Ends::new(Phase::Unembed, dictionary, model, options, &sample, seed, work)?;
         steps.advance(1);
-        let read = match dictionary.read(model) {
+        let read = match dictionary.read(model, work) {
             Ok(_) => Ok(Ends::new(Phase::Embed, dictionary, model, options, &sample, seed, work)?),
             Err(missing) => Err(missing.message().to_string()),
         };
@@ -334,7 +334,7 @@ impl Inner {
         let length = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
         fields.push(("write norm".into(), short(length(&write))));
         if self.read.is_ok() {
-            let read = d.read(&self.model)?.dense(Some(&[position]), work)?.to_f64();
+            let read = d.read(&self.model, work)?.dense(Some(&[position]), work)?.to_f64();
             let dot: f64 = read.iter().zip(&write).map(|(x, y)| x * y).sum();
             fields.push(("read norm".into(), short(length(&read))));
             fields.push(("cos(read, write)".into(), short(dot / (length(&read) * length(&write)))));

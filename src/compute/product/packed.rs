@@ -4,7 +4,7 @@ use super::kernel::{MR, NR, Tile};
 use super::side::{Side, turn};
 use crate::compute::{Shared, blocks};
 use crate::error::{Error, Result};
-use crate::tensor::{Tensor, element_count};
+use crate::tensor::{Held, Tensor, element_count};
 use crate::work::Work;
 use pulp::Arch;
 use rayon::prelude::*;
@@ -50,7 +50,7 @@ impl Packed {
         if n * inputs != x.len() || bias.is_some_and(|bias| bias.len() != outputs) {
             return Err(Error::shape(format!("{} numbers do not fit a weight of shape [{outputs}, {inputs}]", x.len())));
         }
-        let mut out = vec![0.0; element_count(&[n, outputs])?];
+        let mut out = Held::new(vec![0.0; element_count(&[n, outputs])?]);
         let mut left = vec![0.0; element_count(&[n.next_multiple_of(MR), inputs])?];
         let shared = Shared(out.as_mut_ptr());
         // Few rows: what counts is that all threads read the weight.
@@ -84,7 +84,7 @@ impl Packed {
                 Ok(())
             })
         })?;
-        Ok(out)
+        Ok(out.into_vec())
     }
 }
 
