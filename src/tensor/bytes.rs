@@ -18,6 +18,8 @@ pub struct Bytes {
 #[derive(Clone)]
 pub(super) enum Source {
     Mapped(Arc<Mmap>),
+    /// A temporary file of the program's own.
+    Filed(Arc<Mmap>),
     Static(&'static [u8]),
     U8(Arc<Vec<u8>>),
     Bool(Arc<Vec<bool>>),
@@ -91,14 +93,19 @@ impl Bytes {
 
     /// True when the bytes lie in a mapped file rather than in this process's own memory.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.source, Source::Mapped(_))
+        matches!(self.source, Source::Mapped(_) | Source::Filed(_))
+    }
+
+    /// True when that file is a temporary one, in place of memory.
+    pub(super) fn is_filed(&self) -> bool {
+        matches!(self.source, Source::Filed(_))
     }
 
     /// Takes the pages of `range` out of this process's memory where the bytes lie in a mapped file: they are read again, in most
     /// cases from the system's cache, when they are touched.
     pub(super) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Source::Mapped(map) = &self.source
+        if let Source::Mapped(map) | Source::Filed(map) = &self.source
             && range.end <= self.len
         {
             // SAFETY: the mapping is a shared one of a file and read-only: dropped pages come back with the same bytes.
@@ -124,11 +131,17 @@ impl Drop for Bytes {
     fn drop(&mut self) {
         fn last<T: Send + 'static>(data: &mut Arc<Vec<T>>) {
             if let Some(data) = Arc::get_mut(data) {
-                discard(std::mem::take(data));
+                let data = std::mem::take(data);
+                let size = data.capacity() * size_of::<T>();
+                discard(data, size);
             }
         }
         match &mut self.source {
-            Source::Mapped(_) | Source::Static(_) => {}
+            Source::Filed(map) if Arc::strong_count(map) == 1 => {
+                let size = map.len();
+                discard(std::mem::replace(&mut self.source, Source::Static(&[])), size);
+            }
+            Source::Mapped(_) | Source::Filed(_) | Source::Static(_) => {}
             Source::U8(data) => last(data),
             Source::Bool(data) => last(data),
             Source::F32(data) => last(data),
@@ -138,14 +151,14 @@ impl Drop for Bytes {
     }
 }
 
-/// Drops data in a thread of its own where they are many: the system takes 0.1 to 1 ms for each MiB that it gets back, and an
+/// Drops data of so many bytes in a thread of its own where they are many: the system takes 0.1 to 1 ms for each MiB that it gets back, and an
 /// interrupted call must not wait for that.
-pub(super) fn discard<T: Send + 'static>(data: Vec<T>) {
+pub(super) fn discard<T: Send + 'static>(data: T, size: usize) {
     const LARGE: usize = 16 << 20;
     /// No more at once: calls that make tensors faster than the system takes them back would else run out of memory.
     const AT_ONCE: usize = 4;
     static DROPPING: AtomicUsize = AtomicUsize::new(0);
-    if data.capacity() * size_of::<T>() < LARGE {
+    if size < LARGE {
         return;
     }
     if DROPPING.fetch_add(1, Ordering::Relaxed) < AT_ONCE {
@@ -170,7 +183,7 @@ impl From<Vec<u8>> for Bytes {
 impl Source {
     fn slice(&self) -> &[u8] {
         match self {
-            Source::Mapped(map) => map,
+            Source::Mapped(map) | Source::Filed(map) => map,
             Source::Static(data) => data,
             Source::U8(data) => data,
             Source::Bool(data) => bytemuck::cast_slice(data),

@@ -46,7 +46,8 @@ pub(super) fn fill<T: Element>(len: usize, work: &Work, chunk: &(dyn Fn(usize, &
     match filled {
         Ok(()) => Ok(out),
         Err(error) => {
-            discard(out);
+            let size = out.capacity() * size_of::<T>();
+            discard(out, size);
             Err(error)
         }
     }
