@@ -4,6 +4,7 @@
 use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
 use super::heads::{HeadVectors, InputNorm, Part, Scaling, Temperature, VectorPlace, each_row, each_vector};
 use super::product::{col_quantiles, concentration_columns, pair_table, summary};
+use crate::compute::blocks;
 use crate::compute::product::{Histogram, Outcome, Product, RowStats};
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
@@ -464,7 +465,7 @@ impl<'a> Setup<'a> {
                 }
             };
             if qk_norm != QkNorm::None || turn.is_some() {
-                each_vector(&mut values, work, |_, vector| finish(vector))?;
+                each_vector(&mut values, work, finish)?;
                 base.iter_mut().for_each(|base| finish(base));
             }
             Ok::<_, Error>((HeadSide { dictionary, positions, strengths: lengths, base }, values.finish()?, scalar))
@@ -625,13 +626,17 @@ fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize], work: &
     let Some(rope) = rope else { return Ok(keys.clone()) };
     let turn = Turn::back(rope, distances);
     let (n, d_head) = keys.matrix_shape("the keys")?;
-    let given = keys.f32_cow();
     let mut out = Draft::zeros([n, d_head], keys.is_mapped(), work)?;
-    each_vector(&mut out, work, |i, row| {
-        row.copy_from_slice(&given[i * d_head..][..d_head]);
-        turn.apply(row);
-    })?;
-    keys.release_rows(0..n);
+    for rows in blocks(0..n, HeadVectors::BLOCK) {
+        let given = keys.narrow(0, rows.clone())?;
+        let given = given.f32_cow();
+        each_row(out.rows(rows.clone()), d_head, work, |i, row| {
+            row.copy_from_slice(&given[i * d_head..][..d_head]);
+            turn.apply(row);
+        })?;
+        out.release();
+        keys.release_rows(rows);
+    }
     out.finish()
 }
 

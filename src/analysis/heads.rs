@@ -205,7 +205,7 @@ pub(super) struct HeadVectors {
 
 impl HeadVectors {
     /// Directions that are read at a time: whole tiles of [`project`].
-    const BLOCK: usize = 4096;
+    pub(super) const BLOCK: usize = 4096;
 
     /// Bytes that stay for `n` directions and a weight `[d_model, k]`.
     pub(super) fn bytes(n: usize, k: usize) -> usize {
@@ -275,11 +275,10 @@ pub(super) fn each_row<T: Send>(
 }
 
 /// [`each_row`] of head vectors.
-pub(super) fn each_vector(values: &mut Draft, work: &Work, f: impl Fn(usize, &mut [f32]) + Sync) -> Result<()> {
+pub(super) fn each_vector(values: &mut Draft, work: &Work, f: impl Fn(&mut [f32]) + Sync) -> Result<()> {
     let [n, k] = values.shape();
     for rows in blocks(0..n, HeadVectors::BLOCK) {
-        let start = rows.start;
-        each_row(values.rows(rows), k, work, |i, row| f(start + i, row))?;
+        each_row(values.rows(rows), k, work, |_, row| f(row))?;
         values.release();
     }
     Ok(())
