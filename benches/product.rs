@@ -1,8 +1,9 @@
 //! The fused product against the bare product of the same shapes: what the statistics cost.
 //!
 //! `cargo bench --bench product [-- THREADS [small] [DEVICE]]`; `small` leaves out the longer shapes; a device (blas, cuda, metal)
-//! needs its feature. Weights are random: the time does not depend on their values. Statistics of columns make the product a second
-//! time: `made` counts both, `one` is beside a single product. The bare product has no softcap.
+//! needs its feature. Weights are random: the time does not depend on their values, but for a softcap's, which is longer for scores of
+//! more than 0.6 caps. Statistics of columns make the product a second time: `made` counts both, `one` is beside a single product. The
+//! bare product has no softcap.
 
 use rand::{RngExt, SeedableRng};
 use saerepl::compute::product::Product;

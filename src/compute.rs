@@ -24,7 +24,7 @@ use crate::tensor::Tensor;
 use std::ops::Range;
 
 /// `range` in consecutive parts of `size`, the last one shorter.
-fn blocks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
+pub(crate) fn blocks(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     let end = range.end;
     range.step_by(size).map(move |start| start..(start + size).min(end))
 }

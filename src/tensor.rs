@@ -4,7 +4,7 @@
 //! bits to GGUF blocks. Arithmetic happens in f32, f64, i64 or bool, widened on use. What multiplies large weights does
 //! not call the arithmetic here: it widens tile by tile through [`Tensor::widen_block`].
 //!
-//! * `bytes`: where the bytes live. * `dtype`: element types. * `widen`: stored elements → numbers.
+//! * `bytes`: where the bytes live. * `draft`: a matrix in the making. * `dtype`: element types. * `widen`: stored elements → numbers.
 //! * `element`: the four types of arithmetic. * `drive`: loops over elements and lanes, on all cores, polled.
 //! * `create`, `elementwise`, `reduce`, `order`, `index`, `join`, `relate`, `display`: everything of the script surface that
 //!   is not a product.
@@ -12,6 +12,7 @@
 mod bytes;
 mod create;
 mod display;
+mod draft;
 mod drive;
 mod dtype;
 mod element;
@@ -25,6 +26,7 @@ mod widen;
 
 pub use bytes::Bytes;
 pub(crate) use bytes::{Held, discard};
+pub(crate) use draft::Draft;
 pub use dtype::{Block, Class, DType};
 pub use elementwise::{Arithmetic, Comparison, Logic, Number, Operand};
 pub use index::Index;
@@ -400,14 +402,14 @@ impl Tensor {
     }
 
     /// Says that a pass is over with these rows of a matrix: where it is a large one (256 MiB) of a mapped file, they need not stay
-    /// in memory. Passes over a vocabulary of gigabytes then take no more memory than others.
+    /// in memory. Passes over a vocabulary of gigabytes then take no more memory than others. A temporary file's never need to.
     pub(crate) fn release_rows(&self, rows: Range<usize>) {
         const LARGE: usize = 1 << 28;
         let whole = self.ndim() == 2 && self.strides[1] == 1 && self.strides[0] == self.shape[1] as isize;
         let at = |row: usize| self.dtype.bytes_of(self.offset + row * self.shape[1]);
         if whole
             && rows.end <= self.shape[0]
-            && self.dtype.bytes_of(self.numel()).is_some_and(|size| size >= LARGE)
+            && self.dtype.bytes_of(self.numel()).is_some_and(|size| size >= LARGE || self.bytes.is_filed())
             && let (Some(start), Some(end)) = (at(rows.start), at(rows.end))
         {
             self.bytes.release(start..end);

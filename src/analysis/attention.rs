@@ -2,8 +2,9 @@
 //! feature, before and after the softmax.
 
 use super::common::{Side, check_quantiles, ids, moment_column, note_non_finite, provenance, with_labels, with_quantiles};
-use super::heads::{HeadVectors, InputNorm, Part, Scaling, Temperature, each_row};
+use super::heads::{HeadVectors, InputNorm, Part, Scaling, Temperature, VectorPlace, each_row, each_vector};
 use super::product::{col_quantiles, concentration_columns, pair_table, summary};
+use crate::compute::blocks;
 use crate::compute::product::{Histogram, Outcome, Product, RowStats};
 use crate::dictionary::Dictionary;
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ use crate::options::{Ids, Json, JsonMap, OptionValue, Options, Value};
 use crate::provenance::Provenance;
 use crate::stats::Random;
 use crate::table::Table;
-use crate::tensor::Tensor;
+use crate::tensor::{Draft, Tensor};
 use crate::work::Work;
 use serde_json::json;
 
@@ -220,24 +221,25 @@ pub fn attention_scores(
     work: &Work,
 ) -> Result<AttentionScores> {
     check_quantiles(&options.quantiles)?;
-    let setup = Setup::new(query, key, model, layer, head, options, work)?;
     let absolute = options.absolute.unwrap_or(query.signed() || key.signed());
+    let asked = |product: Product| Product {
+        absolute,
+        shape: false,
+        row_quantiles: options.quantiles.clone(),
+        col_quantiles: options.quantiles.clone(),
+        all_quantiles: options.quantiles.clone(),
+        cols: true,
+        softmax: options.softmax,
+        pairs: options.top_pairs,
+        ..product
+    };
+    let setup = Setup::new(query, key, model, layer, head, options, |product| asked(product).announce(work), work)?;
     let record = setup.provenance("attention_scores", absolute);
     let apart = setup.apart();
     let (mut queries, mut keys, mut pairs, mut summaries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut range = (f64::INFINITY, f64::NEG_INFINITY);
     for distances in &setup.scorer.groups {
-        let product = Product {
-            absolute,
-            shape: false,
-            row_quantiles: options.quantiles.clone(),
-            col_quantiles: options.quantiles.clone(),
-            all_quantiles: options.quantiles.clone(),
-            cols: true,
-            softmax: options.softmax,
-            pairs: options.top_pairs,
-            ..setup.scorer.product(distances, work)?
-        };
+        let product = Product { announced: true, ..asked(setup.scorer.product(distances, work)?) };
         let bases = setup.base_scores(distances, &product.b, work)?;
         let outcome = product.run(work)?;
         let distance = apart.then(|| distances[0]);
@@ -282,7 +284,7 @@ pub fn attention_matrix(
     options: &AttentionOptions,
     work: &Work,
 ) -> Result<Tensor> {
-    let setup = Setup::new(query, key, model, layer, head, options, work)?;
+    let setup = Setup::new(query, key, model, layer, head, options, |_| Ok(()), work)?;
     if setup.apart() {
         return Err(Error::input("attention_matrix gives one matrix: pass one distance, or average: true"));
     }
@@ -308,7 +310,7 @@ pub fn attention_vectors(
     options: &AttentionOptions,
     work: &Work,
 ) -> Result<(Tensor, Tensor)> {
-    let setup = Setup::new(query, key, model, layer, head, options, work)?;
+    let setup = Setup::new(query, key, model, layer, head, options, |_| Ok(()), work)?;
     if setup.apart() {
         return Err(Error::input("attention_vectors gives one key for each feature: pass one distance, or average: true"));
     }
@@ -356,14 +358,7 @@ impl Scorer {
     }
 
     fn scores(&self, queries: Tensor, keys: Vec<Tensor>) -> Product {
-        let size = |t: &Tensor| t.numel() * size_of::<f32>();
-        Product {
-            factor: self.factor,
-            softcap: self.softcap,
-            label: self.label.clone(),
-            held: size(&self.queries) + size(&self.keys) * if self.rope.is_some() { 1 + keys.len() } else { 1 },
-            ..Product::averaged(queries, keys)
-        }
+        Product { factor: self.factor, softcap: self.softcap, label: self.label.clone(), ..Product::averaged(queries, keys) }
     }
 
     /// Distances whose mean is a mean of keys: all where nothing bends the scores; under a softcap each is an operand of its own.
@@ -393,6 +388,8 @@ struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
+    /// `announce` is given a product of the sizes of those to come before anything large is made.
+    #[allow(clippy::too_many_arguments)]
     fn new(
         query: &'a Dictionary,
         key: &'a Dictionary,
@@ -400,6 +397,7 @@ impl<'a> Setup<'a> {
         layer: usize,
         head: usize,
         options: &'a AttentionOptions,
+        announce: impl FnOnce(Product) -> Result<()>,
         work: &Work,
     ) -> Result<Self> {
         model.check_layer(layer)?;
@@ -428,7 +426,7 @@ impl<'a> Setup<'a> {
         let query_positions = query.positions(&options.query_features)?;
         let key_positions = sample(key.positions(&options.key_features)?, options.n_keys, seed);
         let distances = options.distance.0.clone();
-        let rope = if distances == [0] { None } else { Some(model.rope(layer)?) };
+        let mut rope = if distances == [0] { None } else { Some(model.rope(layer)?) };
         let softcap = cfg.attn_softcap.filter(|_| options.softcap).map(|c| c as f32);
         let label = format!("attention {layer}.{head}");
         // Keys of one operand are turned where they are, others for each operand.
@@ -436,24 +434,41 @@ impl<'a> Setup<'a> {
         let alone = operands == 1 && (options.average || distances.len() == 1);
         let turned = if rope.is_none() || alone { 0 } else { operands };
         let bytes = |n: usize| HeadVectors::bytes(n, cfg.d_head);
-        let bytes = bytes(query_positions.len()).saturating_add(bytes(key_positions.len()).saturating_mul(1 + turned));
-        work.reserve(&label, bytes as u64)?;
+        let (n, m) = (query_positions.len(), key_positions.len());
+        let place = VectorPlace::new(&label, bytes(n).saturating_add(bytes(m).saturating_mul(1 + turned)), work)?;
+        let blank = |n: usize| Tensor::scalar(0.0).broadcast_to(&[n, cfg.d_head]);
+        announce(Product {
+            softcap,
+            label: if options.average { label.clone() } else { format!("{label}, each distance") },
+            held: place.held,
+            ..Product::averaged(blank(n)?, vec![blank(m)?.t(); operands])
+        })?;
+        let turn = rope.take_if(|_| alone).map(|rope| Turn::back(&rope, &distances));
 
-        let side = |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, positions: Vec<usize>| {
+        let side = |dictionary: &'a Dictionary, w: Tensor, scaling, gain: &str, turn: Option<&Turn>, positions: Vec<usize>| {
             // The scalar of the linear norm is one over the whole dictionary.
             let whole = qk_norm == QkNorm::Linear;
-            let part = Part::new(dictionary.write(model, work)?, positions.clone(), whole, work)?;
-            let HeadVectors { mut values, lengths, mean_square } = norm.read((&part, &w), scaling, dictionary, &label, work)?;
+            let part = Part::new(dictionary.write(model, work)?, positions.clone(), whole);
+            let HeadVectors { mut values, lengths, mean_square } = norm.read((&part, &w), scaling, dictionary, &place, work)?;
             let mut base = constant_vector(&options.base, dictionary, &norm, scaling, &w, model)?;
             let scalar = whole.then(|| if mean_square > 0.0 { mean_square.sqrt().recip() } else { 0.0 });
-            if qk_norm != QkNorm::None {
-                let gain = model.find_gain(&format!("blocks.{layer}.attn.{gain}"))?.map(|g| g.to_f32());
-                let head_norm = |vector: &mut [f32]| head_norm(vector, scalar, gain.as_deref(), cfg.eps);
-                each_row(&mut values, cfg.d_head, work, |_, row| head_norm(row))?;
-                base.iter_mut().for_each(|base| head_norm(base));
+            let gain = match qk_norm {
+                QkNorm::None => None,
+                _ => model.find_gain(&format!("blocks.{layer}.attn.{gain}"))?.map(|g| g.to_f32()),
+            };
+            let finish = |vector: &mut [f32]| {
+                if qk_norm != QkNorm::None {
+                    head_norm(vector, scalar, gain.as_deref(), cfg.eps);
+                }
+                if let Some(turn) = turn {
+                    turn.apply(vector);
+                }
+            };
+            if qk_norm != QkNorm::None || turn.is_some() {
+                each_vector(&mut values, work, finish)?;
+                base.iter_mut().for_each(|base| finish(base));
             }
-            let vectors = Tensor::from_f32(values, &[positions.len(), cfg.d_head])?;
-            Ok::<_, Error>((HeadSide { dictionary, positions, strengths: lengths, base }, vectors, scalar))
+            Ok::<_, Error>((HeadSide { dictionary, positions, strengths: lengths, base }, values.finish()?, scalar))
         };
         let weight = |w: Tensor, stream: usize| match options.weights {
             HeadWeights::Real => Ok(w),
@@ -463,9 +478,10 @@ impl<'a> Setup<'a> {
         let key_head = head * cfg.n_kv_heads / cfg.n_heads.max(1);
         let w_q = weight(model.w_q(layer, head)?, 2 * (layer * cfg.n_heads + head))?;
         let w_k = weight(model.w_k(layer, head)?, 2 * (layer * cfg.n_heads + key_head) + 1)?;
-        let (queries, query_vectors, query_scalar) = side(query, w_q, options.temperature.query, "q_norm", query_positions)?;
-        let (mut keys, key_vectors, key_scalar) = side(key, w_k, options.temperature.key, "k_norm", key_positions)?;
-        let mut scorer = Scorer {
+        let Temperature { query: of_query, key: of_key } = options.temperature;
+        let (queries, query_vectors, query_scalar) = side(query, w_q, of_query, "q_norm", None, query_positions)?;
+        let (keys, key_vectors, key_scalar) = side(key, w_k, of_key, "k_norm", turn.as_ref(), key_positions)?;
+        let scorer = Scorer {
             queries: query_vectors,
             keys: key_vectors,
             rope,
@@ -474,11 +490,6 @@ impl<'a> Setup<'a> {
             softcap,
             label,
         };
-        if alone && let Some(rope) = scorer.rope.take() {
-            let turn = Turn::back(&rope, &scorer.groups[0]);
-            each_row(scorer.keys.make_mut_f32(), cfg.d_head, work, |_, row| turn.apply(row))?;
-            keys.base.iter_mut().for_each(|base| turn.apply(base));
-        }
         let qk_scalars = query_scalar.zip(key_scalar);
         Ok(Setup { model, layer, head, options, queries, keys, scorer, qk_scalars, seed, warnings })
     }
@@ -614,14 +625,19 @@ impl Turn {
 fn rotated_back(keys: &Tensor, rope: Option<&Rope>, distances: &[usize], work: &Work) -> Result<Tensor> {
     let Some(rope) = rope else { return Ok(keys.clone()) };
     let turn = Turn::back(rope, distances);
-    let (_, d_head) = keys.matrix_shape("the keys")?;
-    let given = keys.f32_cow();
-    let mut out = vec![0f32; given.len()];
-    each_row(&mut out, d_head, work, |i, row| {
-        row.copy_from_slice(&given[i * d_head..][..d_head]);
-        turn.apply(row);
-    })?;
-    Tensor::from_f32(out, keys.shape())
+    let (n, d_head) = keys.matrix_shape("the keys")?;
+    let mut out = Draft::zeros([n, d_head], keys.is_mapped(), work)?;
+    for rows in blocks(0..n, HeadVectors::BLOCK) {
+        let given = keys.narrow(0, rows.clone())?;
+        let given = given.f32_cow();
+        each_row(out.rows(rows.clone()), d_head, work, |i, row| {
+            row.copy_from_slice(&given[i * d_head..][..d_head]);
+            turn.apply(row);
+        })?;
+        out.release();
+        keys.release_rows(rows);
+    }
+    out.finish()
 }
 
 /// A Gaussian matrix of the shape and Frobenius norm of `w`.

@@ -1,12 +1,12 @@
 //! Directions as an attention head reads them: centred (LayerNorm), scaled to a temperature, multiplied by the norm's gain,
 //! projected by W_Q, W_K or W_V.
 
-use crate::compute::{matmul, project, row_norms};
+use crate::compute::{blocks, matmul, project, row_norms};
 use crate::dictionary::{Dictionary, Directions};
 use crate::error::{Error, Result};
 use crate::model::{Model, Norm};
 use crate::options::{Json, OptionValue, Value};
-use crate::tensor::{Tensor, element_count};
+use crate::tensor::{Draft, Tensor};
 use crate::work::Work;
 use rayon::prelude::*;
 use serde_json::json;
@@ -147,7 +147,7 @@ impl InputNorm {
         (part, w): (&Part, &Tensor),
         scaling: Scaling,
         dictionary: &Dictionary,
-        label: &str,
+        place: &VectorPlace,
         work: &Work,
     ) -> Result<HeadVectors> {
         let shares = if scaling == Scaling::Typical { Some(mean_shares(dictionary)?) } else { None };
@@ -163,14 +163,39 @@ impl InputNorm {
             let norms = self.norms(block, work)?;
             Ok(norms.into_iter().zip(range).map(|(norm, i)| if norm > 0.0 { target(i) / norm } else { 0.0 }).collect())
         };
-        HeadVectors::new(part, &self.fold(w)?, factors, label, work)
+        HeadVectors::new(part, &self.fold(w)?, factors, place, work)
+    }
+}
+
+/// Where the head vectors of a call are kept.
+pub(super) struct VectorPlace {
+    /// What progress is called.
+    label: String,
+    filed: bool,
+    /// Bytes that they take of memory.
+    pub held: usize,
+}
+
+impl VectorPlace {
+    /// Bytes of the head vectors of all sides that are held in memory: with what the engine takes at most (a panel and rows of
+    /// scores) they stay below 256 MiB. More are kept in a temporary file.
+    const HELD: usize = 64 << 20;
+
+    /// For so many bytes in all.
+    ///
+    /// # Errors
+    /// They do not fit into memory: a file's are read again and again, and wanted in the system's cache.
+    pub(super) fn new(label: &str, bytes: usize, work: &Work) -> Result<Self> {
+        work.reserve(label, bytes as u64)?;
+        let filed = bytes > Self::HELD;
+        Ok(VectorPlace { label: label.into(), filed, held: if filed { 0 } else { bytes } })
     }
 }
 
 /// What a head's weight makes of directions.
 pub(super) struct HeadVectors {
-    /// Of the directions that take part, in the order asked for: `[n, k]`, row-major.
-    pub values: Vec<f32>,
+    /// Of the directions that take part, in the order asked for: `[n, k]`.
+    pub values: Draft,
     /// The Euclidean norms of these rows.
     pub lengths: Vec<f64>,
     /// Mean square of the numbers in all vectors, also of directions that were only read; vectors that hold NaN or infinities
@@ -180,38 +205,36 @@ pub(super) struct HeadVectors {
 
 impl HeadVectors {
     /// Directions that are read at a time: whole tiles of [`project`].
-    const BLOCK: usize = 4096;
+    pub(super) const BLOCK: usize = 4096;
 
     /// Bytes that stay for `n` directions and a weight `[d_model, k]`.
     pub(super) fn bytes(n: usize, k: usize) -> usize {
         n.saturating_mul(k * size_of::<f32>() + size_of::<f64>())
     }
 
-    /// `c_i · Wᵀ (gain ∘ d_i)` for the directions of a part. They are read in blocks; `factors` gives the c_i of one. The
-    /// caller has reserved the memory.
+    /// `c_i · Wᵀ (gain ∘ d_i)` for the directions of a part. They are read in blocks; `factors` gives the c_i of one.
     pub(super) fn new(
         part: &Part,
         w: &Tensor,
         mut factors: impl FnMut(&Directions, Range<usize>) -> Result<Vec<f64>>,
-        label: &str,
+        place: &VectorPlace,
         work: &Work,
     ) -> Result<Self> {
         let (_, k) = w.matrix_shape("a head's weight")?;
-        let Directions { rows, gain } = &part.directions;
-        let n = part.directions.len();
-        let mut values = vec![0f32; element_count(&[part.chosen.len(), k])?];
+        let n = part.positions.len();
+        let mut values = Draft::zeros([part.chosen.len(), k], place.filed, work)?;
         let mut lengths = vec![0f64; part.chosen.len()];
         // Those that take part, in the order in which they are read.
         let mut slots: Vec<(usize, usize)> = part.chosen.iter().copied().zip(0..).collect();
         slots.sort_unstable();
         let mut slots = slots.into_iter().peekable();
         let (mut sum, mut count) = (0.0, 0usize);
-        let steps = work.begin(label, n as u64);
-        for start in (0..n).step_by(Self::BLOCK) {
-            let range = start..(start + Self::BLOCK).min(n);
-            let block = Directions { rows: rows.narrow(0, range.clone())?, gain: gain.clone() };
+        let steps = work.begin(&place.label, n as u64);
+        for range in blocks(0..n, Self::BLOCK) {
+            let start = range.start;
+            let block = part.block(range.clone(), work)?;
             let factors = factors(&block, range.clone())?;
-            let mut made = project(&block.rows, gain.as_deref(), w, work)?;
+            let mut made = project(&block.rows, block.gain.as_deref(), w, work)?;
             let squares = each_row(made.make_mut_f32(), k, work, |i, row| {
                 row.iter_mut().for_each(|v| *v = (f64::from(*v) * factors[i]) as f32);
                 row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()
@@ -220,10 +243,11 @@ impl HeadVectors {
             (sum, count) = finite.fold((sum, count), |(sum, count), square| (sum + square, count + k));
             let made = made.f32_cow();
             while let Some((position, slot)) = slots.next_if(|(position, _)| *position < range.end) {
-                values[slot * k..][..k].copy_from_slice(&made[(position - start) * k..][..k]);
+                values.rows(slot..slot + 1).copy_from_slice(&made[(position - start) * k..][..k]);
                 lengths[slot] = squares[position - start].sqrt();
             }
-            rows.release_rows(range.clone());
+            values.release();
+            part.release(range.clone());
             steps.advance(range.len() as u64);
         }
         Ok(HeadVectors { values, lengths, mean_square: sum / count.max(1) as f64 })
@@ -250,6 +274,16 @@ pub(super) fn each_row<T: Send>(
     Ok(strips.into_iter().flatten().collect())
 }
 
+/// [`each_row`] of head vectors.
+pub(super) fn each_vector(values: &mut Draft, work: &Work, f: impl Fn(&mut [f32]) + Sync) -> Result<()> {
+    let [n, k] = values.shape();
+    for rows in blocks(0..n, HeadVectors::BLOCK) {
+        each_row(values.rows(rows), k, work, |_, row| f(row))?;
+        values.release();
+    }
+    Ok(())
+}
+
 /// The root of a square that rounding may have made negative. NaN stays NaN.
 fn root(square: f64) -> f64 {
     square.clamp(0.0, f64::INFINITY).sqrt()
@@ -257,12 +291,13 @@ fn root(square: f64) -> f64 {
 
 /// The directions of a dictionary that a call reads: all of them, or, where only a few take part, those.
 pub(super) struct Part {
-    /// The directions.
-    pub directions: Directions,
-    /// Where each of them stands in the dictionary.
+    /// The dictionary's.
+    directions: Directions,
+    /// Those that are read: where each stands in the dictionary.
     pub positions: Vec<usize>,
     /// Where those that take part stand among them, in the order asked for.
     pub chosen: Vec<usize>,
+    few: bool,
 }
 
 impl Part {
@@ -270,13 +305,28 @@ impl Part {
     const FEW: usize = 8;
 
     /// Those of `directions` that `chosen` needs; all of them where `whole` says so.
-    pub(super) fn new(directions: Directions, chosen: Vec<usize>, whole: bool, work: &Work) -> Result<Self> {
-        let (n, _) = directions.rows.matrix_shape("directions")?;
+    pub(super) fn new(directions: Directions, chosen: Vec<usize>, whole: bool) -> Self {
+        let n = directions.len();
         if whole || chosen.len() * Self::FEW > n {
-            return Ok(Part { directions, positions: (0..n).collect(), chosen });
+            return Part { directions, positions: (0..n).collect(), chosen, few: false };
         }
-        let directions = Directions { rows: directions.dense(Some(&chosen), work)?, gain: None };
-        Ok(Part { directions, chosen: (0..chosen.len()).collect(), positions: chosen })
+        Part { directions, chosen: (0..chosen.len()).collect(), positions: chosen, few: true }
+    }
+
+    /// Some of those that are read.
+    fn block(&self, range: Range<usize>, work: &Work) -> Result<Directions> {
+        let Directions { rows, gain } = &self.directions;
+        if self.few {
+            return Ok(Directions { rows: self.directions.dense(Some(&self.positions[range]), work)?, gain: None });
+        }
+        Ok(Directions { rows: rows.narrow(0, range)?, gain: gain.clone() })
+    }
+
+    /// A pass is over with these.
+    fn release(&self, range: Range<usize>) {
+        if !self.few {
+            self.directions.rows.release_rows(range);
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //! copy of its input.
 
 use super::common::{Side, check_quantiles, ids, moment_column, named, note_non_finite, provenance, with_labels, with_quantiles};
-use super::heads::{HeadVectors, InputNorm, Part, Scaling, as_f64, each_row, output_weight, post_gain, written_norms};
+use super::heads::{
+    HeadVectors, InputNorm, Part, Scaling, VectorPlace, as_f64, each_row, output_weight, post_gain, written_norms,
+};
 use super::product::{pair_table, summary};
 use crate::compute::linalg::eig;
 use crate::compute::product::{Histogram, Moments, Product};
@@ -112,11 +114,11 @@ impl Circuit {
         positions: &[usize],
         temperature: Scaling,
         model: &Model,
+        place: &VectorPlace,
         work: &Work,
     ) -> Result<Tensor> {
-        let part = Part::new(dictionary.write(model, work)?, positions.to_vec(), false, work)?;
-        let read = self.norm.read((&part, &self.w_v), temperature, dictionary, &self.label, work)?;
-        Tensor::from_f32(read.values, &[positions.len(), self.d_head])
+        let part = Part::new(dictionary.write(model, work)?, positions.to_vec(), false);
+        self.norm.read((&part, &self.w_v), temperature, dictionary, place, work)?.values.finish()
     }
 }
 
@@ -138,7 +140,8 @@ pub fn ov_write(
     let positions = dictionary.positions(&options.features)?;
     let (n, d_model) = (positions.len(), model.cfg().d_model);
     work.reserve(&circuit.label, HeadVectors::bytes(n, circuit.d_head + d_model) as u64)?;
-    project(&circuit.values(dictionary, &positions, options.temperature, model, work)?, None, &circuit.w_o, work)
+    let place = VectorPlace::new(&circuit.label, HeadVectors::bytes(n, circuit.d_head), work)?;
+    project(&circuit.values(dictionary, &positions, options.temperature, model, &place, work)?, None, &circuit.w_o, work)
 }
 
 /// What [`ov_scores`] found. Copies share.
@@ -209,25 +212,11 @@ pub fn ov_scores(
     }
     let source_positions = source.positions(&options.source_features)?;
     let target_positions = target.positions(&options.target_features)?;
-    let held = HeadVectors::bytes(source_positions.len() + target_positions.len(), circuit.d_head);
-    work.reserve(&circuit.label, held as u64)?;
-    let values = circuit.values(source, &source_positions, options.temperature, model, work)?;
-    let write_norms = written_norms(&values, &circuit.w_o, work)?;
-    target.say_doubts(model, work);
-    let part = Part::new(target.read(model, work)?, target_positions.clone(), false, work)?;
-    let inverse = |norm: &f64| if *norm > 0.0 { norm.recip() } else { 0.0 };
-    let cosine = options.scale == OvScale::Cosine;
-    let mut norms = Vec::with_capacity(part.directions.len());
-    let factors = |block: &Directions, range: Range<usize>| {
-        norms.extend(row_norms(&block.rows, block.gain.as_deref(), work)?);
-        Ok(norms[range].iter().map(|norm| if cosine { inverse(norm) } else { 1.0 }).collect())
-    };
-    let pulled = HeadVectors::new(&part, &circuit.w_o.t(), factors, &circuit.label, work)?.values;
-    let pulled = Tensor::from_f32(pulled, &[target_positions.len(), circuit.d_head])?;
-    let read_norms: Vec<f64> = part.chosen.iter().map(|p| norms[*p]).collect();
+    let (n, m) = (source_positions.len(), target_positions.len());
+    let place = VectorPlace::new(&circuit.label, HeadVectors::bytes(n.saturating_add(m), circuit.d_head), work)?;
     let absolute = options.absolute.unwrap_or(source.signed() || target.signed());
+    let blank = |n: usize| Tensor::scalar(0.0).broadcast_to(&[n, circuit.d_head]);
     let product = Product {
-        row_scale: cosine.then(|| write_norms.iter().map(inverse).collect()),
         absolute,
         shape: false,
         row_quantiles: options.quantiles.clone(),
@@ -235,9 +224,30 @@ pub fn ov_scores(
         all_quantiles: options.quantiles.clone(),
         cols: true,
         pairs: options.top_pairs,
-        label: circuit.label,
-        held,
-        ..Product::new(values, pulled.t())
+        label: circuit.label.clone(),
+        held: place.held,
+        ..Product::new(blank(n)?, blank(m)?.t())
+    };
+    product.announce(work)?;
+    let values = circuit.values(source, &source_positions, options.temperature, model, &place, work)?;
+    let write_norms = written_norms(&values, &circuit.w_o, work)?;
+    target.say_doubts(model, work);
+    let part = Part::new(target.read(model, work)?, target_positions.clone(), false);
+    let inverse = |norm: &f64| if *norm > 0.0 { norm.recip() } else { 0.0 };
+    let cosine = options.scale == OvScale::Cosine;
+    let mut norms = Vec::with_capacity(part.positions.len());
+    let factors = |block: &Directions, range: Range<usize>| {
+        norms.extend(row_norms(&block.rows, block.gain.as_deref(), work)?);
+        Ok(norms[range].iter().map(|norm| if cosine { inverse(norm) } else { 1.0 }).collect())
+    };
+    let pulled = HeadVectors::new(&part, &circuit.w_o.t(), factors, &place, work)?.values.finish()?;
+    let read_norms: Vec<f64> = part.chosen.iter().map(|p| norms[*p]).collect();
+    let product = Product {
+        a: values,
+        b: vec![pulled.t()],
+        row_scale: cosine.then(|| write_norms.iter().map(inverse).collect()),
+        announced: true,
+        ..product
     };
     let outcome = product.run(work)?;
     let source_ids = ("source features", |i: usize| source.id_of(source_positions[i]));

@@ -107,8 +107,10 @@ pub struct Product {
     pub pairs: usize,
     /// What progress is called.
     pub label: String,
-    /// Bytes of what was made for this product before it, its operands above all: announced with its own.
+    /// Bytes of what is made for this product before it, its operands above all: announced with its own.
     pub held: usize,
+    /// What it takes was announced before its operands were made.
+    pub announced: bool,
 }
 
 /// What a product's scores are like.
@@ -230,6 +232,7 @@ impl Product {
             pairs: 0,
             label: "product".into(),
             held: 0,
+            announced: false,
         }
     }
 
@@ -248,7 +251,9 @@ impl Product {
         let left = std::slice::from_ref(&sides.left);
         let stream = self.stream(left, &sides.right, &self.label);
         let arch = stream.arch;
-        self.announce(&sides, work)?;
+        if !self.announced {
+            self.announce(work)?;
+        }
 
         let mut hunt = (!self.all_quantiles.is_empty()).then(|| self.sample(&sides, work)).transpose()?;
         let first = hunt.as_ref().map(Hunt::first);
@@ -335,15 +340,20 @@ impl Product {
         })
     }
 
-    /// Says what a long run will take, and refuses one that does not fit into memory.
-    fn announce(&self, sides: &Sides, work: &Work) -> Result<()> {
-        let (n, m, depth) = (sides.left.count(), sides.right[0].count(), sides.left.depth);
-        let left = std::slice::from_ref(&sides.left);
-        let stream = self.stream(left, &sides.right, "");
-        let mut engine = stream.memory(!self.row_quantiles.is_empty(), work);
+    /// Says what a long run will take, and refuses one that does not fit into memory. [`Product::run`] does so where it was not
+    /// done before; of the operands only the shapes count.
+    ///
+    /// # Errors
+    /// As [`Product::run`].
+    pub fn announce(&self, work: &Work) -> Result<()> {
+        self.check()?;
+        let left = [Side::new(&self.a, self.rows.as_deref(), None, None)];
+        let right: Vec<Side> = self.b.iter().map(|b| Side::new(&b.t(), None, None, None)).collect();
+        let (n, m, depth) = (left[0].count(), right[0].count(), left[0].depth);
+        let mut engine = self.stream(&left, &right, "").memory(!self.row_quantiles.is_empty(), work);
         let cols = self.has_cols();
         if cols {
-            engine = engine.max(self.stream(&sides.right, left, "").memory(!self.col_quantiles.is_empty(), work));
+            engine = engine.max(self.stream(&right, &left, "").memory(!self.col_quantiles.is_empty(), work));
         }
         let scored = List::<false>::bytes(self.top.min(m)) + List::<true>::bytes(self.bottom.min(m));
         // What is found, from one form to the next; its lists move along, each with some bytes of the allocator's.
@@ -364,7 +374,7 @@ impl Product {
                 self.label
             ));
         }
-        work.reserve(&self.label, bytes as u64)
+        work.reserve(&self.label, taken as u64)
     }
 
     /// The product alone, without softcap and statistics: what [`Product::run`] is measured against.

@@ -18,6 +18,8 @@ pub struct Bytes {
 #[derive(Clone)]
 pub(super) enum Source {
     Mapped(Arc<Mmap>),
+    /// A temporary file of the program's own.
+    Filed(Arc<Mmap>),
     Static(&'static [u8]),
     U8(Arc<Vec<u8>>),
     Bool(Arc<Vec<bool>>),
@@ -91,14 +93,19 @@ impl Bytes {
 
     /// True when the bytes lie in a mapped file rather than in this process's own memory.
     pub fn is_mapped(&self) -> bool {
-        matches!(self.source, Source::Mapped(_))
+        matches!(self.source, Source::Mapped(_) | Source::Filed(_))
+    }
+
+    /// True when that file is a temporary one, in place of memory.
+    pub(super) fn is_filed(&self) -> bool {
+        matches!(self.source, Source::Filed(_))
     }
 
     /// Takes the pages of `range` out of this process's memory where the bytes lie in a mapped file: they are read again, in most
     /// cases from the system's cache, when they are touched.
     pub(super) fn release(&self, range: Range<usize>) {
         #[cfg(unix)]
-        if let Source::Mapped(map) = &self.source
+        if let Source::Mapped(map) | Source::Filed(map) = &self.source
             && range.end <= self.len
         {
             // SAFETY: the mapping is a shared one of a file and read-only: dropped pages come back with the same bytes.
@@ -128,7 +135,14 @@ impl Drop for Bytes {
             }
         }
         match &mut self.source {
-            Source::Mapped(_) | Source::Static(_) => {}
+            Source::Filed(map) if Arc::strong_count(map) == 1 => {
+                let size = map.len();
+                let file = std::mem::replace(&mut self.source, Source::Static(&[]));
+                if size >= LARGE {
+                    aside(size, move || drop(file));
+                }
+            }
+            Source::Mapped(_) | Source::Filed(_) | Source::Static(_) => {}
             Source::U8(data) => last(data),
             Source::Bool(data) => last(data),
             Source::F32(data) => last(data),
@@ -138,28 +152,35 @@ impl Drop for Bytes {
     }
 }
 
+/// Bytes from which on they are dropped in a thread of their own.
+const LARGE: usize = 16 << 20;
+
 /// Drops data in a thread of its own where they are many: the system takes 0.1 to 1 ms for each MiB that it gets back, and an
 /// interrupted call must not wait for that.
 pub(crate) fn discard<T: Send + 'static>(mut data: Vec<T>) {
-    const LARGE: usize = 16 << 20;
     /// Of values that are dropped one by one.
     const LARGE_EACH: usize = 1 << 16;
-    /// No more bytes at once: calls that make tensors faster than the system takes them back would else run out of memory.
-    const AT_ONCE: usize = 2 << 30;
-    static DROPPING: AtomicUsize = AtomicUsize::new(0);
     let (large, bytes) = (if std::mem::needs_drop::<T>() { LARGE_EACH } else { LARGE }, data.capacity() * size_of::<T>());
-    if bytes < large {
-        return;
-    }
-    if DROPPING.fetch_add(bytes, Ordering::Relaxed) < AT_ONCE {
-        let dropping = move || {
+    if bytes >= large {
+        aside(bytes, move || {
             // From the end, piece by piece: while the system takes a run of memory back, no thread of the process gets any.
             let piece = large / size_of::<T>().max(1);
             while data.len() > piece {
                 data.truncate(data.len() - piece);
                 data.shrink_to_fit();
             }
-            drop(data);
+        });
+    }
+}
+
+/// Runs what gives so many bytes back in a thread of its own.
+pub(super) fn aside(bytes: usize, give_back: impl FnOnce() + Send + 'static) {
+    /// No more bytes at once: calls that make tensors faster than the system takes them back would else run out of memory.
+    const AT_ONCE: usize = 2 << 30;
+    static DROPPING: AtomicUsize = AtomicUsize::new(0);
+    if DROPPING.fetch_add(bytes, Ordering::Relaxed) < AT_ONCE {
+        let dropping = move || {
+            give_back();
             DROPPING.fetch_sub(bytes, Ordering::Relaxed);
         };
         // Without a thread they are dropped here.
@@ -213,7 +234,7 @@ impl From<Vec<u8>> for Bytes {
 impl Source {
     fn slice(&self) -> &[u8] {
         match self {
-            Source::Mapped(map) => map,
+            Source::Mapped(map) | Source::Filed(map) => map,
             Source::Static(data) => data,
             Source::U8(data) => data,
             Source::Bool(data) => bytemuck::cast_slice(data),

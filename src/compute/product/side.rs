@@ -85,14 +85,15 @@ impl Side {
                     }
                 }
                 norms.iter_mut().for_each(|v| *v = v.sqrt());
+                self.release(vectors);
                 Ok(())
             })
         })?;
         Ok(norms)
     }
 
-    /// These used vectors are packed and will not be read again soon.
-    pub(super) fn release(&self, vectors: Range<usize>) {
+    /// These used vectors have been read and will not be read again soon.
+    fn release(&self, vectors: Range<usize>) {
         if self.index.is_none() && !self.turned {
             self.stored.release_rows(vectors);
         }
@@ -139,7 +140,9 @@ impl Side {
             out.par_chunks_mut((step * self.depth).max(1)).enumerate().try_for_each_init(Vec::new, |strip, (i, out)| {
                 work.check()?;
                 let start = vectors.start + i * step;
-                self.pack::<G>(start..(start + step).min(vectors.end), strip, out);
+                let part = start..(start + step).min(vectors.end);
+                self.pack::<G>(part.clone(), strip, out);
+                self.release(part);
                 Ok(())
             })
         })

@@ -161,17 +161,15 @@ pub(super) fn below<S: Simd>(simd: S, run: &[f32], mut threshold: f32, mut visit
 /// Calls `visit(range, score)` for every score in one of the ranges `lo..=hi`, which few scores lie in.
 #[inline(always)]
 pub(super) fn within<S: Simd, const K: usize>(simd: S, run: &[f32], ranges: [(f32, f32); K], mut visit: impl FnMut(usize, f32)) {
-    let mut limits = [(simd.splat_f32s(0.0), simd.splat_f32s(0.0)); K];
-    for k in 0..K {
-        limits[k] = (simd.splat_f32s(ranges[k].0), simd.splat_f32s(ranges[k].1));
-    }
+    let mut limits = limits(simd, ranges);
+    let zero = simd.splat_f32s(0.0);
     let test = |limits: &[(S::f32s, S::f32s); K], x| {
-        let mut any = simd.less_than_f32s(x, x);
-        for (lo, hi) in limits {
-            let inside = simd.and_m32s(simd.greater_than_or_equal_f32s(x, *lo), simd.less_than_or_equal_f32s(x, *hi));
-            any = simd.or_m32s(any, inside);
+        let mut depth = zero;
+        for (k, (lo, hi)) in limits.iter().enumerate() {
+            let own = simd.min_f32s(simd.sub_f32s(x, *lo), simd.sub_f32s(*hi, x));
+            depth = if k == 0 { own } else { simd.max_f32s(depth, own) };
         }
-        any
+        simd.greater_than_or_equal_f32s(depth, zero)
     };
     chosen(simd, run, &mut limits, test, |_, _, x| {
         for (k, (lo, hi)) in ranges.iter().enumerate() {
@@ -180,6 +178,17 @@ pub(super) fn within<S: Simd, const K: usize>(simd: S, run: &[f32], ranges: [(f3
             }
         }
     });
+}
+
+/// The ends of ranges, with -0 for 0 at the lower one: -0 minus it is not below. Distances from both ends tell what lies between
+/// them; they are exact in their signs, and cheaper than masks.
+#[inline(always)]
+fn limits<S: Simd, const K: usize>(simd: S, ranges: [(f32, f32); K]) -> [(S::f32s, S::f32s); K] {
+    let mut limits = [(simd.splat_f32s(0.0), simd.splat_f32s(0.0)); K];
+    for (limits, (lo, hi)) in limits.iter_mut().zip(ranges) {
+        *limits = (simd.splat_f32s(if lo == 0.0 { -0.0 } else { lo }), simd.splat_f32s(hi));
+    }
+    limits
 }
 
 /// Visits the scores that a test finds, which are few; and those that fill the last vector, whatever they are.
@@ -191,14 +200,20 @@ fn chosen<S: Simd, T>(
     test: impl Fn(&T, S::f32s) -> S::m32s,
     mut visit: impl FnMut(&mut T, usize, f32),
 ) {
+    const GROUP: usize = 4;
     let lanes = S::F32_LANES;
     let (vectors, tail) = S::as_simd_f32s(run);
-    for (v, x) in vectors.iter().enumerate() {
-        let found = test(state, *x);
-        if simd.first_true_m32s(found) < lanes {
-            let mut bits = bits(simd, found);
+    for (g, group) in vectors.chunks(GROUP).enumerate() {
+        if let [a, b, c, d] = group {
+            let (ab, cd) = (simd.or_m32s(test(state, *a), test(state, *b)), simd.or_m32s(test(state, *c), test(state, *d)));
+            if simd.first_true_m32s(simd.or_m32s(ab, cd)) == lanes {
+                continue;
+            }
+        }
+        for (v, x) in group.iter().enumerate() {
+            let mut bits = bits(simd, test(state, *x));
             while bits != 0 {
-                let i = v * lanes + bits.trailing_zeros() as usize;
+                let i = (g * GROUP + v) * lanes + bits.trailing_zeros() as usize;
                 visit(state, i, run[i]);
                 bits &= bits - 1;
             }
@@ -239,27 +254,38 @@ pub(super) fn between<S: Simd, const K: usize>(
         }
     }
     let (vectors, tail) = S::as_simd_f32s(run);
-    let (zero, one) = (simd.splat_u32s(0), simd.splat_u32s(1));
-    let mut limits = [(simd.splat_f32s(0.0), simd.splat_f32s(0.0)); K];
-    for k in 0..K {
-        limits[k] = (simd.splat_f32s(ranges[k].0), simd.splat_f32s(ranges[k].1));
-    }
-    let mut counts = [zero; K];
-    let mut inside = [0; K];
+    let (zero, sign) = (simd.splat_f32s(0.0), simd.splat_u32s(31));
+    let limits = limits(simd, ranges);
+    let mut belows = [simd.splat_u32s(0); K];
+    // Those of all ranges come into the first buffer together: they are few, and soon parted.
+    let mut together = 0;
+    let buffer = &mut outs[0][..];
     for x in vectors {
+        let mut depth = zero;
         for k in 0..K {
-            let high = simd.greater_than_or_equal_f32s(*x, limits[k].0);
-            counts[k] = simd.add_u32s(counts[k], simd.select_u32s(high, one, zero));
-            let chosen = simd.and_m32s(high, simd.less_than_or_equal_f32s(*x, limits[k].1));
-            inside[k] += compress(simd, *x, chosen, &mut outs[k][inside[k]..inside[k] + lanes]);
+            let above = simd.sub_f32s(*x, limits[k].0);
+            belows[k] = simd.add_u32s(belows[k], simd.wrapping_dyn_shr_u32s(simd.transmute_u32s_f32s(above), sign));
+            let own = simd.min_f32s(above, simd.sub_f32s(limits[k].1, *x));
+            depth = if k == 0 { own } else { simd.max_f32s(depth, own) };
         }
+        let chosen = simd.greater_than_or_equal_f32s(depth, zero);
+        together += compress(simd, *x, chosen, &mut buffer[together..together + lanes]);
     }
+    // In no range.
+    buffer[together..together + lanes].fill(f32::NAN);
     let mut counted = [(0, 0); K];
-    for k in 0..K {
-        let ((lo, hi), mut inside) = (ranges[k], inside[k]);
-        let high = counts[k];
-        let high: usize = bytemuck::cast_slice(std::slice::from_ref(&high)).iter().map(|c: &u32| *c as usize).sum();
-        let mut below = run.len() - tail.len() - high;
+    // The first comes last: its own take the place of all.
+    for k in (0..K).rev() {
+        let (lo, hi) = ranges[k];
+        let shared = if K == 1 { 0 } else { together };
+        let mut inside = together - shared;
+        for start in (0..shared).step_by(lanes) {
+            let x = S::as_simd_f32s(&outs[0][start..start + lanes]).0[0];
+            let (high, low) = (simd.greater_than_or_equal_f32s(x, limits[k].0), simd.less_than_or_equal_f32s(x, limits[k].1));
+            inside += compress(simd, x, simd.and_m32s(high, low), &mut outs[k][inside..inside + lanes]);
+        }
+        let below = belows[k];
+        let mut below: usize = bytemuck::cast_slice(std::slice::from_ref(&below)).iter().map(|c: &u32| *c as usize).sum();
         for x in tail {
             below += usize::from(*x < lo);
             outs[k][inside] = *x;
@@ -399,22 +425,25 @@ pub(super) fn abs<S: Simd>(simd: S, run: &mut [f32]) {
     }
 }
 
-/// (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; near 0, where that cancels, the odd polynomial of Cephes' `tanhf`.
-/// NaN where x is not finite.
+/// (1 - e^-2|x|) / (1 + e^-2|x|) with the sign of x; near 0, where that cancels, the odd polynomial of Cephes' `tanhf`, and where
+/// all numbers are near 0 that alone. NaN where x is not finite.
 #[inline(always)]
 pub(in crate::compute) fn tanh<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let magnitude = simd.abs_f32s(x);
-    let one = simd.splat_f32s(1.0);
-    let e = exp(simd, simd.mul_f32s(magnitude, simd.splat_f32s(-2.0)));
-    let far = simd.div_f32s(simd.sub_f32s(one, e), simd.add_f32s(one, e));
-    let sign = simd.and_f32s(simd.splat_f32s(-0.0), x);
-    let far = simd.or_f32s(far, sign);
     let z = simd.mul_f32s(x, x);
     let mut p = simd.splat_f32s(-5.704_988_7e-3);
     for c in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_3e-1] {
         p = simd.mul_add_e_f32s(p, z, simd.splat_f32s(c));
     }
     let near = simd.mul_add_e_f32s(simd.mul_f32s(p, z), x, x);
-    let value = simd.select_f32s(simd.less_than_f32s(magnitude, simd.splat_f32s(0.625)), near, far);
+    let far = simd.greater_than_or_equal_f32s(magnitude, simd.splat_f32s(0.625));
+    if simd.first_true_m32s(far) == S::F32_LANES {
+        return near;
+    }
+    let one = simd.splat_f32s(1.0);
+    let e = exp(simd, simd.mul_f32s(magnitude, simd.splat_f32s(-2.0)));
+    let value = simd.div_f32s(simd.sub_f32s(one, e), simd.add_f32s(one, e));
+    let sign = simd.and_f32s(simd.splat_f32s(-0.0), x);
+    let value = simd.select_f32s(far, simd.or_f32s(value, sign), near);
     simd.add_f32s(value, simd.sub_f32s(x, x))
 }

@@ -1,7 +1,7 @@
 //! The softmax of a row while its runs arrive: log-sum-exp, entropy, and the mass of its largest weights.
 
 use super::simd;
-use super::top::{List, Scored};
+use super::top::Scored;
 use pulp::Simd;
 
 /// The softmax over a row's scores, masked columns left out.
@@ -25,14 +25,15 @@ pub(super) struct RunningSoftmax {
     total: f64,
     /// Σ (x - top) e^(x - top).
     weighted: f64,
-    /// The five largest scores, unless they stand in a longer list elsewhere.
-    five: List<false>,
+    /// The five largest scores, falling, unless they stand in a longer list elsewhere.
+    five: [f32; 5],
+    listed: bool,
 }
 
 impl RunningSoftmax {
     /// `listed`: the row's list of highest scores has five at least, and [`Self::finish`] gets it.
     pub(super) fn new(listed: bool) -> Self {
-        RunningSoftmax { top: f32::NEG_INFINITY, total: 0.0, weighted: 0.0, five: List::new(if listed { 0 } else { 5 }) }
+        RunningSoftmax { top: f32::NEG_INFINITY, total: 0.0, weighted: 0.0, five: [f32::NEG_INFINITY; 5], listed }
     }
 
     /// Adds a run; scores that are masked or not finite are left out. `max` is its largest score where that is known and all
@@ -53,8 +54,9 @@ impl RunningSoftmax {
 
     #[inline(always)]
     fn add_clean<S: Simd>(&mut self, simd: S, run: &[f32], max: f32) {
-        // Of the five largest only the scores are used.
-        self.five.add(simd, run, 0, max, None);
+        if !self.listed && max > self.five[4] {
+            self.add_largest(simd, run);
+        }
         if max > self.top {
             if self.total > 0.0 {
                 let step = f64::from(self.top) - f64::from(max);
@@ -69,6 +71,24 @@ impl RunningSoftmax {
         self.weighted += f64::from(weighted);
     }
 
+    #[inline(always)]
+    fn add_largest<S: Simd>(&mut self, simd: S, run: &[f32]) {
+        let five = &mut self.five;
+        let mut limit = five[4];
+        // Of the first run, what cannot be among them is spared its place.
+        if limit == f32::NEG_INFINITY
+            && let Some(score) = simd::reached::<S, false>(simd, run, five.len())
+        {
+            limit = score.next_down();
+        }
+        simd::above(simd, run, limit, |_, mut score| {
+            for place in five.iter_mut() {
+                (*place, score) = (place.max(score), place.min(score));
+            }
+            five[4].max(limit)
+        });
+    }
+
     /// NaN throughout where there was no finite score.
     pub(super) fn finish(&self, listed: &[Scored]) -> RowSoftmax {
         if self.total == 0.0 {
@@ -76,8 +96,11 @@ impl RunningSoftmax {
         }
         let top = f64::from(self.top);
         let log_total = self.total.ln();
-        let highest = if self.five.best().is_empty() { listed } else { self.five.best() };
-        let mass = |n: usize| -> f64 { highest.iter().take(n).map(|s| (f64::from(s.score) - top - log_total).exp()).sum() };
+        let mut five = self.five;
+        if self.listed {
+            five.iter_mut().zip(listed).for_each(|(place, listed)| *place = listed.score);
+        }
+        let mass = |n: usize| -> f64 { five[..n].iter().map(|score| (f64::from(*score) - top - log_total).exp()).sum() };
         RowSoftmax {
             top1: mass(1).min(1.0),
             top5: mass(5).min(1.0),

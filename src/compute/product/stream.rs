@@ -274,7 +274,6 @@ impl Panel {
         self.sides.resize_with(sides.len(), Operand::default);
         for (side, operand) in sides.iter().zip(&mut self.sides) {
             operand.load::<NR>(side, cols.clone(), STRIP, work)?;
-            side.release(cols.clone());
         }
         self.cols = cols;
         Ok(())

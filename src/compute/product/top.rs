@@ -107,11 +107,6 @@ impl<const LOWEST: bool> List<LOWEST> {
         (if LOWEST { rising } else { rising.reverse() }).then(a.id.cmp(&b.id))
     }
 
-    /// A short list, best first.
-    pub(super) fn best(&self) -> &[Scored] {
-        &self.best
-    }
-
     /// The list, best first.
     pub(super) fn into_best(mut self) -> Vec<Scored> {
         if self.k > SHORT {
