@@ -2,7 +2,7 @@
 //!
 //! * `declare`: one declaration for each function. * `convert`: script values ↔ Rust values. * `display`: how a value is
 //!   shown. `fixed`: what cannot be assigned to. * `help`: help, reference and definitions from the declarations. * `scan`: the outline of a text without
-//!   parsing it. `natives`: Rhai's own functions. * `param`: a script's parameters. * `keep`: values that outlive a session.
+//!   parsing it. `tree`: walks through a parsed text. `natives`: Rhai's own functions. * `param`: a script's parameters. * `keep`: values that outlive a session.
 //! * one file a topic: what a script can call.
 
 /// Registers a function that changes its receiver, which is refused for a constant. Rhai takes a function for pure that
@@ -21,6 +21,7 @@ pub mod keep;
 pub mod natives;
 pub mod param;
 pub mod scan;
+pub mod tree;
 
 mod analyses;
 mod arrays;

@@ -384,7 +384,8 @@ impl Session {
         if let Some((error, position)) = compare::unlike(&ast) {
             return Err(Box::new(self.report(*script::raise(error, position), name)));
         }
-        let edits = Edits::new(&cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name));
+        let edits = Edits::new(&cell, &ast, &self.scope, |name| self.is_native(name) || self.is_script_function(name))
+            .map_err(|error| Box::new(self.report(error.into(), name)))?;
         if edits.is_empty() {
             self.host.assigned.note(name, &ast);
             return Ok((ast, cell));

@@ -5,6 +5,7 @@
 //! Rhai puts back after every method of an array or map, too, `m.cfg.keys()`: the places of assignments tell them apart.
 
 use super::declare::{Entry, Form};
+use super::tree::walk;
 use super::{entries, raise_in};
 use crate::error::Error;
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Expr, FuncRegistration, Module, NativeCallContext, Position, RhaiFunc, Stmt};
@@ -91,7 +92,7 @@ fn at(links: &Links, place: Position, property: Option<&str>) -> Option<bool> {
 
 fn links_of(ast: &AST) -> Links {
     let mut found = Links::new();
-    ast.walk(&mut |path: &[ASTNode]| {
+    walk(ast, &mut |path: &[ASTNode]| {
         match path.last() {
             Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => links(&assignment.1.lhs, true, &mut found),
             Some(ASTNode::Expr(chain)) => links(chain, changes(chain), &mut found),

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, nearest};
 use crate::script::convert::{describe, to_json, type_name};
 use crate::script::declare::Entry;
 use crate::script::scan::{Kind, byte_of, outline};
+use crate::script::tree::walk;
 use crate::script::{Host, Used};
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, FnCallExpr, Position, Stmt};
 use std::ops::Range;
@@ -103,7 +104,7 @@ pub struct Declaration {
 /// A declaration that cannot be read without running it, or one that contradicts an earlier one; with its position.
 pub fn declarations(text: &str, ast: &AST) -> std::result::Result<Vec<Declaration>, (Error, Position)> {
     let mut calls = Vec::new();
-    ast.walk(&mut |path: &[ASTNode]| {
+    walk(ast, &mut |path: &[ASTNode]| {
         match path.last() {
             Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)))
                 if call.name == "param" && call.namespace.is_empty() =>
@@ -170,7 +171,7 @@ fn second_argument(text: &str, position: Position) -> Option<String> {
 /// The calls of `param` in a text, each with what `value` says that it gave; calls that gave nothing are left out.
 pub fn calls(text: &str, ast: &AST, value: impl Fn(&str) -> Option<String>) -> Vec<(Range<usize>, String)> {
     let mut found = Vec::new();
-    ast.walk(&mut |path: &[ASTNode]| {
+    walk(ast, &mut |path: &[ASTNode]| {
         if let Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position))) = path.last()
             && call.name == "param"
             && let [Expr::StringConstant(name, _), ..] = &call.args[..]

@@ -4,6 +4,7 @@ use super::{Session, stack};
 use crate::error::Error;
 use crate::script;
 use crate::script::scan::{self, Outline, Outliner, outline};
+use crate::script::tree::walk_statement;
 use rhai::{AST, ASTNode, EvalAltResult, Expr, ParseErrorType, Position, Stmt};
 
 /// Words that carry on a statement whose block was closed on the line above.
@@ -93,7 +94,7 @@ const KEPT: &[&str] = &["ans", "Out"];
 pub(super) fn leaves_kept(ast: &AST) -> Result<(), EvalAltResult> {
     let (mut changed, mut declared) = (Vec::new(), Vec::new());
     for statement in ast.statements() {
-        statement.walk(&mut Vec::new(), &mut |path: &[ASTNode]| {
+        walk_statement(statement, &mut |path: &[ASTNode]| {
             match path.last() {
                 Some(ASTNode::Stmt(Stmt::Assignment(assignment))) => {
                     if let Expr::Variable(name, _, position) = &assignment.1.lhs {

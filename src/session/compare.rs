@@ -2,12 +2,13 @@
 //! word. What stands in variables is compared by Rhai.
 
 use crate::error::Error;
+use crate::script::tree::walk;
 use rhai::{AST, ASTNode, Expr, FnCallExpr, Position, Stmt};
 
 /// The first comparison of values that have no order, and its place.
 pub(super) fn unlike(ast: &AST) -> Option<(Error, Position)> {
     let mut found = None;
-    ast.walk(&mut |path: &[ASTNode]| {
+    walk(ast, &mut |path: &[ASTNode]| {
         if let Some(ASTNode::Expr(Expr::FnCall(call, place)) | ASTNode::Stmt(Stmt::FnCall(call, place))) = path.last() {
             found = fault(call).map(|error| (error, *place));
         }

@@ -177,7 +177,7 @@ impl Modules {
     /// Calls of closures and caught errors mean in a module what they mean in a cell.
     fn compile(&self, engine: &Engine, found: &Found, text: &str) -> Result<AST, ParseError> {
         let (ast, native) = (names::compile(engine, &Scope::new(), text)?, natives::functions(engine));
-        let edits = Edits::new(text, &ast, &Scope::new(), |name| native.iter().any(|f| f.name == name));
+        let edits = Edits::new(text, &ast, &Scope::new(), |name| native.iter().any(|f| f.name == name))?;
         if edits.is_empty() {
             return Ok(ast);
         }

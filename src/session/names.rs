@@ -9,16 +9,21 @@
 use super::bounds::Watch;
 use super::polls::{POLL, Polls};
 use super::stack;
-use crate::script::scan::{Kind, Piece, outline, position_of};
+use crate::script::scan::{Kind, Piece, outline};
+use crate::script::tree::walk;
 use crate::work::Work;
 use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
-use rhai::{ParseError, ParseErrorType, Position, Scope, Stmt};
+use rhai::{LexError, ParseError, ParseErrorType, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Before the name in a statement that shares a variable; no script can write such a name.
 const SHARE: &str = "share$";
+
+/// Functions that edits call; no script can define one of such a name.
+const CAUGHT: &str = "caught";
+const COPIED: &str = "copied";
 
 /// The session's variables that functions see. Copies share them.
 #[derive(Clone, Default)]
@@ -173,7 +178,7 @@ impl Shared {
 fn mentioned(ast: &AST) -> BTreeSet<ImmutableString> {
     let mut names = BTreeSet::new();
     if ast.has_functions() {
-        ast.clone_functions_only().walk(&mut |path: &[ASTNode]| {
+        walk(&ast.clone_functions_only(), &mut |path: &[ASTNode]| {
             match path.last() {
                 Some(ASTNode::Expr(Expr::Variable(variable, None, _))) if variable.0.is_none() && variable.2.is_empty() => {
                     names.insert(variable.1.clone());
@@ -208,8 +213,17 @@ pub(super) struct Edits(Vec<Edit>);
 
 impl Edits {
     /// What a cell needs. `is_function` knows the names of functions outside the cell.
-    pub(super) fn new(text: &str, ast: &AST, scope: &Scope, is_function: impl Fn(&str) -> bool) -> Self {
-        let lines: Vec<&str> = text.split('\n').collect();
+    ///
+    /// # Errors
+    /// An edit is needed where the parser counts no further, or a function has the name of one that edits call.
+    pub(super) fn new(text: &str, ast: &AST, scope: &Scope, is_function: impl Fn(&str) -> bool) -> Result<Self, ParseError> {
+        for (.., function) in ast.shared_lib().iter_script_fn_info() {
+            if [CAUGHT, COPIED, POLL].contains(&function.name.as_str()) {
+                let message = format!("`{}` is a function that the language itself calls: another name is free", function.name);
+                return Err(refused(message, function.body.start_position()));
+            }
+        }
+        let lines = Lines::new(text);
         let Read { calls, catches, declared, walked, captured } = read(ast);
         let functions: BTreeSet<&str> = ast.iter_functions().map(|f| f.name).collect();
         let parameters: BTreeSet<&str> = ast.iter_functions().flat_map(|f| f.params).collect();
@@ -219,37 +233,40 @@ impl Edits {
             // A variable of the session that holds a closure goes before any function of its name.
             let closure = declared.get(name).copied().unwrap_or_else(|| scope.get(name).is_some_and(holds_closure));
             let variable = declared.contains_key(name) || scope.contains(name) || parameters.contains(name);
-            if closure || (variable && !functions.contains(name) && !is_function(name)) {
-                edits.extend(called(&lines, name, position, empty).into_iter().flatten());
+            if (closure || (variable && !functions.contains(name) && !is_function(name)))
+                && let Some(place) = place(position)?
+            {
+                edits.extend(called(&lines, name, place, empty).into_iter().flatten());
             }
         }
         for (name, position) in catches {
-            if let (Some(line), Some(column)) = (position.line(), position.position()) {
-                let new = format!("{name}=caught({name});");
-                edits.push(Edit { line, column: column + 1, old: 0, new, stands_for: column });
+            if let Some(place) = place(position)? {
+                edits.push(behind(place, format!("{name}={CAUGHT}({name});")));
             }
         }
         let mentioned = mentioned(ast);
         for (name, position) in walked {
             let shared = || scope.get(&name).is_some_and(Dynamic::is_shared);
             if (captured.contains(&name) || mentioned.contains(&name) || shared())
-                && let (Some(line), Some(column)) = (position.line(), position.position())
+                && let Some((line, column)) = place(position)?
             {
-                let (old, new) = (name.chars().count(), format!("copied({name})"));
+                let (old, new) = (name.chars().count(), format!("{COPIED}({name})"));
                 edits.push(Edit { line, column, old, new, stands_for: column });
             }
         }
         let Polls { blocks, closures } = Polls::new(ast);
         for position in blocks {
-            if let (Some(line), Some(column)) = (position.line(), position.position()) {
-                edits.push(Edit { line, column: column + 1, old: 0, new: format!("{POLL}();"), stands_for: column });
-            }
+            edits.extend(place(position)?.map(|place| behind(place, format!("{POLL}();"))));
         }
         let pieces = if closures.is_empty() { Vec::new() } else { outline(text).pieces };
-        edits.extend(closures.into_iter().filter_map(|place| polled(text, &lines, &pieces, place)).flatten());
+        for position in closures {
+            if let Some(place) = place(position)? {
+                edits.extend(polled(&lines, &pieces, place).into_iter().flatten());
+            }
+        }
         // What is put in before a name comes before what replaces it.
         edits.sort_by_key(|edit| (edit.line, edit.column, edit.old));
-        Edits(edits)
+        Ok(Edits(edits))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -296,12 +313,62 @@ impl Edits {
     }
 }
 
+/// Line and column, from 1.
+type Place = (usize, usize);
+
+/// Where an edit is made; none for what has no place of its own.
+///
+/// # Errors
+/// The parser's lines and columns have come to their end: nothing behind them has a place.
+fn place(position: Position) -> Result<Option<Place>, ParseError> {
+    const LAST: usize = u16::MAX as usize;
+    match (position.line(), position.position()) {
+        (Some(line), Some(column)) if line == LAST || column == LAST => {
+            let message =
+                format!("code stands in the first {} lines, and columns of a line: break the line, or import files", LAST - 1);
+            Err(refused(message, Position::new(position.line().map_or(1, |line| line as u16), 0)))
+        }
+        (Some(line), Some(column)) => Ok(Some((line, column))),
+        _ => Ok(None),
+    }
+}
+
+fn refused(message: String, position: Position) -> ParseError {
+    ParseError(Box::new(ParseErrorType::BadInput(LexError::Runtime(message))), position)
+}
+
+/// Puts something behind the bracket at a place.
+fn behind((line, column): Place, new: String) -> Edit {
+    Edit { line, column: column + 1, old: 0, new, stands_for: column }
+}
+
+/// A text with the bytes at which its lines begin.
+struct Lines<'t> {
+    text: &'t str,
+    starts: Vec<usize>,
+}
+
+impl<'t> Lines<'t> {
+    fn new(text: &'t str) -> Self {
+        Lines { text, starts: std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect() }
+    }
+
+    /// From a place to the end of the text.
+    fn from(&self, (line, column): Place) -> Option<&'t str> {
+        let line = self.text.get(*self.starts.get(line - 1)?..)?;
+        Some(split_at_char(line, column - 1).1)
+    }
+
+    fn place(&self, byte: usize) -> Place {
+        let line = self.starts.partition_point(|start| *start <= byte);
+        (line, self.text[self.starts[line - 1]..byte].chars().count() + 1)
+    }
+}
+
 /// `f(x)` as `call(f,x)`; none if the bracket does not follow the name.
-fn called(lines: &[&str], name: &str, position: Position, empty: bool) -> Option<[Edit; 2]> {
-    let (line, column) = (position.line()?, position.position()?);
-    let (_, rest) = split_at_char(lines.get(line - 1)?, column - 1);
-    let after = rest.strip_prefix(name)?;
-    let gap = after.len() - after.trim_start().len();
+fn called(lines: &Lines<'_>, name: &str, (line, column): Place, empty: bool) -> Option<[Edit; 2]> {
+    let after = lines.from((line, column))?.strip_prefix(name)?;
+    let gap = after.len() - after.trim_start_matches([' ', '\t']).len();
     after[gap..].starts_with('(').then(|| {
         let length = name.chars().count();
         let inside = column + length + after[..gap].chars().count() + 1;
@@ -313,14 +380,23 @@ fn called(lines: &[&str], name: &str, position: Position, empty: bool) -> Option
     })
 }
 
-/// `|x| 1` as `|x| {__poll();1}`; none for a closure inside the text of a string.
-fn polled(text: &str, lines: &[&str], pieces: &[Piece], place: Position) -> Option<Vec<Edit>> {
-    let (line, column) = (place.line()?, place.position()?);
-    let above: usize = lines[..line - 1].iter().map(|line| line.len() + 1).sum();
-    let start = above + split_at_char(lines.get(line - 1)?, column - 1).0.len();
-    let is_in = |byte: usize, kind: Kind| pieces.iter().any(|(k, range)| *k == kind && range.contains(&byte));
-    let bars = text.get(start..)?.match_indices('|').map(|(at, _)| start + at).filter(|at| !is_in(*at, Kind::Comment));
-    let body = bars.take(2).last().filter(|_| !is_in(start, Kind::Text))? + 1;
+/// `|x| 1` as `|x| {__poll();1}`.
+fn polled(lines: &Lines<'_>, pieces: &[Piece], place: Place) -> Option<Vec<Edit>> {
+    let text = lines.text;
+    let start = text.len() - lines.from(place)?.len();
+    let around = pieces.get(pieces.partition_point(|(_, range)| range.end <= start))?;
+    // In the text of a string what is between `${` and `}` has pieces of its own.
+    let inner: Vec<Piece> = match around {
+        (Kind::Text, range) => {
+            outline(&text[start..range.end]).pieces.into_iter().map(|(kind, r)| (kind, r.start + start..r.end + start)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let pieces = if inner.is_empty() { pieces } else { &inner[..] };
+    let piece_at = |byte: usize| pieces.get(pieces.partition_point(|(_, range)| range.end <= byte));
+    let is_comment = |byte: usize| piece_at(byte).is_some_and(|(kind, range)| *kind == Kind::Comment && range.start <= byte);
+    let bars = text[start..].match_indices('|').map(|(at, _)| start + at).filter(|at| !is_comment(*at));
+    let body = bars.take(2).last()? + 1;
     let (mut depth, mut end, mut first) = (0usize, body, None);
     for (kind, range) in &pieces[pieces.partition_point(|(_, range)| range.end <= body)..] {
         match kind {
@@ -334,13 +410,13 @@ fn polled(text: &str, lines: &[&str], pieces: &[Piece], place: Position) -> Opti
         end = range.end;
     }
     let put = |byte: usize, new: String| {
-        let at = position_of(text, byte);
-        Some(Edit { line: at.line()?, column: at.position()?, old: 0, new, stands_for: at.position()? })
+        let (line, column) = lines.place(byte);
+        Edit { line, column, old: 0, new, stands_for: column }
     };
     let first = first?;
     match &text[first.clone()] {
-        "{" => Some(vec![put(first.end, format!("{POLL}();"))?]),
-        _ => Some(vec![put(body, format!("{{{POLL}();"))?, put(end, "}".into())?]),
+        "{" => Some(vec![put(first.end, format!("{POLL}();"))]),
+        _ => Some(vec![put(body, format!("{{{POLL}();")), put(end, "}".into())]),
     }
 }
 
@@ -381,7 +457,7 @@ fn walks(chain: &Expr) -> bool {
 
 fn read(ast: &AST) -> Read {
     let mut found = Read::default();
-    ast.walk(&mut |path: &[ASTNode]| {
+    walk(ast, &mut |path: &[ASTNode]| {
         match path.last() {
             Some(ASTNode::Expr(Expr::FnCall(call, position)) | ASTNode::Stmt(Stmt::FnCall(call, position)))
                 if call.namespace.is_empty() && call.op_token.is_none() && !call.capture_parent_scope =>
@@ -433,12 +509,12 @@ pub(super) fn compile(engine: &Engine, scope: &Scope, text: &str) -> Result<AST,
     }
     // Not all that is deep is so for the parser: it reads `1 + 1 + …` in a loop.
     let mut deep = false;
-    whole.walk(&mut |path: &[ASTNode]| {
+    walk(&whole, &mut |path: &[ASTNode]| {
         deep |= path.len() > stack::DEEPEST;
         !deep
     });
     match deep {
-        true => Err(ParseError(Box::new(ParseErrorType::BadInput(stack::too_deep())), Position::NONE)),
+        true => Err(refused(stack::TOO_DEEP.into(), Position::NONE)),
         false => Ok(whole),
     }
 }
@@ -473,7 +549,7 @@ fn parts(text: &str) -> impl Iterator<Item = String> {
 /// The closures that a cell writes, in the order of its tree.
 pub(super) fn closures(ast: &AST) -> Vec<FnPtr> {
     let mut closures = Vec::new();
-    ast.walk(&mut |path: &[ASTNode]| {
+    walk(ast, &mut |path: &[ASTNode]| {
         if let Some(ASTNode::Expr(Expr::DynamicConstant(value, _))) = path.last() {
             closures.extend(value.read_lock::<FnPtr>().map(|closure| closure.clone()));
         }
@@ -513,7 +589,7 @@ mod tests {
         let mut engine = Engine::new();
         engine.set_optimization_level(rhai::OptimizationLevel::None);
         let text = "let f = |x| x;\n  \"ü\" + f(1) + f (f(2)); g(h());\ntry { f() } catch (e) { e }";
-        let edits = Edits::new(text, &engine.compile(text).unwrap(), &Scope::new(), |_| false);
+        let edits = Edits::new(text, &engine.compile(text).unwrap(), &Scope::new(), |_| false).unwrap();
         let edited = edits.apply(text);
         assert_eq!(
             edited,
@@ -538,7 +614,7 @@ mod tests {
         assert!(parts.len() > 5 && parts.iter().all(|part| part.trim_start().len() < 2 * PART));
         let ast = compile(&Engine::new(), &Scope::new(), &text).unwrap();
         assert_eq!(ast.iter_functions().count(), 2000);
-        let edits = Edits::new(&text, &ast, &Scope::new(), |_| false);
+        let edits = Edits::new(&text, &ast, &Scope::new(), |_| false).unwrap();
         assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,").replace("(h) {", "(h) {__poll();"));
     }
 }

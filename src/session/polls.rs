@@ -3,6 +3,7 @@
 //! function so deep that a thousand of its calls could come to the end of the stack. Rhai's own hook for this is asked at
 //! every operation and makes loops of scalar steps up to a sixth slower.
 
+use crate::script::tree::walk;
 use rhai::{AST, ASTNode, Expr, FnPtr, Module, Position, ScriptFuncDef, Shared, Stmt, StmtBlock};
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ impl Polls {
     /// The places of a parsed text.
     pub(super) fn new(ast: &AST) -> Polls {
         let (mut polls, mut closures) = (Polls::default(), BTreeMap::<String, Vec<Position>>::new());
-        ast.walk(&mut |path: &[ASTNode]| {
+        walk(ast, &mut |path: &[ASTNode]| {
             match path.last() {
                 Some(ASTNode::Stmt(Stmt::While(flow, _))) if !reads(expression(&flow.expr).or_else(|| block(&flow.body))) => {
                     polls.blocks.push(flow.body.position());
@@ -63,7 +64,7 @@ fn needs_poll(function: &Shared<ScriptFuncDef>) -> bool {
     let mut module = Module::new();
     module.set_script_fn(function.clone());
     let (mut found, mut deep) = (None, false);
-    AST::new(Vec::<Stmt>::new(), module).walk(&mut |path: &[ASTNode]| {
+    walk(&AST::new(Vec::<Stmt>::new(), module), &mut |path: &[ASTNode]| {
         if let [ASTNode::Stmt(outermost)] = path {
             found = found.or_else(|| statement(outermost));
         }
@@ -161,6 +162,8 @@ mod tests {
             ("[|| 1, |x| 2, || { 3 }]", 0, 3),
             ("|x| [1].map(|y| x)", 0, 1),
             ("`${[1].map(|x| 1)}`", 0, 1),
+            ("let k = loop { break loop { } }; k", 2, 0),
+            ("let k = loop { break [1].map(|x| 1); }; k", 1, 1),
         ] {
             let polls = Polls::new(&engine.compile(text).unwrap());
             assert_eq!((polls.blocks.len(), polls.closures.len()), (blocks, closures), "{text}");
@@ -198,6 +201,10 @@ mod tests {
             "loop { [1].map(|x| loop { }); }",
             "loop { wide.sort(|a, b| 1); }",
             "loop { `${1}`; }",
+            "loop { break loop { } }",
+            "loop { break { while true { } }; }",
+            "loop { `a ${wide.map(|x| 1).len()} b`; }",
+            "loop { `a ${`${wide.filter(|x| { true }).len()}`} \" ' b`; }",
             "loop { #{ a: [1, 2] }; }",
             "fn step() { loop { } } 1.step()",
         ] {
@@ -231,6 +238,11 @@ mod tests {
             ("fn nothing_much() { } type_of(nothing_much())", "\"()\""),
             ("let k = 0; for i in 0..3 { } k", "0"),
             ("let k = loop { break 5; }; k", "5"),
+            ("let k = loop { break [1, 2].map(|x| [0]); }; k", "[[0], [0]]"),
+            ("let k = loop { break [1, 2].map(|x| 0).len() }; k", "2"),
+            ("let f = |x| x + 1; loop { break f(2); }", "3"),
+            ("let list = [1, 2]; loop { break list.map(|x| x * list.len()); }", "[2, 4]"),
+            ("`a ${[1, 2].map(|x| `|${7}`).len()} b`", "\"a 2 b\""),
             ("let m = #{ f: |x| 1, g: 2 }; m.g + m.f.call(0)", "3"),
             ("switch 1 { 1 => [|x| 3, |y| 4][1].call(0), _ => 0 }", "4"),
         ] {
@@ -242,8 +254,26 @@ mod tests {
             let report = session.eval(text, "In[1]").unwrap_err();
             assert_eq!((report.frames[0].line, report.frames[0].column), (line, column), "{text}: {report}");
         }
+        session.eval("let outer = 5;", "In[2]").unwrap();
+        assert_eq!(value(&mut session, "fn inner() { loop { break outer } } inner()"), "5");
+        let report = session.eval("fn copied(t) { t }", "In[3]").unwrap_err();
+        assert!(report.message.contains("`copied` is a function that the language itself calls"), "{report}");
+        // The parser's columns end at 65535.
+        let long = format!("let s = \"{}\"; ", "a".repeat(70_000));
+        assert_eq!(value(&mut session, &format!("{long}s.len()")), "70000");
+        let report = session.eval(&format!("{long}loop {{ }}"), "In[4]").unwrap_err();
+        assert!(report.message.contains("code stands in the first 65534"), "{report}");
         let report = session.eval("eval(\"1 + 1\")", "In[1]").unwrap_err();
         assert!(report.message == "`eval` means nothing here" && report.help[0].contains("closure"), "{report}");
+    }
+
+    #[test]
+    fn a_long_text_with_many_polls_is_read_in_linear_time() {
+        let mut session = session();
+        let text: String = (0..8000).map(|i| format!("let f{i} = [1, 2].map(|x| {i});\n")).collect();
+        let begun = std::time::Instant::now();
+        session.eval(&text, "In[1]").unwrap();
+        assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
     }
 
     #[test]
@@ -254,7 +284,7 @@ mod tests {
             // A thousand calls as deep as those that are not looked at.
             (format!("fn f(n) {{ if n > 990 {{ n }} else {{ {} }} }} f(0)", nested(DEEP / 2 - 4, "f(n + 1)")), false),
             (format!("fn f(n) {{ if n > 300 {{ n }} else {{ {} }} }} f(0)", nested(2000, "f(n + 1)")), true),
-            (format!("fn f(n) {{ {} }} f(0)", nested(20000, "f(n)")), true),
+            (format!("fn f(n) {{ {} }} f(0)", nested(15000, "f(n)")), true),
         ] {
             let ran = session.eval(&text, "In[1]");
             assert_eq!(ran.is_err(), fails);

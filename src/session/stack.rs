@@ -91,14 +91,9 @@ pub(super) fn guard(engine: &mut Engine, work: &Work) {
     let watch = crate::script::token_watch();
     #[allow(deprecated)]
     engine.on_parse_token(move |token, position, _| match used() > PARSE {
-        true => Token::LexError(too_deep().into()),
+        true => Token::LexError(LexError::Runtime(TOO_DEEP.into()).into()),
         false => watch(token, position),
     });
-}
-
-/// The parser's error at the end of the stack.
-pub(super) fn too_deep() -> LexError {
-    LexError::Runtime(TOO_DEEP.into())
 }
 
 /// Ends a script that was cancelled or has gone too deep.

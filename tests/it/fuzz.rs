@@ -401,7 +401,7 @@ impl Writer<'_> {
 
     fn statement(&mut self, depth: usize) -> String {
         let below = depth.saturating_sub(1);
-        match self.below(if depth == 0 { 5 } else { 12 }) {
+        match self.below(if depth == 0 { 5 } else { 16 }) {
             0..3 => self.value("any", 3) + ";",
             3 => {
                 let (name, kind) =
@@ -426,7 +426,18 @@ impl Writer<'_> {
             10 => {
                 format!("switch {} {{ 1 => {}, _ => {} }}", self.value("integer", 1), self.value("any", 2), self.value("any", 2))
             }
-            _ => format!("let c = |a| {{ {} a }}; c({});", self.statement(below), self.value("any", 1)),
+            11 => format!("let c = |a| {{ {} a }}; c({});", self.statement(below), self.value("any", 1)),
+            12 => {
+                let end = [format!("break {};", self.value("any", 2)), format!("break {{ {} }};", self.statement(below))];
+                // One of four goes round until it is interrupted.
+                let end = [end[0].as_str(), &end[1], "break;", ""][self.below(4)];
+                format!("loop {{ {} {end} }}", self.statement(below))
+            }
+            13 => {
+                format!("do {{ {} }} {} {};", self.statement(below), self.one_of(&["while", "until"]), self.value("bool", 1))
+            }
+            14 => format!("fn r(n) {{ {} if n > 0 {{ r(n - 1); r(n - 1) }} }} r(9);", self.statement(below)),
+            _ => format!("fn own() {{ {} this }} {}.own();", self.statement(below), self.one_of(&["x", "list", "m", "t", "h"])),
         }
     }
 
