@@ -36,6 +36,7 @@ mod tests;
 
 pub use moments::Moments;
 pub use packed::Packed;
+use softmax::Normalisers;
 pub use softmax::{ColSoftmax, RowSoftmax};
 pub use top::{Pair, Scored};
 
@@ -287,8 +288,7 @@ impl Product {
 
         let mut cols = Held::new(Vec::new());
         if self.has_cols() {
-            let normalisers: Option<Vec<f32>> =
-                self.softmax.then(|| rows.iter().map(|row| row.softmax.map_or(f32::NAN, |s| s.log_sum_exp as f32)).collect());
+            let normalisers = self.softmax.then(|| rows.iter().map(|row| row.softmax).collect::<Normalisers>());
             // A device's scores of the sides exchanged differ in their last bits: the search would not find what it bracketed.
             let second = hunt.as_ref().filter(|_| work.device().is_none()).and_then(Hunt::open);
             let label = format!("{}, columns", self.label);
@@ -302,7 +302,7 @@ impl Product {
                 guesses: Guesses::default(),
                 softmax: false,
                 softmax_negative: false,
-                normalisers: normalisers.as_deref(),
+                normalisers: normalisers.as_ref(),
                 pairs: None,
                 probes: second.as_ref(),
                 arch,

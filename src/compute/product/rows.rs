@@ -3,7 +3,7 @@
 use super::moments::{Central, Running};
 use super::quantile::{Finder, Found, Guesses, Probes, Spread};
 use super::simd;
-use super::softmax::{ColSoftmax, RowSoftmax, RunningSoftmax, RunningWeight};
+use super::softmax::{ColSoftmax, Normalisers, RowSoftmax, RunningSoftmax, RunningWeight};
 use super::stream::{Fold, Scores, lock};
 use super::top::{List, Pairs, Scored};
 use crate::error::Result;
@@ -27,8 +27,8 @@ pub(super) struct Rows<'a> {
     pub softmax: bool,
     /// The softmax of the negated scores.
     pub softmax_negative: bool,
-    /// Log-sum-exp of each column of this product, where the softmax along its columns is wanted.
-    pub normalisers: Option<&'a [f32]>,
+    /// Of each column of this product, where the softmax along its columns is wanted.
+    pub normalisers: Option<&'a Normalisers>,
     /// The highest pairs of all rows.
     pub pairs: Option<&'a Mutex<Pairs>>,
     /// The search for quantiles of all scores.
@@ -202,7 +202,7 @@ impl WithSimd for FoldTile<'_> {
                 softmax.add(simd, &negated, ends.map(|(min, _, _)| -min), mask, &mut scratch[0]);
             }
             if let Some(normalisers) = fold.normalisers {
-                row.weight.add(simd, run, &normalisers[cols.clone()]);
+                row.weight.add(simd, run, normalisers.of(cols.clone()));
             }
             let (min, max, bad) = match signed {
                 Some(ends) => ends,

@@ -379,13 +379,13 @@ pub(super) fn exp_sums<S: Simd>(simd: S, run: &[f32], top: f32) -> (f32, f32) {
     (simd.reduce_sum_f32s(total), simd.reduce_sum_f32s(weighted))
 }
 
-/// Σ e^(x - z) and the largest x - z over a run with one log normaliser z for each score. The sum is NaN where any of them
-/// is not finite.
+/// Σ e^(x - top - log) and the largest x - top - log over a run with a largest score and a logarithm for each score. The sum is
+/// NaN where any of them is not finite.
 #[inline(always)]
-pub(super) fn weights<S: Simd>(simd: S, run: &[f32], normalisers: &[f32]) -> (f32, f32) {
+pub(super) fn weights<S: Simd>(simd: S, run: &[f32], tops: &[f32], logs: &[f32]) -> (f32, f32) {
     #[inline(always)]
-    fn step<S: Simd>(simd: S, x: S::f32s, z: S::f32s, total: &mut S::f32s, largest: &mut S::f32s) {
-        let d = simd.sub_f32s(x, z);
+    fn step<S: Simd>(simd: S, x: S::f32s, (top, log): (S::f32s, S::f32s), total: &mut S::f32s, largest: &mut S::f32s) {
+        let d = simd.sub_f32s(simd.sub_f32s(x, top), log);
         // Not finite where d is not.
         *total = simd.add_f32s(*total, simd.mul_add_e_f32s(d, simd.splat_f32s(0.0), exp(simd, d)));
         *largest = simd.max_f32s(*largest, d);
@@ -393,18 +393,20 @@ pub(super) fn weights<S: Simd>(simd: S, run: &[f32], normalisers: &[f32]) -> (f3
     let (zero, none) = (simd.splat_f32s(0.0), simd.splat_f32s(f32::NEG_INFINITY));
     let (mut totals, mut largest) = ([zero; UNROLL], [none; UNROLL]);
     let (xs, x_tail) = S::as_simd_f32s(run);
-    let (zs, z_tail) = S::as_simd_f32s(normalisers);
-    let ((x_pairs, x_rest), (z_pairs, z_rest)) = (xs.as_chunks::<UNROLL>(), zs.as_chunks::<UNROLL>());
-    for (xs, zs) in x_pairs.iter().zip(z_pairs) {
+    let ((tops, top_tail), (logs, log_tail)) = (S::as_simd_f32s(tops), S::as_simd_f32s(logs));
+    let ((x_pairs, x_rest), (top_pairs, top_rest)) = (xs.as_chunks::<UNROLL>(), tops.as_chunks::<UNROLL>());
+    let (log_pairs, log_rest) = logs.as_chunks::<UNROLL>();
+    for ((xs, tops), logs) in x_pairs.iter().zip(top_pairs).zip(log_pairs) {
         for i in 0..UNROLL {
-            step(simd, xs[i], zs[i], &mut totals[i], &mut largest[i]);
+            step(simd, xs[i], (tops[i], logs[i]), &mut totals[i], &mut largest[i]);
         }
     }
-    for (x, z) in x_rest.iter().zip(z_rest) {
-        step(simd, *x, *z, &mut totals[0], &mut largest[0]);
+    for ((x, top), log) in x_rest.iter().zip(top_rest).zip(log_rest) {
+        step(simd, *x, (*top, *log), &mut totals[0], &mut largest[0]);
     }
     if !x_tail.is_empty() {
-        step(simd, padded(simd, x_tail, f32::MIN), padded(simd, z_tail, 0.0), &mut totals[0], &mut largest[0]);
+        let normaliser = (padded(simd, top_tail, 0.0), padded(simd, log_tail, 0.0));
+        step(simd, padded(simd, x_tail, f32::MIN), normaliser, &mut totals[0], &mut largest[0]);
     }
     let [mut total, mut most] = [totals[0], largest[0]];
     for i in 1..UNROLL {

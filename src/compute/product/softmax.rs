@@ -3,6 +3,7 @@
 use super::simd;
 use super::top::Scored;
 use pulp::Simd;
+use std::ops::Range;
 
 /// The softmax over a row's scores, masked columns left out.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +69,14 @@ impl RunningSoftmax {
         }
         let (total, weighted) = simd::exp_sums(simd, run, self.top);
         self.total += f64::from(total);
-        self.weighted += f64::from(weighted);
+        // Scores so far apart that their distance is no f32.
+        self.weighted += if weighted.is_finite() { f64::from(weighted) } else { self.weighted_apart(run) };
+    }
+
+    #[cold]
+    fn weighted_apart(&self, run: &[f32]) -> f64 {
+        let distances = run.iter().map(|x| f64::from(*x) - f64::from(self.top));
+        distances.map(|d| if d > -700.0 { d * d.exp() } else { 0.0 }).sum()
     }
 
     #[inline(always)]
@@ -110,6 +118,31 @@ impl RunningSoftmax {
     }
 }
 
+/// Log-sum-exp of rows in two parts, so that large scores keep their differences: the largest score, and what the others
+/// add to it.
+pub(super) struct Normalisers {
+    tops: Vec<f32>,
+    logs: Vec<f32>,
+}
+
+impl Normalisers {
+    /// Those of some rows.
+    #[inline(always)]
+    pub(super) fn of(&self, rows: Range<usize>) -> (&[f32], &[f32]) {
+        (&self.tops[rows.clone()], &self.logs[rows])
+    }
+}
+
+/// NaN for a row without finite scores.
+impl FromIterator<Option<RowSoftmax>> for Normalisers {
+    fn from_iter<I: IntoIterator<Item = Option<RowSoftmax>>>(rows: I) -> Self {
+        let parts =
+            |row: Option<RowSoftmax>| row.map_or((f64::NAN, f64::NAN), |row| (row.log_sum_exp + row.top1.ln(), -row.top1.ln()));
+        let (tops, logs) = rows.into_iter().map(parts).map(|(top, log)| (top as f32, log as f32)).unzip();
+        Normalisers { tops, logs }
+    }
+}
+
 /// What the row-softmax gives to a column.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ColSoftmax {
@@ -130,23 +163,23 @@ pub(super) struct RunningWeight {
 impl RunningWeight {
     pub(super) const EMPTY: RunningWeight = RunningWeight { n: 0, total: 0.0, largest: f32::NEG_INFINITY };
 
-    /// Adds a run of a column: its scores with some rows, and those rows' log-sum-exp. Rows whose score (or whole row) is
+    /// Adds a run of a column: its scores with some rows, and those rows' normalisers. Rows whose score (or whole row) is
     /// not finite are left out.
     #[inline(always)]
-    pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32], normalisers: &[f32]) {
-        let (total, largest) = simd::weights(simd, run, normalisers);
+    pub(super) fn add<S: Simd>(&mut self, simd: S, run: &[f32], (tops, logs): (&[f32], &[f32])) {
+        let (total, largest) = simd::weights(simd, run, tops, logs);
         if total.is_finite() {
             self.n += run.len() as u64;
             self.total += f64::from(total);
             self.largest = self.largest.max(largest);
             return;
         }
-        for (x, z) in run.iter().zip(normalisers) {
-            let d = x - z;
+        for ((x, top), log) in run.iter().zip(tops).zip(logs) {
+            let d = f64::from(*x) - f64::from(*top) - f64::from(*log);
             if d.is_finite() {
                 self.n += 1;
-                self.total += f64::from(d).exp();
-                self.largest = self.largest.max(d);
+                self.total += d.exp();
+                self.largest = self.largest.max(d as f32);
             }
         }
     }

@@ -278,6 +278,29 @@ fn the_softmax_of_large_scores_does_not_depend_on_the_width() {
 }
 
 #[test]
+fn the_softmax_of_large_scores_gives_each_column_its_share() {
+    let softmax = |a: f32, b: &[f32]| {
+        let (a, b) = (Tensor::from_f32(vec![a], &[1, 1]).unwrap(), Tensor::from_f32(b.to_vec(), &[1, b.len()]).unwrap());
+        Product { softmax: true, cols: true, ..Product::new(a, b) }.run(&work(1)).unwrap()
+    };
+    for score in [1.0, 1e3, 1e5, 1e6, 1e7, 1e8, 1e30, 3e38] {
+        for m in [2, 3, 17, 40] {
+            let out = softmax(score, &vec![1.0; m]);
+            for col in &out.cols {
+                let share = col.softmax.unwrap();
+                assert!((share.mean_weight * m as f64 - 1.0).abs() < 1e-6, "{score}, {m} columns: {share:?}");
+                assert!((share.max_weight * m as f64 - 1.0).abs() < 1e-6, "{score}, {m} columns: {share:?}");
+            }
+        }
+    }
+    // Farther apart than numbers of 32 bits reach.
+    let out = softmax(3e38, &[1.0, 1.0, -1.0]);
+    assert!((out.rows[0].softmax.unwrap().entropy - 2f64.ln()).abs() < 1e-6);
+    let shares: Vec<f64> = out.cols.iter().map(|col| col.softmax.unwrap().mean_weight).collect();
+    assert!(shares.iter().zip([0.5, 0.5, 0.0]).all(|(share, right)| (share - right).abs() < 1e-6), "{shares:?}");
+}
+
+#[test]
 fn quantiles_of_ten_million_scores_are_those_of_the_sorted_scores() {
     let product = Product {
         row_quantiles: vec![0.5, 0.75, 0.9999],
