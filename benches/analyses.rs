@@ -6,7 +6,8 @@
 //! Gemma-2-2B's shapes (bf16, 26 layers, 5.2 GB in the target folder) with 16k features, and says what a job would take for
 //! all layers and heads. Each job runs in a process of its own: one run that is not counted, then three, of which the median
 //! counts, as for the bare products, which are made in turn with it. Memory is
-//! the highest resident size, mapped weights included, beside what was resident before the job.
+//! the highest resident size, mapped weights included, beside what was resident before the job; `own` is what the first run took
+//! that is no mapped file, sampled every few milliseconds, its results included.
 
 use rand::{RngExt, SeedableRng};
 use saerepl::analysis::{
@@ -23,7 +24,8 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -204,8 +206,9 @@ fn job(name: &str, shapes: &Shapes, n: usize) -> Outcome<Value> {
         other => return Err(format!("no job is called {other}: {}", JOBS.join(", ")).into()),
     };
     let before = memory("VmRSS");
-    let first = seconds(&*run)?;
-    let (peak, anonymous) = (memory("VmHWM"), memory("RssAnon"));
+    let own_before = memory("RssAnon");
+    let (first, own) = watched(&*run)?;
+    let peak = memory("VmHWM");
 
     // The bare products of the same shapes, (rows, terms, columns): a head's scores twice, for rows and for columns, after both
     // dictionaries have been projected to its width.
@@ -237,8 +240,27 @@ fn job(name: &str, shapes: &Shapes, n: usize) -> Outcome<Value> {
     };
     Ok(json!({
         "job_s": median(&mut times), "products_s": median(&mut products), "first_s": first, "gflop": operations,
-        "before_mib": before, "peak_mib": peak, "anonymous_mib": anonymous,
+        "before_mib": before, "peak_mib": peak, "own_mib": own.zip(own_before).map(|(most, before)| most.saturating_sub(before)),
     }))
+}
+
+/// The time of a run, and the most memory of its own that the process had meanwhile, where the system says so.
+fn watched(run: &dyn Fn() -> Outcome<()>) -> Outcome<(f64, Option<u64>)> {
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut most = None;
+            while !done.load(Ordering::Relaxed) {
+                most = most.max(memory("RssAnon"));
+                std::thread::sleep(Duration::from_millis(3));
+            }
+            most
+        });
+        let time = seconds(run);
+        done.store(true, Ordering::Relaxed);
+        let most = watch.join().map_err(|_| "the watch failed")?;
+        Ok((time?, most))
+    })
 }
 
 fn main() -> Outcome<()> {
@@ -258,7 +280,9 @@ fn main() -> Outcome<()> {
     };
     shapes.folder()?;
     println!("shapes of {}, {} threads", shapes.name, Work::silent(0)?.threads());
-    println!("job               features    time s  products s   ratio  GFLOP/s  growth  before MiB  peak MiB");
+    println!(
+        "job               features    time s  products s   ratio  GFLOP/s  growth   first s  before MiB  peak MiB  own MiB"
+    );
     for name in JOBS.into_iter().filter(|name| !JOBS.iter().any(|job| asked(job)) || asked(name)) {
         let mut last: Option<(usize, f64)> = None;
         for n in sizes {
@@ -275,13 +299,15 @@ fn main() -> Outcome<()> {
             let bare = products > 1e-6;
             let shown = |value: f64, digits: usize| if value.is_nan() { "-".into() } else { format!("{value:.digits$}") };
             println!(
-                "{name:<17} {n:>8} {time:>9.4} {:>11} {:>7} {:>8} {:>7} {:>11} {:>9}",
+                "{name:<17} {n:>8} {time:>9.4} {:>11} {:>7} {:>8} {:>7} {:>9.4} {:>11} {:>9} {:>8}",
                 shown(if bare { products } else { f64::NAN }, 4),
                 shown(if bare { time / products } else { f64::NAN }, 2),
                 shown(if bare { number("gflop") / time } else { f64::NAN }, 0),
                 shown(growth, 2),
+                number("first_s"),
                 found["before_mib"],
-                found["peak_mib"]
+                found["peak_mib"],
+                found["own_mib"]
             );
             last = Some((*n, time)).filter(|_| *n > 1);
             if asked("large") {
