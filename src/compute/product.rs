@@ -13,8 +13,8 @@
 //! is missing or has other bits, or the sample misled; without the second and with a stated error the first is enough.
 //!
 //! **Memory**, beside operands and results: a packed panel of B (64 MiB), and for each thread a packed block of A, a tile,
-//! and for row quantiles whole rows of a block (8 MiB each at most). Row quantiles of a product too wide for one panel
-//! keep up to 96 MiB of rows.
+//! and for row quantiles whole rows of a block (8 MiB each, or 12 rows where those are more). Row quantiles of a product too
+//! wide for one panel keep up to 96 MiB of rows, or 12. What a run takes is said where it is over 256 MiB.
 //!
 //! **Determinism.** The order of every sum follows from the shapes; the same bits come out for any number of threads.
 //! A score that is NaN or infinite is counted and left out of the statistics of its row and column and of all pairs.
