@@ -403,14 +403,14 @@ fn attacks(marker: &Path) -> Vec<(String, Vec<u8>, &'static str)> {
     all
 }
 
-/// What the program says, its lines joined, and its exit status. It has 10 s, and so many KiB of memory of its own: more it is not
+/// What the program says, its lines joined, and its exit status. It has 60 s, and so many KiB of memory of its own: more it is not
 /// given (on Linux, where `ulimit -d` counts all of it), and it ends by a signal.
 fn told_in(memory: usize, arguments: &[&str]) -> (String, Option<i32>) {
     let started = Instant::now();
     let limited = format!("ulimit -d {memory}; exec \"$0\" \"$@\"");
     let shell = ["-c", &limited, env!("CARGO_BIN_EXE_saerepl")];
     let output = assert_cmd::Command::new("sh").args(shell).args(arguments).output().unwrap();
-    assert!(started.elapsed().as_secs() < 10, "{arguments:?}");
+    assert!(started.elapsed().as_secs() < 60, "{arguments:?}");
     let error = String::from_utf8(output.stderr).unwrap();
     // The report wraps its lines.
     let words: Vec<_> = error.split_whitespace().filter(|word| *word != "│").collect();
@@ -476,7 +476,7 @@ fn an_overlong_header_is_not_read() {
         "long.safetensors",
         "its header claims 500000000 bytes, more than the 100000000 that the format allows",
     );
-    assert!(started.elapsed().as_millis() < 1000, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
 }
 
 /// What a header of many tensors takes is a small multiple of its length: the longest that is read, of 100 MB, 0.8 GB.

@@ -211,10 +211,10 @@ const RHAI: &[(&str, &[&str])] = &[
 ];
 
 /// Milliseconds after which a cell hangs: it was interrupted long before.
-const HANG: u64 = 2000;
+const HANG: u64 = 20_000;
 
 /// Cells that run in a minute at least, so that the stream is one: far fewer than a busy machine takes.
-const PACE: f64 = 2000.0;
+const PACE: f64 = 200.0;
 
 /// What can be assigned to.
 const PLACES: &[&str] = &[

@@ -1006,7 +1006,7 @@ fn a_named_file_is_opened_whatever_lies_beside_it() {
     let started = std::time::Instant::now();
     assert_eq!(load(&file).n(), 10);
     assert_eq!(load(&place.path("x")).n(), 10);
-    assert!(started.elapsed().as_secs() < 5);
+    assert!(started.elapsed().as_secs() < 60);
     assert_eq!(list_saes(&file, &work()).unwrap().len(), 1);
     for device in ["/dev/null", "/dev/zero"] {
         let error = refusal(device).to_string();
