@@ -20,7 +20,7 @@ mod save;
 mod site;
 
 pub use activation::{Activation, Normalization};
-pub use directions::Directions;
+pub use directions::{Directions, centred};
 pub use edits::{Amount, EditOp, EditOptions, RunOptions, request};
 pub use list::list_saes;
 pub use load::beside::holds_saes;

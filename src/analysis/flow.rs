@@ -11,6 +11,8 @@ use crate::sample::{quantile, sorted_finite};
 use crate::table::Table;
 use crate::work::Work;
 use serde_json::json;
+use std::any::Any;
+use std::sync::{Arc, Weak};
 
 crate::choice! {
     /// Which directions are compared.
@@ -109,10 +111,13 @@ pub fn match_features(a: &Dictionary, b: &Dictionary, model: &Model, options: &M
     if options.k == 0 {
         return Err(Error::input("option `k`: at least one match is needed"));
     }
-    let (left, right) = match options.by {
-        MatchBy::Write => (a.write(model, work)?, b.write(model, work)?),
-        MatchBy::Read => (a.read(model, work)?, b.read(model, work)?),
-        MatchBy::WriteRead => (a.write(model, work)?, b.read(model, work)?),
+    let left = match options.by {
+        MatchBy::Write | MatchBy::WriteRead => a.write(model, work)?,
+        MatchBy::Read => a.read(model, work)?,
+    };
+    let right = match options.by {
+        MatchBy::Write => Targets::written(b, model, work)?,
+        MatchBy::Read | MatchBy::WriteRead => Targets::read(b, model, work)?,
     };
     let positions = a.positions(&options.features)?;
     let absolute = options.absolute.unwrap_or(a.signed() || b.signed());
@@ -170,7 +175,7 @@ pub fn origin_scores(
     let mut found = Vec::new();
     let mut cuts = JsonMap::new();
     for (name, origin) in &given {
-        let right = origin.write(model, work)?;
+        let right = Targets::written(origin, model, work)?;
         let absolute = options.absolute.unwrap_or(target.signed() || origin.signed());
         let (best, outcome) = nearest(&written, &positions, &right, 1, absolute, work)?;
         let (targets, origins) = (("features", |i: usize| target.id_of(positions[i])), (*name, |j| origin.id_of(j)));
@@ -209,7 +214,7 @@ pub(super) fn random_write(like: &Dictionary, model: &Model, n: usize, seed: u64
 }
 
 /// The quantile `q` of the best cosines of random directions with a dictionary's.
-pub(super) fn chance(null: &Directions, with: &Directions, absolute: bool, q: f64, work: &Work) -> Result<f64> {
+pub(super) fn chance(null: &Directions, with: &Targets, absolute: bool, q: f64, work: &Work) -> Result<f64> {
     let everything: Vec<usize> = (0..null.len()).collect();
     let (best, _) = nearest(null, &everything, with, 1, absolute, work)?;
     let scores: Vec<f64> = best.iter().map(|list| first(list, absolute).1).collect();
@@ -224,27 +229,60 @@ fn first(list: &[Scored], absolute: bool) -> (usize, f64) {
     })
 }
 
+/// Directions of a dictionary that others are compared with.
+pub(super) struct Targets {
+    directions: Directions,
+    norms: Arc<Norms>,
+}
+
+/// The norms of a dictionary's directions, kept with the model as long as the dictionary's address tells it from others.
+struct Norms {
+    all: Arc<[f64]>,
+    _of: Weak<dyn Any + Send + Sync>,
+}
+
+impl Targets {
+    /// Those that it writes.
+    pub(super) fn written(dictionary: &Dictionary, model: &Model, work: &Work) -> Result<Self> {
+        Self::new(dictionary, ("write", dictionary.write(model, work)?), model, work)
+    }
+
+    /// Those that it reads.
+    fn read(dictionary: &Dictionary, model: &Model, work: &Work) -> Result<Self> {
+        Self::new(dictionary, ("read", dictionary.read(model, work)?), model, work)
+    }
+
+    fn new(dictionary: &Dictionary, (end, directions): (&str, Directions), model: &Model, work: &Work) -> Result<Self> {
+        let norms = model.kept().get_or_make(&format!("norms, {end} of {}", dictionary.address()), || {
+            let (first, rows) = (directions.rows.narrow(0, 0..1)?, &directions.rows);
+            let product = Product { b_gain: directions.gain.clone(), ..Product::new(first, rows.t()) };
+            Ok(Norms { all: product.column_norms(work)?.into(), _of: dictionary.place() })
+        })?;
+        Ok(Targets { directions, norms })
+    }
+}
+
 /// The `k` rows of `b` with the highest cosine for each of the rows of `a`, falling, ties by position; under `absolute` by
 /// |cosine|, the cosines signed. Also what else is known of the cosines, without the lists.
 fn nearest(
     a: &Directions,
     positions: &[usize],
-    b: &Directions,
+    b: &Targets,
     k: usize,
     absolute: bool,
     work: &Work,
 ) -> Result<(Vec<Vec<Scored>>, Outcome)> {
-    // A product has a gain on its left side alone.
-    let right = if b.gain.is_some() { b.dense(None, work)? } else { b.rows.clone() };
     let product = Product {
         rows: Some(positions.to_vec()),
         gain: a.gain.clone(),
+        b_gain: b.directions.gain.clone(),
+        b_norms: Some(Arc::clone(&b.norms.all)),
         cosine: true,
         top: k,
         bottom: if absolute { k } else { 0 },
         shape: false,
         label: "matching features".into(),
-        ..Product::new(a.rows.clone(), right.t())
+        ..Product::new(a.rows.clone(), b.directions.rows.t())
     };
     let by_magnitude = |mut list: Vec<Scored>| {
         list.sort_by(|x, y| y.score.abs().total_cmp(&x.score.abs()).then(x.id.cmp(&y.id)));

@@ -177,17 +177,13 @@ pub(super) struct VectorPlace {
 }
 
 impl VectorPlace {
-    /// Bytes of the head vectors of all sides that are held in memory: with what the engine takes at most (a panel and rows of
-    /// scores) they stay below 256 MiB. More are kept in a temporary file.
-    const HELD: usize = 64 << 20;
-
     /// For so many bytes in all.
     ///
     /// # Errors
     /// They do not fit into memory: a file's are read again and again, and wanted in the system's cache.
     pub(super) fn new(label: &str, bytes: usize, work: &Work) -> Result<Self> {
         work.reserve(label, bytes as u64)?;
-        let filed = bytes > Self::HELD;
+        let filed = bytes > Draft::HELD;
         Ok(VectorPlace { label: label.into(), filed, held: if filed { 0 } else { bytes } })
     }
 }

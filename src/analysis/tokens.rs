@@ -5,7 +5,7 @@ use super::common::{ids, moment_column, note_non_finite, provenance, times, with
 use super::product::{Columns, Scale, gather, scored_ids, scores};
 use crate::compute::product::{Histogram, Moments, Product, Scored};
 use crate::compute::{project, row_norms};
-use crate::dictionary::{Dictionary, Directions};
+use crate::dictionary::{Dictionary, Directions, centred};
 use crate::error::{Error, Result};
 use crate::model::{Model, Norm, SpecialMask};
 use crate::options::{Ids, Json, JsonMap, Options};
@@ -471,7 +471,10 @@ impl TokenView {
         let raw = self.raw_product(directions, positions, work)?;
         match self.options.scale {
             Scale::Raw => Ok(raw),
-            Scale::Cosine => self.cosines(raw, work),
+            Scale::Cosine => {
+                let norms = self.all.norms(self.options.center, work)?;
+                Ok(Product { cosine: true, b_norms: Some(norms.into()), ..raw })
+            }
             Scale::Zscore => self.standardised(raw, work),
         }
     }
@@ -483,7 +486,7 @@ impl TokenView {
         };
         let masked: Vec<usize> = (0..mask.len()).filter(|id| mask[*id]).collect();
         let b = product.b.iter().map(|b| Ok(gather(&b.t(), &masked, None)?.t())).collect::<Result<_>>()?;
-        let part = Product { b, col_mask: None, label: "masked tokens".into(), ..product.clone() };
+        let part = Product { b, b_norms: None, col_mask: None, label: "masked tokens".into(), ..product.clone() };
         Ok(Some(part.run(work)?.rows.into_iter().map(|row| row.moments).collect()))
     }
 
@@ -491,7 +494,9 @@ impl TokenView {
     pub(super) fn raw_product(&self, directions: &Directions, positions: &[usize], work: &Work) -> Result<Product> {
         let b = self.vectors.t();
         let product = if self.center_direction || self.options.through.is_some() {
-            Product { gain: self.gain.clone(), ..Product::new(self.entering(directions, positions, work)?, b) }
+            let a = self.entering(directions, positions, work)?;
+            let held = if a.is_mapped() { 0 } else { a.numel() * size_of::<f32>() };
+            Product { gain: self.gain.clone(), held, ..Product::new(a, b) }
         } else {
             Product {
                 rows: Some(positions.to_vec()),
@@ -511,39 +516,15 @@ impl TokenView {
         self.unmasked.standardise(raw, work)
     }
 
-    /// The cosines of a raw product's directions with the token vectors. Those of a few rows are divided by norms that are
-    /// kept with the model; beside many rows a pass over the vocabulary takes no time.
-    fn cosines(&self, raw: Product, work: &Work) -> Result<Product> {
-        let Some(made) = raw.made(work)? else { return Ok(Product { cosine: true, ..raw }) };
-        let (n, m) = made.b[0].matrix_shape("scores")?;
-        let rows = raw.rows.clone().unwrap_or_else(|| (0..n).collect());
-        let rows = row_norms(&gather(&raw.a, &rows, raw.gain.as_deref())?, None, work)?;
-        let tokens = self.all.norms(self.options.center, work)?;
-        let mut scores = made.b[0].to_f32();
-        for (row, norm) in scores.chunks_exact_mut(m).zip(rows) {
-            for (score, token) in row.iter_mut().zip(tokens) {
-                let norms = norm * token;
-                *score = if norms > 0.0 { (f64::from(*score) / norms) as f32 } else { 0.0 };
-            }
-        }
-        made.of_scores(Tensor::from_f32(scores, &[n, m])?)
-    }
-
     /// Directions as they enter the gain, dense: through the matrix in between, then centred.
     fn entering(&self, directions: &Directions, positions: &[usize], work: &Work) -> Result<Tensor> {
-        let mut rows = directions.dense(Some(positions), work)?;
-        if let Some(through) = &self.options.through {
-            let between = if self.phase == Phase::Unembed { through.clone() } else { through.t() };
-            rows = project(&rows, None, &between, work)?;
-        }
-        if self.center_direction {
-            let d = self.model.cfg().d_model;
-            for row in rows.make_mut_f32().chunks_exact_mut(d.max(1)) {
-                let mean = (row.iter().map(|v| f64::from(*v)).sum::<f64>() / d as f64) as f32;
-                row.iter_mut().for_each(|v| *v -= mean);
+        directions.made(Some(positions), work, |mut rows| {
+            if let Some(through) = &self.options.through {
+                let between = if self.phase == Phase::Unembed { through.clone() } else { through.t() };
+                rows = project(&rows, None, &between, work)?;
             }
-        }
-        Ok(rows)
+            if self.center_direction { centred(rows, work) } else { Ok(rows) }
+        })
     }
 
     /// The norm of each direction as it enters the gain.

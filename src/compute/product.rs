@@ -50,15 +50,15 @@ use quantile::{Guesses, Hunt, Pass};
 use rows::{Block, Done, Rows};
 use side::Side;
 use std::ops::Range;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use stream::{Fold, Limits, Scores, Stream};
 use top::{List, Pairs};
 
 /// A product of features with columns, and what to find out about its scores.
 ///
 /// For used row i and column j the score is the mean over the right operands B of
-/// `softcap(factor · row_scale_i · (gain ∘ a_i) · (b_j − b_shift))`; with `cosine` both vectors are divided by their norms
+/// `softcap(factor · row_scale_i · (gain ∘ a_i) · (b_gain ∘ b_j − b_shift))`; with `cosine` both vectors are divided by their norms
 /// (after gain and shift; a vector of norm 0 scores 0), and with `absolute` the magnitude is taken last.
 #[derive(Clone, Debug)]
 pub struct Product {
@@ -72,8 +72,12 @@ pub struct Product {
     pub gain: Option<Vec<f32>>,
     /// One factor for each used row.
     pub row_scale: Option<Vec<f64>>,
+    /// Multiplies each column of `b`, `[d]`.
+    pub b_gain: Option<Vec<f32>>,
     /// Subtracted from each column of `b`, `[d]`: centring over the vocabulary.
     pub b_shift: Option<Vec<f32>>,
+    /// The norms of the columns of the one right operand, where they are known: those of [`Product::column_norms`], `[m]`.
+    pub b_norms: Option<Arc<[f64]>>,
     /// Cosines instead of dot products.
     pub cosine: bool,
     /// Factor of all scores, such as the attention scale.
@@ -214,7 +218,9 @@ impl Product {
             rows: None,
             gain: None,
             row_scale: None,
+            b_gain: None,
             b_shift: None,
+            b_norms: None,
             cosine: false,
             factor: 1.0,
             softcap: None,
@@ -438,7 +444,9 @@ impl Product {
             rows: None,
             gain: None,
             row_scale: None,
+            b_gain: None,
             b_shift: None,
+            b_norms: None,
             cosine: false,
             factor: 1.0,
             softcap: None,
@@ -452,7 +460,7 @@ impl Product {
     /// As [`Product::run`].
     pub fn column_norms(&self, work: &Work) -> Result<Vec<f64>> {
         self.check()?;
-        Side::new(&self.b[0].t(), None, None, self.b_shift.as_deref()).norms(work)
+        self.right(&self.b[0]).norms(work)
     }
 
     /// Histogram of all finite scores within `lo..=hi`, `bins` bins; makes the product again.
@@ -503,7 +511,7 @@ impl Product {
     fn sides(&self, work: &Work) -> Result<Sides> {
         self.check()?;
         let left = Side::new(&self.a, self.rows.as_deref(), self.gain.as_deref(), None);
-        let right = self.b.iter().map(|b| Side::new(&b.t(), None, None, self.b_shift.as_deref()));
+        let right = self.b.iter().map(|b| self.right(b));
         let inverse = |norm: f64| if norm == 0.0 { 0.0 } else { norm.recip() };
         let mut scale: Vec<f64> = match &self.row_scale {
             Some(scale) => scale.iter().map(|s| s * f64::from(self.factor)).collect(),
@@ -513,8 +521,12 @@ impl Product {
             scale.iter_mut().zip(left.norms(work)?).for_each(|(s, norm)| *s *= inverse(norm));
             right
                 .map(|side| {
-                    let norms = side.norms(work)?;
-                    Ok(side.scaled(norms.into_iter().map(inverse).collect()))
+                    let inverse = |norms: &[f64]| norms.iter().copied().map(inverse).collect();
+                    let scale = match &self.b_norms {
+                        Some(known) => inverse(known),
+                        None => inverse(&side.norms(work)?),
+                    };
+                    Ok(side.scaled(scale))
                 })
                 .collect::<Result<_>>()?
         } else {
@@ -522,6 +534,11 @@ impl Product {
         };
         let left = if scale.iter().all(|s| *s == 1.0) { left } else { left.scaled(scale) };
         Ok(Sides { left, right })
+    }
+
+    /// The columns of a right operand.
+    fn right(&self, b: &Tensor) -> Side {
+        Side::new(&b.t(), None, self.b_gain.as_deref(), self.b_shift.as_deref())
     }
 
     fn check(&self) -> Result<()> {
@@ -550,7 +567,9 @@ impl Product {
         let lengths = [
             ("gain", self.gain.as_ref().map(Vec::len), d),
             ("row_scale", self.row_scale.as_ref().map(Vec::len), used),
+            ("b_gain", self.b_gain.as_ref().map(Vec::len), d),
             ("b_shift", self.b_shift.as_ref().map(Vec::len), d),
+            ("b_norms", self.b_norms.as_ref().map(|norms| norms.len()), m),
             ("col_mask", self.col_mask.as_ref().map(Vec::len), m),
         ];
         for (name, length, expected) in lengths {

@@ -4,8 +4,9 @@ use super::{Dictionary, Normalization, Route, Site};
 use crate::compute;
 use crate::error::{Error, Result};
 use crate::model::{Model, Norm};
-use crate::tensor::{Held, Tensor};
+use crate::tensor::{Draft, Tensor};
 use crate::work::Work;
+use std::ops::Range;
 
 /// Directions in the residual stream: direction i is `gain ∘ rows[i]`.
 #[derive(Clone, Debug)]
@@ -32,29 +33,71 @@ impl Directions {
     /// # Errors
     /// A position beyond the last, or the user's interruption.
     pub fn dense(&self, positions: Option<&[usize]>, work: &Work) -> Result<Tensor> {
-        let dense = match positions {
-            Some(positions) => gather(&self.rows, positions, work)?,
-            None => self.rows.clone(),
-        };
-        match &self.gain {
-            Some(gain) => dense.map_rows(work, |_, row| row.iter_mut().zip(gain).for_each(|(value, g)| *value *= g)),
-            None if dense.as_f32().is_some() => Ok(dense),
-            None => dense.map_rows(work, |_, _| ()),
+        if self.gain.is_none()
+            && let Some(rows) = positions.map_or(Some(0..self.len()), run)
+            && rows.end <= self.len()
+            && let view = self.rows.narrow(0, rows)?
+            && view.as_f32().is_some()
+        {
+            return Ok(view);
         }
+        self.made(positions, work, Ok)
+    }
+
+    /// What `make` makes of the directions at these positions (all without), which it is given in blocks, multiplied out, f32, and
+    /// does not change in number and width. A large result lies in a temporary file.
+    ///
+    /// # Errors
+    /// Those of `make`, a position beyond the last, no room for the result, or the user's interruption.
+    pub fn made(&self, positions: Option<&[usize]>, work: &Work, make: impl Fn(Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let (n, d) = self.rows.matrix_shape("directions")?;
+        Draft::in_blocks(COPY, [positions.map_or(n, <[usize]>::len), d], work, |range| {
+            let block = match positions {
+                Some(positions) => gather(&self.rows, &positions[range.clone()], work)?,
+                None => self.rows.narrow(0, range.clone())?,
+            };
+            let dense = block.map_rows(work, |_, row| {
+                if let Some(gain) = &self.gain {
+                    row.iter_mut().zip(gain).for_each(|(value, g)| *value *= g);
+                }
+            })?;
+            if positions.is_none() {
+                self.rows.release_rows(range);
+            }
+            make(dense)
+        })
     }
 
     /// The same without their means over d_model, after the gain: what a norm that subtracts the mean lets through.
     fn centred(self, work: &Work) -> Result<Self> {
-        let Directions { rows, gain } = self;
-        let rows = rows.map_rows(work, |_, row| {
-            if let Some(gain) = &gain {
-                row.iter_mut().zip(gain).for_each(|(value, g)| *value *= g);
-            }
-            let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / row.len() as f64;
-            row.iter_mut().for_each(|v| *v = (f64::from(*v) - mean) as f32);
-        })?;
-        Ok(Directions { rows, gain: None })
+        Ok(Directions { rows: self.made(None, work, |rows| centred(rows, work))?, gain: None })
     }
+}
+
+/// What a copy of directions is called where it does not fit into memory.
+const COPY: &str = "a copy of the directions";
+
+/// A matrix whose rows have lost their means: what a norm that subtracts the mean lets through.
+///
+/// # Errors
+/// Not a matrix, or the user's interruption.
+pub fn centred(rows: Tensor, work: &Work) -> Result<Tensor> {
+    rows.map_rows(work, |_, row| {
+        let mean = row.iter().map(|v| f64::from(*v)).sum::<f64>() / row.len() as f64;
+        row.iter_mut().for_each(|v| *v = (f64::from(*v) - mean) as f32);
+    })
+}
+
+/// `rows @ w`, where it is large in a temporary file.
+fn product(rows: &Tensor, w: &Tensor, work: &Work) -> Result<Tensor> {
+    let ((n, _), (_, d)) = (rows.matrix_shape("directions")?, w.matrix_shape("a weight")?);
+    Draft::in_blocks(COPY, [n, d], work, |range| compute::matmul(&rows.narrow(0, range)?, w, work))
+}
+
+/// The positions as a range where they follow each other.
+fn run(positions: &[usize]) -> Option<Range<usize>> {
+    let first = *positions.first()?;
+    positions.iter().zip(first..).all(|(position, next)| *position == next).then(|| first..first + positions.len())
 }
 
 /// Rows of a matrix: a view where they follow each other, else a copy as f32.
@@ -63,17 +106,14 @@ pub(super) fn gather(matrix: &Tensor, positions: &[usize], work: &Work) -> Resul
     if let Some(bad) = positions.iter().find(|position| **position >= n) {
         return Err(Error::input(format!("position {bad} is out of range: there are {n}, numbered from 0")));
     }
-    if let Some(first) = positions.first()
-        && positions.iter().enumerate().all(|(i, position)| *position == first + i)
-    {
-        return matrix.narrow(0, *first..first + positions.len());
+    if let Some(rows) = run(positions) {
+        return matrix.narrow(0, rows);
     }
-    let mut rows = Held::new(vec![0f32; positions.len() * d]);
-    for (position, row) in positions.iter().zip(rows.chunks_mut(d.max(1))) {
-        work.check()?;
-        matrix.widen_block(*position..position + 1, 0..d, row);
-    }
-    Tensor::from_f32(rows.into_vec(), &[positions.len(), d])
+    Draft::in_blocks(COPY, [positions.len(), d], work, |range| {
+        let positions = &positions[range];
+        let zeros = Tensor::from_f32(vec![0.0; positions.len() * d], &[positions.len(), d])?;
+        zeros.map_rows(work, |i, row| matrix.widen_block(positions[i]..positions[i] + 1, 0..d, row))
+    })
 }
 
 impl Dictionary {
@@ -92,11 +132,11 @@ impl Dictionary {
             Route::Norm(norm) => Ok(Directions { rows: self.w_dec(), gain: gain(norm)? }),
             Route::Heads => {
                 let w_o = model.w_o_all(layer()?)?;
-                Ok(Directions { rows: compute::matmul(&self.0.w_dec, &w_o, work)?, gain: gain("ln1_post")? })
+                Ok(Directions { rows: product(&self.0.w_dec, &w_o, work)?, gain: gain("ln1_post")? })
             }
             Route::Neurons => {
                 let w_out = model.w_out(layer()?)?;
-                Ok(Directions { rows: compute::matmul(&self.0.w_dec, &w_out, work)?, gain: gain("ln2_post")? })
+                Ok(Directions { rows: product(&self.0.w_dec, &w_out, work)?, gain: gain("ln2_post")? })
             }
             Route::Unavailable => Err(Error::input(format!("{} has no write direction in the residual stream", self.name()))),
         }
@@ -147,7 +187,7 @@ impl Dictionary {
         let w_v = model.w_v(layer, head)?;
         let d_head = model.cfg().d_head;
         let chunk = w_enc.narrow(0, head * d_head..(head + 1) * d_head)?.t();
-        let directions = Directions { rows: compute::matmul(&chunk, &w_v.t(), work)?, gain: gain(model, layer, "ln1")? };
+        let directions = Directions { rows: product(&chunk, &w_v.t(), work)?, gain: gain(model, layer, "ln1")? };
         if model.cfg().norm == Norm::Layer { directions.centred(work) } else { Ok(directions) }
     }
 

@@ -181,11 +181,22 @@ pub fn mlp_neurons(model: &Model, layer: usize) -> Result<Dictionary> {
     Ok(inner.build())
 }
 
-/// The tokens as a dictionary, ids as in the vocabulary. A token reads by the direction that it writes.
+/// The tokens as a dictionary, ids as in the vocabulary. A token reads by the direction that it writes. Those that are views of
+/// the model's weights are the same dictionary at every call.
 ///
 /// # Errors
 /// The user's interruption.
 pub fn token_basis(model: &Model, basis: Basis, work: &Work) -> Result<Dictionary> {
+    let make = || tokens(model, basis, work);
+    match basis {
+        Basis::Effective => make(),
+        Basis::Embed | Basis::Unembed => {
+            Ok(Dictionary::clone(&*model.kept().get_or_make(&format!("{} tokens", basis.name()), make)?))
+        }
+    }
+}
+
+fn tokens(model: &Model, basis: Basis, work: &Work) -> Result<Dictionary> {
     let scale = model.cfg().embed_scale as f32;
     let (rows, site, layer, gain) = match basis {
         Basis::Embed => (model.w_e(), Site::Embed, None, (scale != 1.0).then(|| vec![scale; model.cfg().d_model])),

@@ -4,8 +4,8 @@ use crate::error::Result;
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Findings that are kept at a time. The vocabulary has four views at most, a null three draws.
-const MOST: usize = 32;
+/// Findings that are kept at a time. The vocabulary has four views at most, a null three draws, a dictionary two ends.
+const MOST: usize = 128;
 
 /// Findings by name, those used last in front.
 #[derive(Default)]

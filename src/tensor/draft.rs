@@ -23,6 +23,37 @@ enum Numbers {
 }
 
 impl Draft {
+    /// Bytes that a matrix takes of memory at most: with what the engine takes (a panel and rows of scores) several stay below
+    /// 256 MiB. Larger ones belong into a file.
+    pub(crate) const HELD: usize = 64 << 20;
+
+    /// The matrix whose rows `make` gives in blocks; in a temporary file where it is larger than [`Draft::HELD`]. Blocks are whole
+    /// tiles of matrix products: what those make has the bits that it has at once. `what` names it where it does not fit.
+    ///
+    /// # Errors
+    /// It does not fit into memory (a file's numbers are wanted in the system's cache), those of `make`, a disk that is full or
+    /// cannot be written, or the user's interruption.
+    pub(crate) fn in_blocks(
+        what: &str,
+        shape: [usize; 2],
+        work: &Work,
+        mut make: impl FnMut(Range<usize>) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        /// Elements of a block (16 MiB), and the rows of a tile.
+        const BLOCK: (usize, usize) = (1 << 22, 256);
+        let bytes = element_count(&shape)?.saturating_mul(size_of::<f32>());
+        work.reserve(what, bytes as u64)?;
+        let mut draft = Draft::zeros(shape, bytes > Self::HELD, work)?;
+        let step = (BLOCK.0 / shape[1].max(1) / BLOCK.1).max(1) * BLOCK.1;
+        for start in (0..shape[0]).step_by(step) {
+            work.check()?;
+            let rows = start..(start + step).min(shape[0]);
+            draft.rows(rows.clone()).copy_from_slice(&make(rows)?.f32_cow());
+            draft.release();
+        }
+        draft.finish()
+    }
+
     /// Zeros, in a temporary file where `filed` says so.
     ///
     /// # Errors

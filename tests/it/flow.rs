@@ -1,9 +1,12 @@
 //! Matches between dictionaries, origins of features, shares of heads: against NumPy, and against what must hold.
 
+use crate::made_files::{Place, wide_headed};
+#[cfg(target_os = "linux")]
+use crate::support::resident;
 use crate::support::{assert_close, assert_tensor, fixture, numbers, real, reference, work};
 use saerepl::analysis::{
-    AttributionOptions, AttributionSpace, Cut, MatchBy, MatchOptions, OriginOptions, Origins, head_attribution, match_features,
-    origin_scores,
+    AttributionOptions, AttributionSpace, Cut, MatchBy, MatchOptions, OriginOptions, Origins, TokenOptions, head_attribution,
+    match_features, origin_scores, unembed,
 };
 use saerepl::dictionary::{
     self, Activation, Dictionary, DirectionsOptions, RandomOptions, SaeOptions, SaeParts, load_sae, mlp_neurons,
@@ -192,4 +195,60 @@ fn shares_of_heads_agree_with_numpy() {
     for row in shares.to_f64().chunks(demo.cfg().n_heads) {
         assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{row:?}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn directions_behind_a_gain_or_a_matrix_take_no_memory_of_their_own() {
+    let place = Place::new();
+    let folder = wide_headed(&place);
+    // A copy would take 146 MiB.
+    let values = "let model = load_model(\".\");\nlet few = directions(randn([8, 16]));\n\
+                  let d = directions(randn([2400000, 16]), #{ site: \"ln2_normalized\", layer: 0 });\n";
+    let peak = |call: &str| resident(&folder, &format!("{values}{call};")).0;
+    let taken = peak("match_features(few, d, model, #{ by: \"read\" })") - peak("");
+    assert!(taken <= 144, "match_features: {taken} MiB");
+    let plain = peak("unembed(d, model, #{ k: 0 })");
+    let through = peak("unembed(d, model, #{ k: 0, through: eye(16) })");
+    assert!(through <= plain + 80, "unembed: {plain} MiB, through a matrix {through}");
+}
+
+#[test]
+fn directions_in_a_file_score_as_those_in_memory() {
+    let place = Place::new();
+    let model = Model::load(&wide_headed(&place), &ModelOptions::default(), &work()).unwrap();
+    // 67 MiB lie in a file, either half of them in memory.
+    let n = 1_100_000;
+    let d = dictionary::directions(&Tensor::randn(&[n, 16], 9, 0, &work()).unwrap(), &DirectionsOptions::default()).unwrap();
+    let through = Tensor::randn(&[16, 16], 10, 0, &work()).unwrap();
+    let run = |features| {
+        let options = TokenOptions { k: 0, features, through: Some(through.clone()), ..TokenOptions::default() };
+        unembed(&d, &model, &options, &work()).unwrap().table().unwrap()
+    };
+    let (whole, half) = (run(None), (n / 2) as i64);
+    let halves = [run(Some(Ids::Range(0, Some(half)))), run(Some(Ids::Range(half, None)))];
+    for column in ["feature", "mean", "std", "max"] {
+        assert!(floats(&whole, column) == halves.each_ref().map(|half| floats(half, column)).concat(), "{column}");
+    }
+}
+
+#[test]
+fn tokens_are_matched_by_their_directions_behind_the_norm() {
+    let model = model(&fixture("tiny-gemma2"));
+    let tokens = || dictionary::token_basis(&model, dictionary::Basis::Unembed, &work()).unwrap();
+    let dense = tokens().write(&model, &work()).unwrap().dense(None, &work()).unwrap();
+    let plain = dictionary::directions(&dense, &DirectionsOptions::default()).unwrap();
+    let d = model.cfg().d_model;
+    let few = dictionary::directions(&Tensor::randn(&[3, d], 11, 0, &work()).unwrap(), &DirectionsOptions::default()).unwrap();
+    let options = MatchOptions { k: 5, ..MatchOptions::default() };
+    let find = |b: &Dictionary| match_features(&few, b, &model, &options, &work()).unwrap();
+    let expected = find(&plain);
+    // The second time the norms are known.
+    for found in [find(&tokens()), find(&tokens())] {
+        for column in ["source", "target", "cosine"] {
+            assert_eq!(floats(&found, column), floats(&expected, column), "{column}");
+        }
+    }
+    // What is known belongs to the dictionary.
+    assert_eq!(tokens().address(), tokens().address());
 }

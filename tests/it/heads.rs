@@ -2,6 +2,8 @@
 //! NaN, dictionaries so wide that memory and interruptions count.
 
 use crate::made_files::{Place, wide_headed};
+#[cfg(target_os = "linux")]
+use crate::support::resident;
 use crate::support::{Heard, assert_close, fixture, work};
 use saerepl::analysis::{
     AttentionOptions, CopyingOptions, Distances, OvOptions, attention_matrix, attention_scores, attention_vectors, copying,
@@ -135,33 +137,6 @@ fn features_that_are_nan_have_no_strength_and_are_named() {
             assert_close(&floats(&got, column), &floats(&clean, column), 1e-6, column);
         }
     }
-}
-
-/// The largest resident size of the program while it runs a script, in MiB, and what it wrote to standard error.
-#[cfg(target_os = "linux")]
-fn resident(folder: &str, script: &str) -> (u64, String) {
-    let file = |name: &str| format!("{folder}/{name}");
-    std::fs::write(file("s.rhai"), script).unwrap();
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_saerepl"))
-        .args(["run", "s.rhai", "--threads", "2"])
-        .current_dir(folder)
-        .stdout(std::fs::File::create(file("out.txt")).unwrap())
-        .stderr(std::fs::File::create(file("error.txt")).unwrap())
-        .spawn()
-        .unwrap();
-    let mut largest = 0;
-    let status = loop {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        largest = largest.max(peak.unwrap_or(0));
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    };
-    let said = std::fs::read_to_string(file("error.txt")).unwrap();
-    assert!(status.success(), "{said}");
-    (largest >> 10, said)
 }
 
 #[cfg(target_os = "linux")]

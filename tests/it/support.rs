@@ -89,3 +89,30 @@ impl Heard {
         std::mem::take(&mut *self.0.lock().unwrap()).join("\n")
     }
 }
+
+/// The largest resident size of the program while it runs a script, in MiB, and what it wrote to standard error.
+#[cfg(target_os = "linux")]
+pub fn resident(folder: &str, script: &str) -> (u64, String) {
+    let file = |name: &str| format!("{folder}/{name}");
+    std::fs::write(file("s.rhai"), script).unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_saerepl"))
+        .args(["run", "s.rhai", "--threads", "2"])
+        .current_dir(folder)
+        .stdout(std::fs::File::create(file("out.txt")).unwrap())
+        .stderr(std::fs::File::create(file("error.txt")).unwrap())
+        .spawn()
+        .unwrap();
+    let mut largest = 0;
+    let status = loop {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        largest = largest.max(peak.unwrap_or(0));
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    };
+    let said = std::fs::read_to_string(file("error.txt")).unwrap();
+    assert!(status.success(), "{said}");
+    (largest >> 10, said)
+}

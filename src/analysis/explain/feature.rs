@@ -5,7 +5,7 @@ use crate::analysis::attention::{AttentionOptions, attention_scores};
 use crate::analysis::attribution::{AttributionOptions, AttributionSpace, head_attribution};
 use crate::analysis::common::provenance;
 use crate::analysis::enrichment::token_sets;
-use crate::analysis::flow::{MatchOptions, chance, match_features};
+use crate::analysis::flow::{MatchOptions, Targets, chance, match_features};
 use crate::analysis::ov::{OvWriteOptions, ov_write};
 use crate::analysis::semantics::{SemanticSide, Semantics, SemanticsOptions, semantics};
 use crate::analysis::tokens::{MomentsOver, Phase, TokenOptions, TokenScores, embed, unembed};
@@ -263,7 +263,8 @@ impl Attention {
 impl Neighbour {
     fn new(neighbour: Dictionary, of: &Dictionary, random: &Dictionary, model: &Model, work: &Work) -> Result<Self> {
         let absolute = of.signed() || neighbour.signed();
-        let chance = chance(&random.write(model, work)?, &neighbour.write(model, work)?, absolute, 0.99, work)?;
+        let targets = Targets::written(&neighbour, model, work)?;
+        let chance = chance(&random.write(model, work)?, &targets, absolute, 0.99, work)?;
         Ok(Neighbour { dictionary: neighbour, chance })
     }
 }
