@@ -46,7 +46,9 @@ use crate::work::Work;
 use log::Log;
 use modules::{Modules, Sources, absolute};
 use names::{Edits, Shared};
-use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, Expr, GlobalRuntimeState, Module, OptimizationLevel, Position, Scope, Stmt};
+use rhai::{
+    AST, Caches, Dynamic, Engine, EvalAltResult, Expr, GlobalRuntimeState, Module, OptimizationLevel, Position, Scope, Stmt,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -180,7 +182,7 @@ impl Session {
         // Text that runs without being read as a cell would know neither polls nor the session's names.
         engine.disable_symbol("eval");
         let native = Arc::new(natives::functions(&engine));
-        stack::guard(&mut engine, &work);
+        stack::guard(&mut engine);
         let shared = Shared::default();
         shared.install(&mut engine, &work);
         host.explain = report::explainer(native.clone(), sources.clone());

@@ -11,7 +11,9 @@ use super::polls::{POLL, Polls};
 use super::stack;
 use crate::script::scan::{Kind, Piece, outline, position_of};
 use crate::work::Work;
-use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
+use rhai::{
+    AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, Expression, FnPtr, Ident, ImmutableString,
+};
 use rhai::{ParseError, ParseErrorType, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
@@ -46,6 +48,11 @@ impl Shared {
             // Nearly always so, at every read of a variable: all else stands elsewhere, so that this needs no stack of its own.
             if index > 0 && !shared.watch.is_due() { Ok(None) } else { shared.resolve(name, index, context, &cancelled) }
         });
+        // A native function would not see `this`.
+        let (shared, cancelled) = (self.clone(), work.cancel_flag());
+        let poll = move |context: &mut EvalContext, _: &[Expression]| shared.poll(context, &cancelled).map(|()| Dynamic::UNIT);
+        let registered = engine.register_custom_syntax([POLL], false, poll).is_ok();
+        debug_assert!(registered, "a name is a syntax");
     }
 
     /// What `on_var` answers where that is not at once "as Rhai does".
@@ -58,12 +65,15 @@ impl Shared {
         context: EvalContext,
         cancelled: &AtomicBool,
     ) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
+        self.poll(&context, cancelled)?;
+        if index > 0 { Ok(None) } else { self.answer(name, context) }
+    }
+
+    /// Looks whether a script has to end.
+    fn poll(&self, context: &EvalContext, cancelled: &AtomicBool) -> Result<(), Box<EvalAltResult>> {
         // Before the tick begins: natives that go on after an error of their closure meet it at each variable.
         stack::poll(cancelled)?;
-        if self.watch.begin_tick() {
-            self.look(context.scope())?;
-        }
-        if index > 0 { Ok(None) } else { self.answer(name, context) }
+        if self.watch.begin_tick() { self.look(context) } else { Ok(()) }
     }
 
     /// A cell begins.
@@ -72,8 +82,11 @@ impl Shared {
     }
 
     /// Ends a script one of whose variables has grown too large. It cannot catch that: it would go on growing.
-    fn look(&self, scope: &Scope) -> Result<(), Box<EvalAltResult>> {
-        match self.watch.look(scope) {
+    fn look(&self, context: &EvalContext) -> Result<(), Box<EvalAltResult>> {
+        let inner = self.read();
+        let own = context.scope().iter_raw().map(|(name, _, value)| (name, value));
+        let shared = inner.values.iter().map(|(name, value)| (name.as_str(), value));
+        match self.watch.look(own.chain(shared).chain(context.this_ptr().map(|this| ("this", this)))) {
             Some(found) => Err(EvalAltResult::ErrorTerminated(Dynamic::from(found), Position::NONE).into()),
             None => Ok(()),
         }
@@ -242,7 +255,7 @@ impl Edits {
         let Polls { blocks, closures } = Polls::new(ast);
         for position in blocks {
             if let (Some(line), Some(column)) = (position.line(), position.position()) {
-                edits.push(Edit { line, column: column + 1, old: 0, new: format!("{POLL}();"), stands_for: column });
+                edits.push(Edit { line, column: column + 1, old: 0, new: format!("{POLL};"), stands_for: column });
             }
         }
         let pieces = if closures.is_empty() { Vec::new() } else { outline(text).pieces };
@@ -313,7 +326,7 @@ fn called(lines: &[&str], name: &str, position: Position, empty: bool) -> Option
     })
 }
 
-/// `|x| 1` as `|x| {__poll();1}`; none for a closure inside the text of a string.
+/// `|x| 1` as `|x| {__poll;1}`; none for a closure inside the text of a string.
 fn polled(text: &str, lines: &[&str], pieces: &[Piece], place: Position) -> Option<Vec<Edit>> {
     let (line, column) = (place.line()?, place.position()?);
     let above: usize = lines[..line - 1].iter().map(|line| line.len() + 1).sum();
@@ -339,8 +352,8 @@ fn polled(text: &str, lines: &[&str], pieces: &[Piece], place: Position) -> Opti
     };
     let first = first?;
     match &text[first.clone()] {
-        "{" => Some(vec![put(first.end, format!("{POLL}();"))?]),
-        _ => Some(vec![put(body, format!("{{{POLL}();"))?, put(end, "}".into())?]),
+        "{" => Some(vec![put(first.end, format!("{POLL};"))?]),
+        _ => Some(vec![put(body, format!("{{{POLL};"))?, put(end, "}".into())?]),
     }
 }
 
@@ -539,6 +552,6 @@ mod tests {
         let ast = compile(&Engine::new(), &Scope::new(), &text).unwrap();
         assert_eq!(ast.iter_functions().count(), 2000);
         let edits = Edits::new(&text, &ast, &Scope::new(), |_| false);
-        assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,").replace("(h) {", "(h) {__poll();"));
+        assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,").replace("(h) {", "(h) {__poll;"));
     }
 }
