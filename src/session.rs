@@ -46,7 +46,9 @@ use crate::work::Work;
 use log::Log;
 use modules::{Modules, Sources, absolute};
 use names::{Edits, Shared};
-use rhai::{AST, Caches, Dynamic, Engine, EvalAltResult, Expr, GlobalRuntimeState, OptimizationLevel, Position, Scope, Stmt};
+use rhai::{
+    AST, Caches, Dynamic, Engine, EvalAltResult, Expr, GlobalRuntimeState, Module, OptimizationLevel, Position, Scope, Stmt,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -180,12 +182,16 @@ impl Session {
         // Text that runs without being read as a cell would know neither polls nor the session's names.
         engine.disable_symbol("eval");
         let native = Arc::new(natives::functions(&engine));
-        stack::guard(&mut engine, &work);
+        stack::guard(&mut engine);
         let shared = Shared::default();
         shared.install(&mut engine, &work);
         host.explain = report::explainer(native.clone(), sources.clone());
         engine.set_default_tag(Dynamic::from(host.clone()));
-        let global = engine.new_global_runtime_state();
+        let mut global = engine.new_global_runtime_state();
+        // Rhai keeps a constant for `global::NAME` only if there are functions by then; those of a later cell may name it.
+        let mut before = Module::new();
+        before.set_var("before", ());
+        global.lib.push(before.into());
         Session {
             engine,
             scope: Scope::new(),
@@ -570,6 +576,15 @@ pub(super) mod tests {
         value(&mut session, "fn f(a) { a * 10 }");
         assert_eq!(value(&mut session, "f(x)"), "20");
         assert_eq!(value(&mut session, "exp::indices(1, 3, \"layer\")"), "[1]");
+    }
+
+    #[test]
+    fn functions_see_the_constants_of_earlier_cells() {
+        let mut session = session();
+        for text in ["const K = 3;", "fn k() { global::K }"] {
+            value(&mut session, text);
+        }
+        assert_eq!(value(&mut session, "k()"), "3");
     }
 
     #[test]

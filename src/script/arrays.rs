@@ -1,10 +1,10 @@
 //! Rhai's own functions of arrays, maps and texts that look at every element, so that they can be interrupted: Rhai's cannot.
 //!
-//! They do what Rhai's do, but an error of a closure that compares is raised, not taken for "equal", and what they make is
-//! bounded. Copies (`extract`, an assignment) stay Rhai's: ten million elements take it about a tenth of a second.
+//! They do what Rhai's do, but an error of a closure that compares is raised, not taken for "equal", what a closure that
+//! chooses gives must be true or false (Rhai takes all else for false), and what they make is bounded. Copies (`extract`, an assignment) stay Rhai's: ten million elements take it about a tenth of a second.
 
 use crate::error::Error;
-use crate::script::convert::{FromScript, type_name};
+use crate::script::convert::{FromScript, describe, type_name};
 use crate::script::{Host, raise};
 use crate::tensor::Held;
 use crate::work::Work;
@@ -37,6 +37,8 @@ const FEW: usize = 16;
 pub(super) fn install(engine: &mut Engine) {
     compare(engine);
     search(engine);
+    walk(engine);
+    choose(engine);
     sort(engine);
     write(engine);
     join(engine);
@@ -125,6 +127,69 @@ impl<'c> Walk<'c> {
             }
         }
         Ok(None)
+    }
+
+    /// What a function gives for an element, which is its `this` or its first argument; it may take the place, too.
+    fn of_item(&self, function: &FnPtr, i: usize, item: &mut Dynamic) -> Done<Dynamic> {
+        self.step()?;
+        function.call_raw_with_extra_args(self.call.fn_name(), self.call, Some(item), [], [place_of(i)], Some(0))
+    }
+
+    /// What a function gives for what was made of the elements before and an element.
+    fn of_both(&self, function: &FnPtr, made: Dynamic, i: usize, item: &mut Dynamic) -> Done<Dynamic> {
+        self.step()?;
+        function.call_raw_with_extra_args(self.call.fn_name(), self.call, Some(item), [made], [place_of(i)], Some(1))
+    }
+
+    /// What a function gives for an entry of a map: its name, and its value as `this` or as an argument.
+    fn of_entry(&self, function: &FnPtr, name: &str, value: &mut Dynamic) -> Done<Dynamic> {
+        self.step()?;
+        function.call_raw_with_extra_args(self.call.fn_name(), self.call, Some(value), [name.into()], [], Some(1))
+    }
+
+    /// What a function that chooses has given.
+    fn truth(&self, given: Dynamic) -> Done<bool> {
+        given.as_bool().or_else(|_| self.fail(&format!("the function must give true or false, not {}", describe(&given))))
+    }
+
+    /// The place of the first element from `start` on for which a function holds.
+    fn place_by(&self, items: &mut Array, holds: &FnPtr, start: i64) -> Done<Option<usize>> {
+        let start = begin(items.len(), start);
+        for (i, item) in items.iter_mut().enumerate().skip(start) {
+            if self.truth(self.of_item(holds, i, item)?)? {
+                return Ok(Some(i));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a function gives for the elements from `start` on, the first that is not `()`.
+    fn first_of(&self, items: &mut Array, function: &FnPtr, start: i64) -> Done<Dynamic> {
+        let start = begin(items.len(), start);
+        for (i, item) in items.iter_mut().enumerate().skip(start) {
+            let given = self.of_item(function, i, item)?;
+            if !given.is_unit() {
+                return Ok(given);
+            }
+        }
+        Ok(Dynamic::UNIT)
+    }
+
+    /// Takes the elements for which a function gives `taken`: all of them or, if it fails, none.
+    fn take(&self, items: &mut Array, function: &FnPtr, taken: bool) -> Done<Array> {
+        let given = |(i, item)| Ok(self.truth(self.of_item(function, i, item)?)? == taken);
+        let mut chosen = items.iter_mut().enumerate().map(given).collect::<Done<Vec<bool>>>()?.into_iter();
+        Ok(items.extract_if(.., |_| chosen.next() == Some(true)).collect())
+    }
+
+    /// As `take`, of the entries of a map.
+    fn take_entries(&self, map: &mut Map, function: &FnPtr, taken: bool) -> Done<Map> {
+        let entries = map.iter_mut();
+        let given = entries.map(|(name, value)| Ok(self.truth(self.of_entry(function, name, value)?)? == taken));
+        let mut chosen = given.collect::<Done<Vec<bool>>>()?.into_iter();
+        let (out, kept) = std::mem::take(map).into_iter().partition(|_| chosen.next() == Some(true));
+        *map = kept;
+        Ok(out)
     }
 
     /// The order of two elements by a closure: a number's sign, or whether the first comes first.
@@ -278,10 +343,34 @@ fn is_plain(value: &Dynamic) -> bool {
     value.is_unit() || value.is_bool() || value.is_int() || value.is_float() || value.is_string()
 }
 
+/// Where a walk from `start` on begins: negative numbers count from the end.
+fn begin(length: usize, start: i64) -> usize {
+    let from_end = || length.saturating_sub(usize::try_from(start.unsigned_abs()).unwrap_or(usize::MAX));
+    usize::try_from(start).unwrap_or_else(|_| from_end())
+}
+
+fn place_of(i: usize) -> Dynamic {
+    (i as i64).into()
+}
+
 /// Registers a function that leaves its receiver as it is, which may be a constant.
 macro_rules! pure {
     ($engine:expr, $($name:tt)|+, $function:expr) => {
         $(FuncRegistration::new($name).with_purity(true).register_into_engine($engine, $function);)+
+    };
+}
+
+/// Registers a method (`pure` or `changing`) that calls a function for each element; it is given one, or, as of old, its name.
+macro_rules! walking {
+    ($how:ident, $engine:expr, $name:expr, |$walk:ident, $items:ident: $kind:ty, $function:ident $(, $more:ident: $of:ty)*| $body:expr) => {
+        $how!($engine, $name, |call: NativeCallContext, $items: &mut $kind, function: FnPtr $(, $more: $of)*| -> Done<_> {
+            let ($walk, $function) = (Walk::new(&call)?, &function);
+            $body
+        });
+        $how!($engine, $name, |call: NativeCallContext, $items: &mut $kind, name: ImmutableString $(, $more: $of)*| -> Done<_> {
+            let ($walk, $function) = (Walk::new(&call)?, &FnPtr::try_from(name)?);
+            $body
+        });
     };
 }
 
@@ -293,28 +382,136 @@ fn compare(engine: &mut Engine) {
 }
 
 fn search(engine: &mut Engine) {
-    let number = |place: Option<usize>| place.map_or(-1, |place| place as i64);
+    fn number(place: Option<usize>) -> i64 {
+        place.map_or(-1, |place| place as i64)
+    }
+    /// A text stands for itself and, where the array has none like it, as of old for the function of this name.
+    fn text(call: &NativeCallContext, items: &mut Array, text: ImmutableString, start: i64) -> Done<i64> {
+        let (walk, from) = (Walk::new(call)?, begin(items.len(), start));
+        if let Some(place) = walk.place(items, &text.clone().into(), from)? {
+            return Ok(number(Some(place)));
+        }
+        let Ok(function) = FnPtr::try_from(text) else { return Ok(-1) };
+        match walk.place_by(items, &function, start) {
+            Err(error) => match error.unwrap_inner() {
+                EvalAltResult::ErrorFunctionNotFound(signature, _) if signature.starts_with(function.fn_name()) => Ok(-1),
+                _ => Err(error),
+            },
+            place => place.map(number),
+        }
+    }
     pure!(engine, "contains", |call: NativeCallContext, items: &mut Array, value: Dynamic| -> Done<bool> {
         Ok(Walk::new(&call)?.place(items, &value, 0)?.is_some())
     });
-    pure!(engine, "index_of", move |call: NativeCallContext, items: &mut Array, value: Dynamic| -> Done<i64> {
+    pure!(engine, "index_of", |call: NativeCallContext, items: &mut Array, value: Dynamic| -> Done<i64> {
         Walk::new(&call)?.place(items, &value, 0).map(number)
     });
-    pure!(engine, "index_of", move |call: NativeCallContext, items: &mut Array, value: Dynamic, start: i64| -> Done<i64> {
-        let from_end = || items.len().saturating_sub(usize::try_from(start.unsigned_abs()).unwrap_or(usize::MAX));
-        let start = usize::try_from(start).unwrap_or_else(|_| from_end());
-        Walk::new(&call)?.place(items, &value, start).map(number)
+    pure!(engine, "index_of", |call: NativeCallContext, items: &mut Array, value: Dynamic, start: i64| -> Done<i64> {
+        Walk::new(&call)?.place(items, &value, begin(items.len(), start)).map(number)
     });
+    pure!(engine, "index_of", |call: NativeCallContext, items: &mut Array, holds: FnPtr| -> Done<i64> {
+        Walk::new(&call)?.place_by(items, &holds, 0).map(number)
+    });
+    pure!(engine, "index_of", |call: NativeCallContext, items: &mut Array, holds: FnPtr, start: i64| -> Done<i64> {
+        Walk::new(&call)?.place_by(items, &holds, start).map(number)
+    });
+    pure!(engine, "index_of", |call: NativeCallContext, items: &mut Array, name: ImmutableString| text(&call, items, name, 0));
+    pure!(engine, "index_of", |call: NativeCallContext, items: &mut Array, name: ImmutableString, start: i64| {
+        text(&call, items, name, start)
+    });
+}
+
+fn walk(engine: &mut Engine) {
+    walking!(changing, engine, "for_each", |walk, items: Array, f| {
+        for (i, item) in items.iter_mut().enumerate() {
+            walk.step()?;
+            // An argument, if it takes one, is the place.
+            let _ = f.call_raw_with_extra_args("for_each", walk.call, Some(item), [], [place_of(i)], None)?;
+        }
+        Ok(())
+    });
+    walking!(pure, engine, "map", |walk, items: Array, f| {
+        let mut given = Array::with_capacity(items.len());
+        for (i, item) in items.iter_mut().enumerate() {
+            given.push(walk.of_item(f, i, item)?);
+        }
+        Ok(given)
+    });
+    walking!(pure, engine, "map", |walk, map: Map, f| {
+        map.iter_mut().map(|(name, value)| Ok((name.clone(), walk.of_entry(f, name, value)?))).collect::<Done<Map>>()
+    });
+    walking!(pure, engine, "find_map", |walk, items: Array, f| walk.first_of(items, f, 0));
+    walking!(pure, engine, "find_map", |walk, items: Array, f, start: i64| walk.first_of(items, f, start));
+    walking!(pure, engine, "reduce", |walk, items: Array, f| {
+        items.iter_mut().enumerate().try_fold(Dynamic::UNIT, |made, (i, item)| walk.of_both(f, made, i, item))
+    });
+    walking!(pure, engine, "reduce", |walk, items: Array, f, first: Dynamic| {
+        items.iter_mut().enumerate().try_fold(first, |made, (i, item)| walk.of_both(f, made, i, item))
+    });
+    walking!(pure, engine, "reduce_rev", |walk, items: Array, f| {
+        items.iter_mut().enumerate().rev().try_fold(Dynamic::UNIT, |made, (i, item)| walk.of_both(f, made, i, item))
+    });
+    walking!(pure, engine, "reduce_rev", |walk, items: Array, f, first: Dynamic| {
+        items.iter_mut().enumerate().rev().try_fold(first, |made, (i, item)| walk.of_both(f, made, i, item))
+    });
+    pure!(engine, "zip", |call: NativeCallContext, items: &mut Array, others: Array, function: FnPtr| -> Done<Array> {
+        let walk = Walk::new(&call)?;
+        let both = items.iter().zip(others).enumerate();
+        let given = both.map(|(i, (a, b))| {
+            walk.step()?;
+            function.call_raw_with_extra_args("zip", &call, None, [a.clone(), b], [place_of(i)], None)
+        });
+        given.collect()
+    });
+}
+
+fn choose(engine: &mut Engine) {
+    walking!(pure, engine, "filter", |walk, items: Array, f| {
+        let mut chosen = Array::new();
+        for (i, item) in items.iter_mut().enumerate() {
+            if walk.truth(walk.of_item(f, i, item)?)? {
+                chosen.push(item.clone());
+            }
+        }
+        Ok(chosen)
+    });
+    walking!(pure, engine, "filter", |walk, map: Map, f| {
+        let mut chosen = Map::new();
+        for (name, value) in map.iter_mut() {
+            if walk.truth(walk.of_entry(f, name, value)?)? {
+                chosen.insert(name.clone(), value.clone());
+            }
+        }
+        Ok(chosen)
+    });
+    walking!(pure, engine, "some", |walk, items: Array, f| Ok(walk.place_by(items, f, 0)?.is_some()));
+    walking!(pure, engine, "all", |walk, items: Array, f| {
+        for (i, item) in items.iter_mut().enumerate() {
+            if !walk.truth(walk.of_item(f, i, item)?)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    });
+    walking!(pure, engine, "find", |walk, items: Array, f| {
+        Ok(walk.place_by(items, f, 0)?.map_or(Dynamic::UNIT, |place| items[place].clone()))
+    });
+    walking!(pure, engine, "find", |walk, items: Array, f, start: i64| {
+        Ok(walk.place_by(items, f, start)?.map_or(Dynamic::UNIT, |place| items[place].clone()))
+    });
+    walking!(changing, engine, "drain", |walk, items: Array, f| walk.take(items, f, true));
+    walking!(changing, engine, "retain", |walk, items: Array, f| walk.take(items, f, false));
+    walking!(changing, engine, "drain", |walk, map: Map, f| walk.take_entries(map, f, true));
+    walking!(changing, engine, "retain", |walk, map: Map, f| walk.take_entries(map, f, false));
     changing!(engine, "dedup", |call: NativeCallContext, items: &mut Array| -> Done<()> {
         let walk = Walk::new(&call)?;
         *items = walk.dedup(items, &|a, b| walk.equal(a, b))?;
         Ok(())
     });
-    changing!(engine, "dedup", |call: NativeCallContext, items: &mut Array, same: FnPtr| -> Done<()> {
-        let walk = Walk::new(&call)?;
+    walking!(changing, engine, "dedup", |walk, items: Array, same| {
         let same = |a: &Dynamic, b: &Dynamic| {
             walk.step()?;
-            same.call_raw(&call, None, [a.clone(), b.clone()]).map(|same| same.as_bool().unwrap_or(false))
+            walk.truth(same.call_raw(walk.call, None, [a.clone(), b.clone()])?)
         };
         *items = walk.dedup(items, &same)?;
         Ok(())
@@ -341,13 +538,11 @@ fn sort(engine: &mut Engine) {
         pure!(engine, order, move |call: NativeCallContext, items: &mut Array| sorted(&call, items, &by));
     }
     for (sort, order) in [("sort", "order"), ("sort_by", "order_by")] {
-        changing!(engine, sort, |call: NativeCallContext, items: &mut Array, by: FnPtr| -> Done<()> {
-            *items = sorted(&call, items, &|walk, a, b| walk.order_by(&by, a, b))?;
+        walking!(changing, engine, sort, |walk, items: Array, by| {
+            *items = walk.sorted(items, &|walk, a, b| walk.order_by(by, a, b))?;
             Ok(())
         });
-        pure!(engine, order, |call: NativeCallContext, items: &mut Array, by: FnPtr| {
-            sorted(&call, items, &|walk, a, b| walk.order_by(&by, a, b))
-        });
+        walking!(pure, engine, order, |walk, items: Array, by| walk.sorted(items, &|walk, a, b| walk.order_by(by, a, b)));
     }
 }
 
@@ -403,6 +598,7 @@ mod tests {
     use crate::script::{Host, ScriptError, install};
     use crate::work::Work;
     use rhai::{Dynamic, Engine, EvalAltResult};
+    use std::sync::atomic::Ordering;
 
     /// Ours and Rhai's own.
     fn engines() -> [Engine; 2] {
@@ -433,6 +629,29 @@ mod tests {
             "[1, 2, 3, 2].index_of(2, -9)",
             "[1, 2, 3].index_of(7)",
             "[1, 2, 3].index_of(|x| x > 1)",
+            "[1, 2, 3].index_of(|x, i| x * i > 1, -2)",
+            "[\"b\", \"a\"].index_of(\"a\")",
+            "[1, 2, 3].index_of(\"a\")",
+            "fn odd(x) { x % 2 == 1 } [2, 4, 5].index_of(\"odd\") + [1, 4, 6, 7].index_of(\"odd\", 1)",
+            "let a = [1, 2, 3]; a.for_each(|| this *= 2); a.for_each(|i| this += i); a",
+            "[1, 2, 3].map(|x| x * 2) + [1, 2, 3].map(|x, i| x * i) + [1, -2].map(|| this + 1) + [1, -2].map(Fn(\"abs\"))",
+            "[-1, 2].map(\"abs\")",
+            "#{a: 1, b: 2}.map(|k, v| k + v)",
+            "#{a: 1, b: 2}.map(|k| this + 1)",
+            "[1, 2, 3].filter(|x| x > 1) + [1, 2, 3].filter(|x, i| i == 0) + [1, 2, 3].filter(|| this == 2)",
+            "fn odd(x) { x % 2 == 1 } [1, 2, 3].filter(Fn(\"odd\")) + [1, 2, 3].filter(\"odd\")",
+            "#{a: 1, b: 2}.filter(|k, v| v > 1)",
+            "#{a: 1, b: 2}.filter(|k| k == \"a\" && this == 1)",
+            "[[1, 2].some(|x| x > 1), [1, 2].some(|x| x > 2), [].some(|x| true), [1].all(|x, i| i == 0), [1, 2].all(|x| x > 1)]",
+            "[[1, 2, 3].find(|x| x > 1), [1, 2].find(|x| x > 2), [1, 2, 3].find(|x| x > 0, 1), [1, 2, 3].find(|x| true, -9)]",
+            "[[1, 2].find_map(|x| if x > 1 { x * 10 }), [1].find_map(|x| ()), [5, 6].find_map(|x, i| i, 1)]",
+            "[[1, 2, 3].reduce(|r, x| x + (r ?? 0)), [1, 2, 3].reduce(|r, x, i| r + x * i, 5), [].reduce(|r, x| 1)]",
+            "[[1, 2, 3].reduce_rev(|r, x| `${r}${x}`), [1, 2].reduce_rev(|r, x, i| r + [x, i], []), [1].reduce(|r| this, 0)]",
+            "[1, 2, 3].zip([4, 5], |a, b| a * b) + [1, 2].zip([3, 4], |a, b, i| a + b + i)",
+            "let a = [1, 2, 3, 4]; let b = a.drain(|x| x % 2 == 0); [a, b, a.drain(|x, i| i == 0), a]",
+            "let a = [1, 2, 3, 4]; let b = a.retain(|x| x % 2 == 0); [a, b, a.retain(|x, i| i == 0), a]",
+            "let a = #{a: 1, b: 2, c: 3}; let b = a.drain(|k, v| v > 2); let c = a.retain(|k| this > 1); [a, b, c]",
+            "const A = [1, 2]; A.map(|x| x).filter(|x| true)",
             "let a = [1, 1, 2, 2, 1]; a.dedup(); a",
             "let a = [1, 1, 2, 2, 1]; a.dedup(|x, y| x <= y); a",
             "let a = []; a.dedup(); a.sort(); a",
@@ -466,6 +685,17 @@ mod tests {
             ("[#{}, #{}].order()", "elements of type map have no order"),
             ("[2, 1].order(|a, b| \"less\")", "the closure must give an integer"),
             ("[2, 1].order(|a, b| nowhere)", "nowhere"),
+            ("[1, 2].filter(|x| x)", "filter: the function must give true or false, not 1"),
+            ("[1, 2].filter(|x| tensor([x]) > 1)", "filter: the function must give true or false, not Tensor [1] bool"),
+            ("#{a: 1}.filter(|k, v| k)", "filter: the function must give true or false, not \"a\""),
+            ("[1].some(|x| 1)", "some: the function must give"),
+            ("[1].all(|x| ())", "all: the function must give true or false, not ()"),
+            ("[1].find(|x| 1)", "find: the function must give"),
+            ("[1].index_of(|x| 1)", "index_of: the function must give"),
+            ("[1, 2].dedup(|x, y| 1)", "dedup: the function must give"),
+            ("[1].drain(|x| 1)", "drain: the function must give"),
+            ("#{a: 1}.retain(|k, v| v)", "retain: the function must give"),
+            ("const A = [2, 1]; A.retain(|x| true)", "constant"),
             ("const A = [2, 1]; A.sort()", "constant"),
             ("const A = [2, 1]; A.append([1])", "constant"),
             ("let a = []; a.pad(4000000, 0); let b = a + a; b = b + b; b = b + b; b + b", "large data belong into tensors"),
@@ -476,6 +706,44 @@ mod tests {
             };
             assert!(error.contains(said), "{script}: {error}");
         }
-        assert!(ours.eval::<bool>("let a = [3, 1, 2]; try { a.sort(|x, y| nowhere); } catch {} a == [3, 1, 2]").unwrap());
+        // A function that fails leaves what it walks as it was.
+        for change in ["sort(|x, y| nowhere)", "retain(|x| if x == 3 { false } else { x })", "drain(|x| if x == 3 { true })"] {
+            let script = format!("let a = [3, 1, 2]; try {{ a.{change}; }} catch {{}} a == [3, 1, 2]");
+            assert!(ours.eval::<bool>(&script).unwrap(), "{script}");
+        }
+    }
+
+    #[test]
+    fn whatever_walks_can_be_stopped() {
+        let (mut engine, work) = (Engine::new(), Work::silent(1).unwrap());
+        install(&mut engine, Host::new(work.clone()));
+        let before = "fn one(x) { 1 } fn odd(x) { x % 2 == 1 } let list = [1, 2]; let map = #{a: 1}; ";
+        work.cancel_flag().store(true, Ordering::Relaxed);
+        for walk in [
+            "list.map(Fn(\"abs\"))",
+            "list.map(\"abs\")",
+            "list.for_each(Fn(\"one\"))",
+            "list.filter(\"odd\")",
+            "list.all(Fn(\"odd\"))",
+            "list.some(Fn(\"odd\"))",
+            "list.find(Fn(\"odd\"))",
+            "list.find_map(Fn(\"one\"))",
+            "list.index_of(Fn(\"odd\"))",
+            "list.index_of(\"odd\")",
+            "list.reduce(Fn(\"max\"), 0)",
+            "list.reduce_rev(\"max\", 0)",
+            "list.zip([1], Fn(\"max\"))",
+            "list.drain(\"odd\")",
+            "list.retain(Fn(\"odd\"))",
+            "list.dedup(\"max\")",
+            "list.sort(\"max\")",
+            "map.map(Fn(\"max\"))",
+            "map.filter(Fn(\"max\"))",
+            "map.drain(Fn(\"max\"))",
+            "map.retain(Fn(\"max\"))",
+        ] {
+            let error = engine.run(&format!("{before}{walk}")).unwrap_err();
+            assert!(matches!(error.unwrap_inner(), EvalAltResult::ErrorTerminated(..)), "{walk}: {error}");
+        }
     }
 }

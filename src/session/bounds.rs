@@ -1,22 +1,25 @@
 //! A script's texts, arrays and maps are bounded: a loop that doubles one ends with an error, not with the memory.
 //!
 //! Rhai's own limits measure whole values after each operation, which makes a loop of `list += x` quadratic. Here the
-//! variables are looked at a hundred times a second: an operation on a value near the bounds takes longer than that.
+//! variables and `this` are looked at up to a hundred times a second, as often as takes a small part of the time: to double
+//! what is near the bounds takes longer than that.
 
 use crate::error::Error;
 use crate::script::{MOST_BYTES, MOST_ITEMS, too_long, too_many};
-use rhai::{Array, Blob, Dynamic, ImmutableString, Map, Scope};
+use rhai::{Array, Blob, Dynamic, ImmutableString, Map};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time between two looks.
 pub(super) const TICK: Duration = Duration::from_millis(10);
 
-/// Elements of an array or map that are looked at, and values in all.
-const ELEMENTS: usize = 64;
-const VALUES: usize = 2000;
+/// Looking takes this part of the time at most: one in so many.
+const PART: u32 = 20;
+
+/// Values in one another that are looked at.
+const DEPTH: usize = 64;
 
 /// Counts the time while scripts run.
 static TICKS: AtomicU64 = AtomicU64::new(0);
@@ -34,6 +37,8 @@ pub(super) struct TooLarge(pub(super) Error);
 #[derive(Default)]
 pub(super) struct Watch {
     seen: AtomicU64,
+    /// The tick from which on they are looked at again.
+    next: AtomicU64,
     /// By name, with the length: the variable of a cell that ended so does not stop those that follow.
     known: Mutex<BTreeMap<String, usize>>,
 }
@@ -42,6 +47,7 @@ impl Watch {
     /// A cell begins.
     pub(super) fn begin(&self) {
         self.seen.store(TICKS.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.next.store(0, Ordering::Relaxed);
     }
 
     /// True from a tick on until it begins.
@@ -56,21 +62,32 @@ impl Watch {
         self.seen.swap(now, Ordering::Relaxed) != now
     }
 
-    /// The first variable that has grown too large.
-    pub(super) fn look(&self, scope: &Scope) -> Option<TooLarge> {
-        let mut left = VALUES;
-        scope.iter_raw().find_map(|(name, _, value)| {
-            let (length, error) = too_large(value, &mut left)?;
+    /// The first variable that has grown too large, if it is time for a look.
+    pub(super) fn look<'v>(&self, mut variables: impl Iterator<Item = (&'v str, &'v Dynamic)>) -> Option<TooLarge> {
+        if TICKS.load(Ordering::Relaxed) < self.next.load(Ordering::Relaxed) {
+            return None;
+        }
+        let began = Instant::now();
+        let found = variables.find_map(|(name, value)| {
+            let (length, error) = too_large(value, DEPTH)?;
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            // What was found as `this` is some variable's value.
+            let again = known.values().any(|before| *before == length);
             let grown = known.insert(name.into(), length).is_none_or(|before| before < length);
-            grown.then(|| TooLarge(error.context(format!("`{name}`"))))
-        })
+            (grown && !again).then(|| TooLarge(error.context(format!("`{name}`"))))
+        });
+        let pause = (began.elapsed() * PART).as_nanos() / TICK.as_nanos();
+        self.next.store(TICKS.load(Ordering::Relaxed) + pause as u64, Ordering::Relaxed);
+        found
     }
 }
 
 /// The length of what is too large in a value, and the error that says so.
-fn too_large(value: &Dynamic, left: &mut usize) -> Option<(usize, Error)> {
-    *left = left.checked_sub(1)?;
+fn too_large(value: &Dynamic, depth: usize) -> Option<(usize, Error)> {
+    let depth = depth.checked_sub(1)?;
+    if value.is_int() || value.is_float() {
+        return None;
+    }
     if let Some(text) = value.read_lock::<ImmutableString>() {
         return (text.len() > MOST_BYTES).then(|| (text.len(), too_long()));
     }
@@ -78,13 +95,13 @@ fn too_large(value: &Dynamic, left: &mut usize) -> Option<(usize, Error)> {
         if items.len() > MOST_ITEMS {
             return Some((items.len(), too_many()));
         }
-        return items.iter().take(ELEMENTS).find_map(|item| too_large(item, left));
+        return items.iter().find_map(|item| too_large(item, depth));
     }
     if let Some(map) = value.read_lock::<Map>() {
         if map.len() > MOST_ITEMS {
             return Some((map.len(), too_many()));
         }
-        return map.values().take(ELEMENTS).find_map(|item| too_large(item, left));
+        return map.values().find_map(|item| too_large(item, depth));
     }
     let blob = value.read_lock::<Blob>()?;
     (blob.len() > MOST_BYTES).then(|| (blob.len(), too_long()))
@@ -104,6 +121,10 @@ mod tests {
             ("let l = [1];", "for i in 0..40 { l.append(l); }"),
             ("let l = [1];", "for i in 0..40 { l += l; }"),
             ("fn twice(t) { loop { t = t + t; } }", "twice(\"ab\")"),
+            ("let st = \"a\"; fn g(n) { st += st; }", "for i in 0..40 { g(i); }"),
+            ("let st = \"a\"; fn grow() { loop { this += this; } }", "st.grow()"),
+            ("let m = #{s: \"a\", g: || { loop { this.s += this.s; } }};", "m.g()"),
+            ("let l = []; for k in 0..100 { l.push(0); } l.push(\"a\");", "for i in 0..40 { l[100] += l[100]; }"),
             (
                 "let l = [\"a\".pad(9, \"a\")];",
                 "let l = [`${blob(1000000)}`]; for i in 0..40 { l = [l.join(l[0])]; l.push(l[0]); }",
@@ -117,6 +138,21 @@ mod tests {
             // The variable is there yet, and stops no other cell.
             assert_eq!(value(&mut session, "let n = 0; for i in 0..300000 { n += 1; } n"), "300000", "{text}");
         }
+    }
+
+    #[test]
+    fn to_look_at_values_takes_a_small_part_of_the_time() {
+        let mut session = session();
+        session.eval("let deep = 1; for i in 0..1000 { deep = [deep]; }", "before").unwrap();
+        let text = "let n = 0; for i in 0..1000000 { n += i; } n";
+        let time = |session: &mut super::super::Session| {
+            let began = std::time::Instant::now();
+            assert_eq!(value(session, text), "499999500000");
+            began.elapsed()
+        };
+        let alone = time(&mut session);
+        session.eval("let wide = []; wide.pad(4000000, \"a\");", "before").unwrap();
+        assert!(time(&mut session) < 10 * alone + std::time::Duration::from_secs(5));
     }
 
     #[test]

@@ -12,7 +12,9 @@ use super::stack;
 use crate::script::scan::{Kind, Piece, outline};
 use crate::script::tree::walk;
 use crate::work::Work;
-use rhai::{AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, FnPtr, Ident, ImmutableString};
+use rhai::{
+    AST, ASTFlags, ASTNode, Dynamic, Engine, EvalAltResult, EvalContext, Expr, Expression, FnPtr, Ident, ImmutableString,
+};
 use rhai::{LexError, ParseError, ParseErrorType, Position, Scope, Stmt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
@@ -51,6 +53,11 @@ impl Shared {
             // Nearly always so, at every read of a variable: all else stands elsewhere, so that this needs no stack of its own.
             if index > 0 && !shared.watch.is_due() { Ok(None) } else { shared.resolve(name, index, context, &cancelled) }
         });
+        // A native function would not see `this`.
+        let (shared, cancelled) = (self.clone(), work.cancel_flag());
+        let poll = move |context: &mut EvalContext, _: &[Expression]| shared.poll(context, &cancelled).map(|()| Dynamic::UNIT);
+        let registered = engine.register_custom_syntax([POLL], false, poll).is_ok();
+        debug_assert!(registered, "a name is a syntax");
     }
 
     /// What `on_var` answers where that is not at once "as Rhai does".
@@ -63,12 +70,15 @@ impl Shared {
         context: EvalContext,
         cancelled: &AtomicBool,
     ) -> Result<Option<Dynamic>, Box<EvalAltResult>> {
+        self.poll(&context, cancelled)?;
+        if index > 0 { Ok(None) } else { self.answer(name, context) }
+    }
+
+    /// Looks whether a script has to end.
+    fn poll(&self, context: &EvalContext, cancelled: &AtomicBool) -> Result<(), Box<EvalAltResult>> {
         // Before the tick begins: natives that go on after an error of their closure meet it at each variable.
         stack::poll(cancelled)?;
-        if self.watch.begin_tick() {
-            self.look(context.scope())?;
-        }
-        if index > 0 { Ok(None) } else { self.answer(name, context) }
+        if self.watch.begin_tick() { self.look(context) } else { Ok(()) }
     }
 
     /// A cell begins.
@@ -77,8 +87,11 @@ impl Shared {
     }
 
     /// Ends a script one of whose variables has grown too large. It cannot catch that: it would go on growing.
-    fn look(&self, scope: &Scope) -> Result<(), Box<EvalAltResult>> {
-        match self.watch.look(scope) {
+    fn look(&self, context: &EvalContext) -> Result<(), Box<EvalAltResult>> {
+        let inner = self.read();
+        let own = context.scope().iter_raw().map(|(name, _, value)| (name, value));
+        let shared = inner.values.iter().map(|(name, value)| (name.as_str(), value));
+        match self.watch.look(own.chain(shared).chain(context.this_ptr().map(|this| ("this", this)))) {
             Some(found) => Err(EvalAltResult::ErrorTerminated(Dynamic::from(found), Position::NONE).into()),
             None => Ok(()),
         }
@@ -218,7 +231,7 @@ impl Edits {
     /// An edit is needed where the parser counts no further, or a function has the name of one that edits call.
     pub(super) fn new(text: &str, ast: &AST, scope: &Scope, is_function: impl Fn(&str) -> bool) -> Result<Self, ParseError> {
         for (.., function) in ast.shared_lib().iter_script_fn_info() {
-            if [CAUGHT, COPIED, POLL].contains(&function.name.as_str()) {
+            if [CAUGHT, COPIED].contains(&function.name.as_str()) {
                 let message = format!("`{}` is a function that the language itself calls: another name is free", function.name);
                 return Err(refused(message, function.body.start_position()));
             }
@@ -256,7 +269,7 @@ impl Edits {
         }
         let Polls { blocks, closures } = Polls::new(ast);
         for position in blocks {
-            edits.extend(place(position)?.map(|place| behind(place, format!("{POLL}();"))));
+            edits.extend(place(position)?.map(|place| behind(place, format!("{POLL};"))));
         }
         let pieces = if closures.is_empty() { Vec::new() } else { outline(text).pieces };
         for position in closures {
@@ -380,7 +393,7 @@ fn called(lines: &Lines<'_>, name: &str, (line, column): Place, empty: bool) -> 
     })
 }
 
-/// `|x| 1` as `|x| {__poll();1}`.
+/// `|x| 1` as `|x| {__poll;1}`.
 fn polled(lines: &Lines<'_>, pieces: &[Piece], place: Place) -> Option<Vec<Edit>> {
     let text = lines.text;
     let start = text.len() - lines.from(place)?.len();
@@ -415,8 +428,8 @@ fn polled(lines: &Lines<'_>, pieces: &[Piece], place: Place) -> Option<Vec<Edit>
     };
     let first = first?;
     match &text[first.clone()] {
-        "{" => Some(vec![put(first.end, format!("{POLL}();"))]),
-        _ => Some(vec![put(body, format!("{{{POLL}();")), put(end, "}".into())]),
+        "{" => Some(vec![put(first.end, format!("{POLL};"))]),
+        _ => Some(vec![put(body, format!("{{{POLL};")), put(end, "}".into())]),
     }
 }
 
@@ -615,6 +628,6 @@ mod tests {
         let ast = compile(&Engine::new(), &Scope::new(), &text).unwrap();
         assert_eq!(ast.iter_functions().count(), 2000);
         let edits = Edits::new(&text, &ast, &Scope::new(), |_| false).unwrap();
-        assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,").replace("(h) {", "(h) {__poll();"));
+        assert_eq!(edits.apply(&text), text.replace("    h(", "    call(h,").replace("(h) {", "(h) {__poll;"));
     }
 }

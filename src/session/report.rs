@@ -4,7 +4,7 @@ use super::bounds::TooLarge;
 use super::modules::Sources;
 use super::stack::{TOO_DEEP, TooDeep};
 use super::suggest::{self, Call, Known};
-use super::{CALL_LEVELS, raised, recursion, syntax};
+use super::{CALL_LEVELS, names, raised, readable, recursion, syntax};
 use crate::error::{Error, Kind};
 use crate::render::text;
 use crate::script::convert::{FromScript, short_type_name, with_article};
@@ -13,7 +13,7 @@ use crate::script::natives::Callable;
 use crate::script::{Explain, ScriptError, display, error_of};
 use annotate_snippets::renderer::{DecorStyle, Renderer};
 use annotate_snippets::{AnnotationKind, Group, Level, Snippet};
-use rhai::{Dynamic, EvalAltResult, LexError, Module, ParseErrorType, Position, Scope};
+use rhai::{AST, ASTNode, Dynamic, EvalAltResult, Expr, LexError, Module, ParseErrorType, Position, Scope, Stmt};
 use std::fmt;
 use std::sync::Arc;
 
@@ -144,6 +144,8 @@ fn span(line: &str, column: usize) -> std::ops::Range<usize> {
 /// Turns a Rhai error that came out of the source `name` into a report.
 pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report {
     let (mut error, mut source) = (error, name.to_string());
+    // What ran in the source: a function, else its statements.
+    let mut running = None;
     let mut frames = Vec::new();
     let mut calls = Vec::new();
     loop {
@@ -159,11 +161,12 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
                 if let Some(inside) = home.or(Some(inside).filter(|inside| !inside.is_empty())) {
                     source = inside;
                 }
+                running = Some(function);
                 *inner
             }
             EvalAltResult::ErrorInModule(module, inner, position) => {
                 frames.extend(frame(known, &source, position, Some(format!("while `{module}` is imported here"))));
-                source = module;
+                (source, running) = (module, None);
                 *inner
             }
             other => match thrown_again(&other) {
@@ -180,7 +183,12 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
         };
     }
     let endless = matches!(error, EvalAltResult::ErrorStackOverflow(_));
-    let position = error.take_position();
+    let mut position = error.take_position();
+    if let EvalAltResult::ErrorDataRace(what, _) = &error
+        && position.is_none()
+    {
+        position = refused(known, &source, running.as_deref(), what).unwrap_or(position);
+    }
     let mut fault = frame(known, &source, position, None);
     // A name that is no property reaches a native type as an index: the fault is the name behind the dot.
     let property = fault.as_mut().and_then(|fault| property_as_index(&error, fault));
@@ -223,6 +231,48 @@ pub(super) fn of(error: EvalAltResult, name: &str, known: &Known<'_>) -> Report 
         frames = told;
     }
     Report { kind, message, frames, help }
+}
+
+/// The place of a method that was refused because its closure captures the variable before it: Rhai names the method alone.
+fn refused(known: &Known<'_>, source: &str, running: Option<&str>, what: &str) -> Option<Position> {
+    let method = what.strip_suffix('\'')?.rsplit('\'').next()?;
+    let whole = known.sources.get(source)?;
+    let text = readable(whole.edits.apply(&whole.text)).ok()?;
+    let ast = names::compile(known.engine, known.scope, &text).ok()?;
+    let ran = match running {
+        Some(function) => ast.clone_functions_only_filtered(|_, _, _, name, _| name == function),
+        None => AST::new(ast.statements().to_vec(), Module::new()),
+    };
+    let (mut capturing, mut named) = (None, Vec::new());
+    ran.walk(&mut |path: &[ASTNode]| {
+        match path.last() {
+            Some(ASTNode::Expr(Expr::MethodCall(call, position))) if call.name == method => named.push(*position),
+            Some(ASTNode::Stmt(Stmt::Share(captured))) => {
+                let is_captured = |name: &str| captured.iter().any(|(ident, _)| ident.name == name);
+                for (i, node) in path.iter().enumerate() {
+                    if let ASTNode::Expr(Expr::MethodCall(call, position)) = node
+                        && call.name == method
+                        && receivers(&path[..i]).any(is_captured)
+                    {
+                        capturing.get_or_insert(*position);
+                    }
+                }
+            }
+            _ => {}
+        }
+        true
+    });
+    // The closure may come from elsewhere.
+    capturing.or(if let [only] = named[..] { Some(only) } else { None })
+}
+
+/// The variables with which the chains begin that a path ends in.
+fn receivers<'p>(path: &'p [ASTNode<'_>]) -> impl Iterator<Item = &'p str> {
+    let chains = path.iter().rev().map_while(|node| match node {
+        ASTNode::Expr(Expr::Dot(link, ..) | Expr::Index(link, ..)) => Some(&link.lhs),
+        _ => None,
+    });
+    chains.filter_map(|first| if let Expr::Variable(variable, ..) = first { Some(variable.1.as_str()) } else { None })
 }
 
 /// The error inside one that a script caught and threw again, and the source in which it was raised.
@@ -460,6 +510,24 @@ mod tests {
     fn failed(session: &mut Session, text: &str) -> (String, Vec<(usize, usize)>, String) {
         let report = session.eval(text, "In[1]").err().unwrap_or_else(|| panic!("{text} does not fail"));
         (report.message, report.frames.iter().map(|f| (f.line, f.column)).collect(), report.help.join("\n"))
+    }
+
+    #[test]
+    fn a_closure_that_uses_what_its_method_holds_has_a_place() {
+        for (text, places) in [
+            ("let w = [3, 1, 2];\nw.sort(|a, b| w.len() - 2)", vec![(2, 3)]),
+            ("let w = [3, 1, 2]; w.sort(|a, b| a - b);\nw.sort(|a, b| w.len() - 2)", vec![(2, 3)]),
+            ("let w = [1, 2];\nw.for_each(|| 1 + w[0])", vec![(2, 3)]),
+            ("let w = [1, 2];\nif true { w.dedup(|a, b| { let all = w; a == b }) }", vec![(2, 13)]),
+            ("let m = #{a: [1]};\nm.a.drain(|x| [x].all(|y| m.a == y))", vec![(2, 5)]),
+            ("let w = [1]; let few = |x| w.len() > x;\nw.retain(few)", vec![(2, 3)]),
+            ("fn f() {\n  let m = #{a: 1}; m.retain(|k, v| m.a == v) }\nf()", vec![(2, 22), (3, 1)]),
+            ("let f = || {\n  let w = [1]; w.retain(|x| w == x) };\nf.call()", vec![(2, 18), (3, 3)]),
+        ] {
+            let (message, found, _) = failed(&mut session(), text);
+            assert_eq!(message, "the closure uses the variable whose method it is given to", "{text}");
+            assert_eq!(found, places, "{text}");
+        }
     }
 
     #[test]

@@ -2,9 +2,7 @@
 //! script fails with an error instead of taking the process with it.
 
 use super::bounds;
-use super::polls::POLL;
-use crate::work::Work;
-use rhai::{Dynamic, Engine, EvalAltResult, FuncRegistration, LexError, Position, Token};
+use rhai::{Dynamic, Engine, EvalAltResult, LexError, Position, Token};
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,10 +81,8 @@ fn ticking<T>(f: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Makes an engine in which the script room is installed look at the stack as it parses and wherever a script polls.
-pub(super) fn guard(engine: &mut Engine, work: &Work) {
-    let cancelled = work.cancel_flag();
-    FuncRegistration::new(POLL).register_into_engine(engine, move || poll(&cancelled));
+/// Makes an engine in which the script room is installed look at the stack as it parses.
+pub(super) fn guard(engine: &mut Engine) {
     // Marked so because Rhai may change it, not because it will go.
     let watch = crate::script::token_watch();
     #[allow(deprecated)]
