@@ -487,7 +487,7 @@ impl Columns {
         let (mean, used) = self.mean_and_used(work)?;
         once(&self.covariance, || {
             let d = mean.len();
-            let mut squares = second_moment(&self.vectors, used.as_deref(), None, false, work)?.to_f64();
+            let mut squares = second_moment(&self.vectors, used.as_deref(), None, false, work)?;
             for (row, x) in squares.chunks_exact_mut(d.max(1)).zip(mean) {
                 row.iter_mut().zip(mean).for_each(|(s, y)| *s -= x * y);
             }

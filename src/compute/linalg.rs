@@ -89,6 +89,18 @@ pub fn eigh(a: &Tensor, work: &Work) -> Result<Eigh> {
     })
 }
 
+/// Eigenvalues, rising, `[n]`, of a symmetric matrix `[n, n]`; only the lower triangle is read.
+///
+/// # Errors
+/// As [`eigh`].
+pub fn eigvalsh(a: &Tensor, work: &Work) -> Result<Tensor> {
+    square("eigvalsh", a)?;
+    run("eigvalsh", &[a], work, |m, class| {
+        let values = m[0].self_adjoint_eigenvalues(Side::Lower).map_err(|_| no_convergence("eigvalsh"))?;
+        Ok(vector(values.into_iter(), class))
+    })
+}
+
 /// Eigendecomposition of a square matrix `[n, n]`.
 ///
 /// # Errors
@@ -276,6 +288,7 @@ mod tests {
         let r = qr(&read("full"), &work).unwrap().r;
         close(&Tensor::from_f64(r.to_f64().into_iter().map(f64::abs).collect(), r.shape()).unwrap(), &read("r_abs"));
         close(&eigh(&read("spd"), &work).unwrap().values, &read("eigh"));
+        close(&eigvalsh(&read("spd"), &work).unwrap(), &read("eigh"));
         close(&solve(&read("square"), &read("b"), &work).unwrap(), &read("solve"));
         close(&lstsq(&read("a"), &read("one"), &work).unwrap(), &read("lstsq"));
         close(&pinv(&read("a"), &work).unwrap(), &read("pinv"));
@@ -305,6 +318,25 @@ mod tests {
         for (i, (re, im)) in left_re.iter().zip(left_im).enumerate() {
             let (a, b) = (eig.re.to_f64()[i % 4], eig.im.to_f64()[i % 4]);
             assert!((re - (a * x[i] - b * y[i])).abs() < 1e-12 && (im - (a * y[i] + b * x[i])).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_power_of_two_changes_no_digit() {
+        let work = Work::silent(1).unwrap();
+        for exponent in [-130, -70, 130] {
+            let factor = 2f64.powi(exponent);
+            let times = |t: &Tensor| Tensor::from_f64(t.to_f64().iter().map(|v| v * factor).collect(), t.shape()).unwrap();
+            let spd = times(&read("spd"));
+            let eigen = eigh(&spd, &work).unwrap();
+            for values in [eigen.values, eigvalsh(&spd, &work).unwrap()] {
+                for (x, y) in values.to_f64().iter().zip(read("eigh").to_f64()) {
+                    assert!((x / factor - y).abs() < 1e-12 * y, "2^{exponent}: {} is not {y}", x / factor);
+                }
+            }
+            for (x, y) in svd(&times(&read("full")), &work).unwrap().s.to_f64().iter().zip(read("singular_values").to_f64()) {
+                assert!((x / factor - y).abs() < 1e-12 * y, "2^{exponent}: {} is not {y}", x / factor);
+            }
         }
     }
 
