@@ -3,8 +3,8 @@
 use super::common::note_left_out;
 use super::product::{Columns, RowMoments};
 use crate::compute::linalg::{Eigh, eigh, eigvalsh};
-use crate::compute::product::Product;
-use crate::compute::{blocks, finite_rows, matmul, second_moment};
+use crate::compute::product::{Product, announce};
+use crate::compute::{blocks, finite_rows, matmul, matmul_bytes, second_moment};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::provenance::Provenance;
@@ -97,9 +97,16 @@ pub fn product_spectrum(a: &Tensor, b: &Tensor, options: &ClosedOptions, work: &
 /// The squared singular values, rising, from the Gram matrix of the product's rows or of its columns, whichever are fewer: the
 /// product is made piece by piece.
 fn squares_of_few(a: &Tensor, b: &Tensor, gain: Option<Vec<f32>>, work: &Work) -> Result<Tensor> {
+    // Numbers of the product at a time (32 MiB).
     const PIECE: usize = 1 << 22;
     let (few, many) = if a.shape()[0] <= b.shape()[1] { (a.clone(), b.clone()) } else { (b.t(), a.t()) };
     let (n, m, d) = (few.shape()[0], many.shape()[1], many.shape()[0]);
+    let piece = (PIECE / n).max(256).min(m);
+    // The rows, a piece of the product, and the Gram matrix with its decomposition.
+    let numbers = n.saturating_mul(d).saturating_add(n * piece).saturating_add(n.saturating_mul(6 * n));
+    let taken = numbers.saturating_mul(8).saturating_add(matmul_bytes([n, d, piece], work));
+    let flop = 2.0 * n as f64 * m as f64 * (d + n) as f64;
+    announce("product_spectrum", &format!("{n} × {m} scores of {d} terms"), flop, taken, work)?;
     let mut dense = few.read_f64(work)?;
     if let Some(gain) = gain {
         for row in dense.chunks_exact_mut(d) {
@@ -108,13 +115,16 @@ fn squares_of_few(a: &Tensor, b: &Tensor, gain: Option<Vec<f32>>, work: &Work) -
     }
     let few = Tensor::from_f64(dense, &[n, d])?;
     let mut gram = vec![0f64; element_count(&[n, n])?];
-    for cols in blocks(0..m, (PIECE / n).max(256)) {
+    for cols in blocks(0..m, piece) {
         let piece = matmul(&few, &many.narrow(1, cols)?, work)?;
         let squares = matmul(&piece, &piece.t(), work)?;
         gram.iter_mut().zip(squares.numbers()).for_each(|(g, s)| *g += s);
     }
     eigvalsh(&Tensor::from_f64(gram, &[n, n])?, work)
 }
+
+/// Matrices that [`squares_of_terms`] holds at once, those of the decomposition above all.
+const DECOMPOSED: usize = 8;
 
 /// The squared singular values, rising, from the d × d Gram matrices of both operands.
 fn squares_of_terms(a: &Tensor, b: &Tensor, gain: Option<&[f32]>, work: &Work) -> Result<Tensor> {
@@ -123,16 +133,21 @@ fn squares_of_terms(a: &Tensor, b: &Tensor, gain: Option<&[f32]>, work: &Work) -
         let moment = second_moment(rows, None, gain, false, work)?;
         Tensor::from_f64(moment.into_iter().map(|v| v * n as f64).collect(), &[d, d])
     };
+    let (n, d, m) = (a.shape()[0], a.shape()[1], b.shape()[1]);
+    let flop = (n + m) as f64 * (d as f64).powi(2) + 20.0 * (d as f64).powi(3);
+    let taken = d.saturating_mul(8 * DECOMPOSED * d).saturating_add(matmul_bytes([d; 3], work));
+    announce("product_spectrum", &format!("Gram matrices of {n} rows and {m} columns, {d} × {d}"), flop, taken, work)?;
     // G_a = U Λ Uᵀ: the squares are the eigenvalues of √Λ Uᵀ G_b U √Λ.
     let Eigh { values, vectors } = eigh(&gram(a, gain)?, work)?;
     let roots: Vec<f64> = values.to_f64().into_iter().map(|v| v.max(0.0).sqrt()).collect();
-    let d = roots.len();
-    let turned = matmul(&vectors.t(), &gram(&b.t(), None)?, work)?;
-    let mut inner = matmul(&turned, &vectors, work)?.to_f64();
-    for (row, x) in inner.chunks_exact_mut(d).zip(&roots) {
-        row.iter_mut().zip(&roots).for_each(|(v, y)| *v *= x * y);
+    let mut scaled = vectors.to_f64();
+    drop(vectors);
+    for row in scaled.chunks_exact_mut(d) {
+        row.iter_mut().zip(&roots).for_each(|(v, root)| *v *= root);
     }
-    eigvalsh(&Tensor::from_f64(inner, &[d, d])?, work)
+    let scaled = Tensor::from_f64(scaled, &[d, d])?;
+    let turned = matmul(&scaled.t(), &gram(&b.t(), None)?, work)?;
+    eigvalsh(&matmul(&turned, &scaled, work)?, work)
 }
 
 #[cfg(test)]
