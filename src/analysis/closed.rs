@@ -84,11 +84,8 @@ pub fn product_spectrum(a: &Tensor, b: &Tensor, options: &ClosedOptions, work: &
     let (few, many, terms) = (n.min(m), n.max(m), d as f64);
     let of_few = few as f64 * many as f64 * (2.0 * terms + few as f64) + cube(few);
     let of_terms = (n + m) as f64 * terms * terms + 2.0 * cube(d);
-    let squares = if of_few < of_terms {
-        squares_of_few(a, b, gain, work)?
-    } else {
-        squares_of_terms(a, b, gain.as_deref(), work)?
-    };
+    let squares =
+        if of_few < of_terms { squares_of_few(a, b, gain, work)? } else { squares_of_terms(a, b, gain.as_deref(), work)? };
     // Rising; below 0 by rounding alone.
     let values = squares.to_f64().into_iter().rev().take(n.min(d).min(m)).map(|v| v.max(0.0).sqrt());
     Ok(Tensor::vector_f64(values.collect()))

@@ -40,7 +40,7 @@ pub fn matmul(a: &Tensor, b: &Tensor, work: &Work) -> Result<Tensor> {
 /// Bytes that [`matmul`] takes in f64 for `[n, d]` and `[d, m]`, beside operands and result. [`second_moment`] takes no more.
 pub fn matmul_bytes([n, d, m]: [usize; 3], work: &Work) -> usize {
     let panel = PANEL.0.min(m) * PANEL.1.min(d);
-    8 * (panel + work.threads() * ROWS.min(n) * CHUNK.min(d) + STRIP.min(n * d)) * 2
+    8 * (panel + work.threads() * ROWS.min(n) * CHUNK.min(d) + STRIP.min(n * d))
 }
 
 /// `(gain ∘ rows) @ w` in f32, with shape `[n, k]`, for `rows` `[n, d]`, `gain` `[d]` and `w` `[d, k]`; `rows` are widened
