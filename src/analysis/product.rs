@@ -175,12 +175,11 @@ fn row_columns(table: Table, rows: &mut [RowStats], quantiles: &[f64], work: &Wo
     concentration_columns(table, rows)
 }
 
+/// Ids and scores of a list of each row.
+type Lists = (Vec<Vec<i64>>, Vec<Vec<f64>>);
+
 /// Ids and scores of one list of each row, which is empty then: a million lists are most of the memory of a run.
-fn list_columns(
-    rows: &mut [RowStats],
-    of: impl Fn(&mut RowStats) -> &mut Vec<Scored> + Sync,
-    work: &Work,
-) -> Result<(Vec<Vec<i64>>, Vec<Vec<f64>>)> {
+fn list_columns(rows: &mut [RowStats], of: impl Fn(&mut RowStats) -> &mut Vec<Scored> + Sync, work: &Work) -> Result<Lists> {
     let mut columns = (vec![Vec::new(); rows.len()], vec![Vec::new(); rows.len()]);
     work.install(|| {
         let cells = (&mut columns.0, &mut columns.1).into_par_iter().with_min_len(256);
