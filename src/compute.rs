@@ -18,7 +18,9 @@ pub mod pointwise;
 pub mod product;
 
 pub use einsum::einsum;
-pub use matmul::{Strided, add_product, column_norms, finite_rows, matmul, mean_row, project, row_norms, second_moment};
+pub use matmul::{
+    Strided, add_product, column_norms, finite_rows, matmul, matmul_bytes, mean_row, project, row_norms, second_moment,
+};
 
 use crate::tensor::Tensor;
 use std::ops::Range;

@@ -2,14 +2,14 @@
 
 use super::common::note_left_out;
 use super::product::{Columns, RowMoments};
-use crate::compute::linalg::eigh;
-use crate::compute::product::Product;
-use crate::compute::{finite_rows, matmul, second_moment};
+use crate::compute::linalg::{Eigh, eigh, eigvalsh};
+use crate::compute::product::{Product, announce};
+use crate::compute::{blocks, finite_rows, matmul, matmul_bytes, second_moment};
 use crate::error::{Error, Result};
 use crate::options::Options;
 use crate::provenance::Provenance;
 use crate::table::Table;
-use crate::tensor::Tensor;
+use crate::tensor::{Tensor, element_count};
 use crate::work::Work;
 
 crate::options! {
@@ -58,8 +58,9 @@ pub fn product_moments(a: &Tensor, b: &Tensor, options: &ClosedOptions, work: &W
     Table::new(record).with("row", (0..n).collect::<Vec<usize>>())?.with("mean", means)?.with("std", stds)
 }
 
-/// The singular values of `(row_gain ∘ a) @ b`, falling, `[min(n, d, m)]`, from the d × d Gram matrices of both: the n × m
-/// product is never made. ‖product‖² is the sum of their squares. Values below about 1e-8 of the largest are rounding.
+/// The singular values of `(row_gain ∘ a) @ b`, falling, `[min(n, d, m)]`, from the d × d Gram matrices of both or from that of
+/// the product's rows or columns, whichever is less: the n × m product is never stored. ‖product‖² is the sum of their
+/// squares. Values below about 1e-8 of the largest are rounding.
 ///
 /// # Errors
 /// Shapes that do not fit, a row or column that holds NaN or infinities, or the user's interruption.
@@ -78,19 +79,129 @@ pub fn product_spectrum(a: &Tensor, b: &Tensor, options: &ClosedOptions, work: &
             );
         }
     }
-    let times = |tensor: Tensor, factor: usize| -> Result<Tensor> {
-        let values = tensor.to_f64().into_iter().map(|v| v * factor as f64).collect();
-        Tensor::from_f64(values, &[d, d])
+    // Operations of either way, a decomposition of d × d counted as 10 d³.
+    let cube = |size: usize| 10.0 * (size as f64).powi(3);
+    let (few, many, terms) = (n.min(m), n.max(m), d as f64);
+    let of_few = few as f64 * many as f64 * (2.0 * terms + few as f64) + cube(few);
+    let of_terms = (n + m) as f64 * terms * terms + 2.0 * cube(d);
+    let squares =
+        if of_few < of_terms { squares_of_few(a, b, gain, work)? } else { squares_of_terms(a, b, gain.as_deref(), work)? };
+    // Rising; below 0 by rounding alone.
+    let values = squares.to_f64().into_iter().rev().take(n.min(d).min(m)).map(|v| v.max(0.0).sqrt());
+    Ok(Tensor::vector_f64(values.collect()))
+}
+
+/// The squared singular values, rising, from the Gram matrix of the product's rows or of its columns, whichever are fewer: the
+/// product is made piece by piece.
+fn squares_of_few(a: &Tensor, b: &Tensor, gain: Option<Vec<f32>>, work: &Work) -> Result<Tensor> {
+    // Numbers of the product at a time (32 MiB).
+    const PIECE: usize = 1 << 22;
+    let (few, many) = if a.shape()[0] <= b.shape()[1] { (a.clone(), b.clone()) } else { (b.t(), a.t()) };
+    let (n, m, d) = (few.shape()[0], many.shape()[1], many.shape()[0]);
+    let piece = (PIECE / n).max(256).min(m);
+    // The rows, a piece of the product, and the Gram matrix with its decomposition.
+    let numbers = n.saturating_mul(d).saturating_add(n * piece).saturating_add(n.saturating_mul(6 * n));
+    let taken = numbers.saturating_mul(8).saturating_add(matmul_bytes([n, d, piece], work));
+    let flop = 2.0 * n as f64 * m as f64 * (d + n) as f64;
+    announce("product_spectrum", &format!("{n} × {m} scores of {d} terms"), flop, taken, work)?;
+    let mut dense = few.read_f64(work)?;
+    if let Some(gain) = gain {
+        for row in dense.chunks_exact_mut(d) {
+            row.iter_mut().zip(&gain).for_each(|(v, g)| *v *= f64::from(*g));
+        }
+    }
+    let few = Tensor::from_f64(dense, &[n, d])?;
+    let mut gram = vec![0f64; element_count(&[n, n])?];
+    for cols in blocks(0..m, piece) {
+        let piece = matmul(&few, &many.narrow(1, cols)?, work)?;
+        let squares = matmul(&piece, &piece.t(), work)?;
+        gram.iter_mut().zip(squares.numbers()).for_each(|(g, s)| *g += s);
+    }
+    eigvalsh(&Tensor::from_f64(gram, &[n, n])?, work)
+}
+
+/// Matrices that [`squares_of_terms`] holds at once, those of the decomposition above all.
+const DECOMPOSED: usize = 8;
+
+/// The squared singular values, rising, from the d × d Gram matrices of both operands.
+fn squares_of_terms(a: &Tensor, b: &Tensor, gain: Option<&[f32]>, work: &Work) -> Result<Tensor> {
+    let gram = |rows: &Tensor, gain: Option<&[f32]>| -> Result<Tensor> {
+        let (n, d) = rows.matrix_shape("an operand")?;
+        let moment = second_moment(rows, None, gain, false, work)?;
+        Tensor::from_f64(moment.into_iter().map(|v| v * n as f64).collect(), &[d, d])
     };
-    let left = eigh(&times(second_moment(a, None, gain.as_deref(), false, work)?, n)?, work)?;
-    let right = times(second_moment(&b.t(), None, None, false, work)?, m)?;
+    let (n, d, m) = (a.shape()[0], a.shape()[1], b.shape()[1]);
+    let flop = (n + m) as f64 * (d as f64).powi(2) + 20.0 * (d as f64).powi(3);
+    let taken = d.saturating_mul(8 * DECOMPOSED * d).saturating_add(matmul_bytes([d; 3], work));
+    announce("product_spectrum", &format!("Gram matrices of {n} rows and {m} columns, {d} × {d}"), flop, taken, work)?;
     // G_a = U Λ Uᵀ: the squares are the eigenvalues of √Λ Uᵀ G_b U √Λ.
-    let roots: Vec<f64> = left.values.to_f64().into_iter().map(|v| v.max(0.0).sqrt()).collect();
-    let inner = matmul(&matmul(&left.vectors.t(), &right, work)?, &left.vectors, work)?.to_f64();
-    let scaled = inner.iter().enumerate().map(|(i, v)| v * roots[i / d] * roots[i % d]).collect();
-    let mut values: Vec<f64> =
-        eigh(&Tensor::from_f64(scaled, &[d, d])?, work)?.values.to_f64().into_iter().map(|v| v.max(0.0).sqrt()).collect();
-    values.sort_by(|x, y| y.total_cmp(x));
-    values.truncate(n.min(d).min(m));
-    Ok(Tensor::vector_f64(values))
+    let Eigh { values, vectors } = eigh(&gram(a, gain)?, work)?;
+    let roots: Vec<f64> = values.to_f64().into_iter().map(|v| v.max(0.0).sqrt()).collect();
+    let mut scaled = vectors.to_f64();
+    drop(vectors);
+    for row in scaled.chunks_exact_mut(d) {
+        row.iter_mut().zip(&roots).for_each(|(v, root)| *v *= root);
+    }
+    let scaled = Tensor::from_f64(scaled, &[d, d])?;
+    let turned = matmul(&scaled.t(), &gram(&b.t(), None)?, work)?;
+    eigvalsh(&matmul(&turned, &scaled, work)?, work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(shape: &[usize], seed: u64) -> Tensor {
+        Tensor::randn(shape, seed, 0, &Work::silent(2).unwrap()).unwrap()
+    }
+
+    /// The product by its definition.
+    fn product(a: &Tensor, b: &Tensor, gain: &[f32]) -> Vec<Vec<f64>> {
+        let (d, m, x, y) = (gain.len(), b.shape()[1], a.to_f64(), b.to_f64());
+        let score = |row: &[f64], j: usize| (0..d).map(|k| row[k] * f64::from(gain[k]) * y[k * m + j]).sum::<f64>();
+        x.chunks(d).map(|row| (0..m).map(|j| score(row, j)).collect()).collect()
+    }
+
+    #[test]
+    fn a_product_of_few_rows_or_columns_takes_little() {
+        // 7 MiB of operands, whose d × d Gram matrices would take 75 GiB each.
+        let (d, work) = (100_000, Work::silent(2).unwrap());
+        let gain: Vec<f32> = (0..d).map(|k| 1.0 + (k % 3) as f32).collect();
+        let options = ClosedOptions { row_gain: Some(Tensor::vector(gain.clone())) };
+        for (n, m) in [(2, 7), (7, 2)] {
+            let (a, b) = (random(&[n, d], 1), random(&[d, m], 2));
+            let scores = product(&a, &b, &gain);
+            // The eigenvalues of a symmetric 2 × 2 matrix [[x, z], [z, y]].
+            let dot = |i: usize, j: usize| match n {
+                2 => scores[i].iter().zip(&scores[j]).map(|(x, y)| x * y).sum::<f64>(),
+                _ => scores.iter().map(|row| row[i] * row[j]).sum(),
+            };
+            let (x, y, z) = (dot(0, 0), dot(1, 1), dot(0, 1));
+            let root = ((x - y).powi(2) / 4.0 + z * z).sqrt();
+            let expected = [(x + y) / 2.0 + root, (x + y) / 2.0 - root].map(f64::sqrt);
+            let values = product_spectrum(&a, &b, &options, &work).unwrap().to_f64();
+            assert_eq!(values.len(), 2);
+            for (value, expected) in values.iter().zip(expected) {
+                assert!((value / expected - 1.0).abs() < 1e-10, "{value} is not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn small_operands_lose_no_digits() {
+        let work = Work::silent(2).unwrap();
+        for (n, d, m) in [(260, 130, 250), (130, 700, 250)] {
+            let (a, b) = (random(&[n, d], 3), random(&[d, m], 4));
+            let spectrum = |a: &Tensor| product_spectrum(a, &b, &ClosedOptions::default(), &work).unwrap().to_f64();
+            // 2⁻⁶⁷ is about 1e-20, and exact.
+            let small = Tensor::from_f32(a.to_f32().iter().map(|v| v * 2f32.powi(-67)).collect(), a.shape()).unwrap();
+            let usual = spectrum(&a);
+            let squares: f64 = product(&a, &b, &vec![1.0; d]).iter().flatten().map(|v| v * v).sum();
+            let sum: f64 = usual.iter().map(|v| v * v).sum();
+            assert!((sum / squares - 1.0).abs() < 1e-11, "{sum} is not {squares}");
+            for (x, y) in spectrum(&small).iter().zip(&usual) {
+                assert!((x * 2f64.powi(67) - y).abs() < 1e-9 * usual[0], "{n} {d} {m}: {x:e} is not 2⁻⁶⁷ · {y}");
+            }
+        }
+    }
 }

@@ -401,7 +401,7 @@ fn token_gram(model: &Model, fold_norm: bool, work: &Work) -> Result<Tensor> {
     let (embedding, unembedding) = (model.w_e(), model.w_u());
     let n = embedding.shape()[0] as f64;
     let mut gram = if model.cfg().tied {
-        second_moment(&embedding, None, None, false, work)?.to_f64().into_iter().map(|v| v * n).collect()
+        second_moment(&embedding, None, None, false, work)?.into_iter().map(|v| v * n).collect()
     } else {
         matmul(&unembedding, &embedding, work)?.to_f64()
     };

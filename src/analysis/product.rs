@@ -1,14 +1,15 @@
 //! The open core: statistics of a product that is never stored, for any two matrices.
 
 use super::common::{Side, check_quantiles, moment_column, note_non_finite, with_quantiles};
-use crate::compute::product::{ColStats, Histogram, Moments, Outcome, Pair, Product, RowStats, Scored};
-use crate::compute::{finite_rows, matmul, mean_row, second_moment};
+use crate::compute::product::{ColStats, Histogram, Moments, Outcome, Pair, Product, RowStats, Scored, announce};
+use crate::compute::{finite_rows, matmul, matmul_bytes, mean_row, second_moment};
 use crate::error::{Error, Result};
 use crate::options::{Json, JsonMap, Options};
 use crate::provenance::Provenance;
 use crate::table::Table;
 use crate::tensor::Tensor;
 use crate::work::Work;
+use rayon::prelude::*;
 use serde_json::json;
 use std::sync::OnceLock;
 
@@ -144,12 +145,12 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
     if options.scale == Scale::Zscore {
         product = Columns::new(b, options.col_mask.as_deref())?.standardise(product, work)?;
     }
-    let outcome = product.run(work)?;
+    let mut outcome = product.run(work)?;
     note_non_finite("product_stats", &outcome, ("rows", |row| row), ("columns", |col| col), work);
     let provenance = Provenance::new("product_stats").with("options", options.canonical());
     let all_rows: Vec<usize> = (0..outcome.n).collect();
     let rows = Table::new(provenance.clone()).with("row", all_rows)?;
-    let rows = row_columns(rows, &outcome.rows, &options.quantiles)?;
+    let rows = row_columns(rows, &mut outcome.rows, &options.quantiles, work)?;
     let cols = options.cols.then(|| col_table(provenance.clone(), &outcome, &options.quantiles)).transpose()?;
     Ok(ProductStats {
         rows: Side(rows),
@@ -161,14 +162,35 @@ pub fn product_stats(a: &Tensor, b: &Tensor, options: &ProductOptions, work: &Wo
     })
 }
 
-fn row_columns(table: Table, rows: &[RowStats], quantiles: &[f64]) -> Result<Table> {
+/// The columns of rows, whose lists are moved into them.
+fn row_columns(table: Table, rows: &mut [RowStats], quantiles: &[f64], work: &Work) -> Result<Table> {
+    let (top_ids, top_scores) = list_columns(rows, |row| &mut row.top, work)?;
+    let (bottom_ids, bottom_scores) = list_columns(rows, |row| &mut row.bottom, work)?;
     let values: Vec<&[f64]> = rows.iter().map(|r| r.quantiles.as_slice()).collect();
     let table = moment_columns(table, rows.iter().map(|r| &r.moments), quantiles, &values)?
-        .with("top_ids", rows.iter().map(|r| scored_ids(&r.top)).collect::<Vec<_>>())?
-        .with("top_scores", rows.iter().map(|r| scores(&r.top)).collect::<Vec<_>>())?
-        .with("bottom_ids", rows.iter().map(|r| scored_ids(&r.bottom)).collect::<Vec<_>>())?
-        .with("bottom_scores", rows.iter().map(|r| scores(&r.bottom)).collect::<Vec<_>>())?;
+        .with("top_ids", top_ids)?
+        .with("top_scores", top_scores)?
+        .with("bottom_ids", bottom_ids)?
+        .with("bottom_scores", bottom_scores)?;
     concentration_columns(table, rows)
+}
+
+/// Ids and scores of a list of each row.
+type Lists = (Vec<Vec<i64>>, Vec<Vec<f64>>);
+
+/// Ids and scores of one list of each row, which is empty then: a million lists are most of the memory of a run.
+fn list_columns(rows: &mut [RowStats], of: impl Fn(&mut RowStats) -> &mut Vec<Scored> + Sync, work: &Work) -> Result<Lists> {
+    let mut columns = (vec![Vec::new(); rows.len()], vec![Vec::new(); rows.len()]);
+    work.install(|| {
+        let cells = (&mut columns.0, &mut columns.1).into_par_iter().with_min_len(256);
+        rows.par_iter_mut().zip(cells).try_for_each(|(row, (row_ids, row_scores))| {
+            work.check()?;
+            let list = std::mem::take(of(row));
+            (*row_ids, *row_scores) = (scored_ids(&list), scores(&list));
+            Ok(())
+        })
+    })?;
+    Ok(columns)
 }
 
 fn col_table(provenance: Provenance, outcome: &Outcome, quantiles: &[f64]) -> Result<Table> {
@@ -438,6 +460,14 @@ impl Columns {
 
     /// [`Columns::moments`] from mean and covariance of the columns: `a · b̄` and `aᵀ Cov(b) a`.
     fn closed_moments(&self, product: &Product, work: &Work) -> Result<RowMoments> {
+        let (n, d) = product.a.matrix_shape("A")?;
+        let (count, m) = (product.rows.as_ref().map_or(n, Vec::len), self.vectors.shape()[0]);
+        // What is known already does not come anew.
+        let (square, columns) = if self.covariance.get().is_some() { (0, 0) } else { (d.saturating_mul(8 * d), m) };
+        let pass = 12 * piece_rows(d).min(count) * d + matmul_bytes([count, d, d], work) + 48 * count;
+        let flop = (2.0 * count as f64 + columns as f64) * (d as f64).powi(2);
+        let what = format!("moments of {count} rows by the covariance of {m} columns, {d} × {d}");
+        announce(&product.label, &what, flop, square.saturating_add(pass), work)?;
         let (mean, used) = self.mean_and_used(work)?;
         let means = products(product, &Tensor::from_f64(mean.clone(), &[mean.len(), 1])?, work)?;
         // Below 0 by rounding alone; NaN stays.
@@ -487,7 +517,7 @@ impl Columns {
         let (mean, used) = self.mean_and_used(work)?;
         once(&self.covariance, || {
             let d = mean.len();
-            let mut squares = second_moment(&self.vectors, used.as_deref(), None, false, work)?.to_f64();
+            let mut squares = second_moment(&self.vectors, used.as_deref(), None, false, work)?;
             for (row, x) in squares.chunks_exact_mut(d.max(1)).zip(mean) {
                 row.iter_mut().zip(mean).for_each(|(s, y)| *s -= x * y);
             }
@@ -527,18 +557,22 @@ fn products(product: &Product, v: &Tensor, work: &Work) -> Result<Vec<f64>> {
     by_rows(product, v, work, |_, turned| turned[0])
 }
 
+/// How many rows [`by_rows`] takes at a time: of usual widths 4 million numbers.
+fn piece_rows(d: usize) -> usize {
+    ((1 << 22) / d.max(1)).clamp(128, 2048)
+}
+
 /// `of(a, a C)` for each used row a of the product's left side (gain included) and `c` `[d, k]`, f64.
 fn by_rows(product: &Product, c: &Tensor, work: &Work, of: impl Fn(&[f32], &[f64]) -> f64) -> Result<Vec<f64>> {
-    const CHUNK: usize = 2048;
     let (n, d) = product.a.matrix_shape("A")?;
     let (_, k) = c.matrix_shape("C")?;
     let rows: Vec<usize> = product.rows.clone().unwrap_or_else(|| (0..n).collect());
     let mut out = Vec::with_capacity(rows.len());
-    for chunk in rows.chunks(CHUNK) {
+    for chunk in rows.chunks(piece_rows(d)) {
         work.check()?;
         let dense = gather(&product.a, chunk, product.gain.as_deref())?;
-        let turned = matmul(&dense, c, work)?.to_f64();
-        let dense = dense.f32_cow();
+        let turned = matmul(&dense, c, work)?;
+        let (dense, turned) = (dense.f32_cow(), turned.as_f64().unwrap_or_default());
         out.extend(dense.chunks_exact(d.max(1)).zip(turned.chunks_exact(k.max(1))).map(|(row, turned)| of(row, turned)));
     }
     Ok(out)

@@ -8,6 +8,7 @@ use crate::tensor::{Class, Tensor};
 use crate::work::Work;
 use faer::prelude::*;
 use faer::{Mat, MatRef, Side};
+use std::borrow::Cow;
 
 /// `A = U · diag(S) · Vᵀ` of a matrix `[n, m]`, thin: `r = min(n, m)`.
 #[derive(Clone, Debug)]
@@ -57,10 +58,11 @@ pub struct Eig {
 /// Not a matrix, empty, not finite, no convergence, or the user's interruption. (The same holds for all calls here.)
 pub fn svd(a: &Tensor, work: &Work) -> Result<Svd> {
     run("svd", &[a], work, |m, class| {
+        let unit = to_unit(&mut m[0], false);
         let svd = m[0].thin_svd().map_err(|_| no_convergence("svd"))?;
         Ok(Svd {
             u: tensor(svd.U(), class)?,
-            s: vector(svd.S().column_vector().iter().copied(), class),
+            s: vector(svd.S().column_vector().iter().map(|v| v * unit), class),
             v: tensor(svd.V(), class)?,
         })
     })
@@ -84,8 +86,22 @@ pub fn qr(a: &Tensor, work: &Work) -> Result<Qr> {
 pub fn eigh(a: &Tensor, work: &Work) -> Result<Eigh> {
     square("eigh", a)?;
     run("eigh", &[a], work, |m, class| {
+        let unit = to_unit(&mut m[0], true);
         let eigen = m[0].self_adjoint_eigen(Side::Lower).map_err(|_| no_convergence("eigh"))?;
-        Ok(Eigh { values: vector(eigen.S().column_vector().iter().copied(), class), vectors: tensor(eigen.U(), class)? })
+        Ok(Eigh { values: vector(eigen.S().column_vector().iter().map(|v| v * unit), class), vectors: tensor(eigen.U(), class)? })
+    })
+}
+
+/// Eigenvalues, rising, `[n]`, of a symmetric matrix `[n, n]`; only the lower triangle is read.
+///
+/// # Errors
+/// As [`eigh`].
+pub fn eigvalsh(a: &Tensor, work: &Work) -> Result<Tensor> {
+    square("eigvalsh", a)?;
+    run("eigvalsh", &[a], work, |m, class| {
+        let unit = to_unit(&mut m[0], true);
+        let values = m[0].self_adjoint_eigenvalues(Side::Lower).map_err(|_| no_convergence("eigvalsh"))?;
+        Ok(vector(values.into_iter().map(|v| v * unit), class))
     })
 }
 
@@ -96,14 +112,15 @@ pub fn eigh(a: &Tensor, work: &Work) -> Result<Eigh> {
 pub fn eig(a: &Tensor, work: &Work) -> Result<Eig> {
     square("eig", a)?;
     run("eig", &[a], work, |m, class| {
+        let unit = to_unit(&mut m[0], false);
         let eigen = m[0].eigen().map_err(|_| no_convergence("eig"))?;
         let (values, vectors) = (eigen.S().column_vector(), eigen.U());
         let n = vectors.nrows();
         let re = Mat::from_fn(n, n, |i, j| vectors[(i, j)].re);
         let im = Mat::from_fn(n, n, |i, j| vectors[(i, j)].im);
         Ok(Eig {
-            re: vector(values.iter().map(|v| v.re), class),
-            im: vector(values.iter().map(|v| v.im), class),
+            re: vector(values.iter().map(|v| v.re * unit), class),
+            im: vector(values.iter().map(|v| v.im * unit), class),
             vectors_re: tensor(re.as_ref(), class)?,
             vectors_im: tensor(im.as_ref(), class)?,
         })
@@ -138,7 +155,7 @@ pub fn lstsq(a: &Tensor, b: &Tensor, work: &Work) -> Result<Tensor> {
     let mut shape = right_hand_side("lstsq", n, b)?;
     shape[0] = cols;
     run("lstsq", &[a, b], work, move |m, class| {
-        tensor((pseudoinverse("lstsq", m[0].as_ref())? * &m[1]).as_ref(), class)?.reshape(&shape)
+        tensor((pseudoinverse("lstsq", &mut m[0])? * &m[1]).as_ref(), class)?.reshape(&shape)
     })
 }
 
@@ -147,7 +164,7 @@ pub fn lstsq(a: &Tensor, b: &Tensor, work: &Work) -> Result<Tensor> {
 /// # Errors
 /// As [`svd`].
 pub fn pinv(a: &Tensor, work: &Work) -> Result<Tensor> {
-    run("pinv", &[a], work, |m, class| tensor(pseudoinverse("pinv", m[0].as_ref())?.as_ref(), class))
+    run("pinv", &[a], work, |m, class| tensor(pseudoinverse("pinv", &mut m[0])?.as_ref(), class))
 }
 
 /// The lower triangular `L` with `A = L · Lᵀ` of a symmetric positive definite `[n, n]`; only the lower triangle is read.
@@ -163,13 +180,30 @@ pub fn cholesky(a: &Tensor, work: &Work) -> Result<Tensor> {
     })
 }
 
-fn pseudoinverse(call: &str, m: MatRef<'_, f64>) -> Result<Mat<f64>> {
+fn pseudoinverse(call: &str, m: &mut Mat<f64>) -> Result<Mat<f64>> {
+    let unit = to_unit(m, false);
     let svd = m.thin_svd().map_err(|_| no_convergence(call))?;
     let s: Vec<f64> = svd.S().column_vector().iter().copied().collect();
     let cut = s.first().copied().unwrap_or(0.0) * m.nrows().max(m.ncols()) as f64 * f64::EPSILON;
     let (u, v) = (svd.U(), svd.V());
-    let scaled = Mat::from_fn(v.nrows(), s.len(), |i, j| if s[j] > cut { v[(i, j)] / s[j] } else { 0.0 });
+    let scaled = Mat::from_fn(v.nrows(), s.len(), |i, j| if s[j] > cut { v[(i, j)] / s[j] / unit } else { 0.0 });
     Ok(scaled * u.transpose())
+}
+
+/// Divides a matrix, or its lower triangle, by the power of two at its largest element, and gives that: faer's decompositions
+/// of large matrices take what is small in itself for 0.
+fn to_unit(m: &mut Mat<f64>, lower: bool) -> f64 {
+    let (n, cols) = (m.nrows(), m.ncols());
+    let places = || (0..cols).flat_map(move |j| (if lower { j } else { 0 }..n).map(move |i| (i, j)));
+    let largest = places().fold(0f64, |largest, at| largest.max(m[at].abs()));
+    if largest == 0.0 {
+        return 1.0;
+    }
+    // Neither the unit nor its inverse leaves the range of f64.
+    let exponent = (largest.log2().floor() as i32).clamp(-1000, 1000);
+    let inverse = 2f64.powi(-exponent);
+    places().for_each(|at| m[at] *= inverse);
+    2f64.powi(exponent)
 }
 
 /// Widens the operands, checks them and calls `f` with them on a helper thread. A 1-D operand becomes a column.
@@ -177,13 +211,13 @@ fn run<T: Send + 'static>(
     call: &'static str,
     operands: &[&Tensor],
     work: &Work,
-    f: impl FnOnce(&[Mat<f64>], Class) -> Result<T> + Send + 'static,
+    f: impl FnOnce(&mut [Mat<f64>], Class) -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let operands: Vec<Tensor> = operands.iter().map(|t| (*t).clone()).collect();
     work.detached(move |_| {
         let class = operands.iter().map(|t| t.dtype().class()).max().unwrap_or(Class::F32).max(Class::F32);
-        let matrices = operands.iter().map(|t| matrix(call, t)).collect::<Result<Vec<_>>>()?;
-        f(&matrices, class)
+        let mut matrices = operands.iter().map(|t| matrix(call, t)).collect::<Result<Vec<_>>>()?;
+        f(&mut matrices, class)
     })
 }
 
@@ -192,7 +226,7 @@ fn matrix(call: &str, t: &Tensor) -> Result<Mat<f64>> {
     if n == 0 || m == 0 {
         return Err(Error::shape(format!("{call}: the matrix of shape [{n}, {m}] is empty")));
     }
-    let data = t.to_f64();
+    let data = t.as_f64().map_or_else(|| Cow::Owned(t.to_f64()), Cow::Borrowed);
     if let Some(at) = data.iter().position(|v| !v.is_finite()) {
         return Err(Error::input(format!("{call}: element [{}, {}] is {}", at / m, at % m, data[at])));
     }
@@ -276,6 +310,7 @@ mod tests {
         let r = qr(&read("full"), &work).unwrap().r;
         close(&Tensor::from_f64(r.to_f64().into_iter().map(f64::abs).collect(), r.shape()).unwrap(), &read("r_abs"));
         close(&eigh(&read("spd"), &work).unwrap().values, &read("eigh"));
+        close(&eigvalsh(&read("spd"), &work).unwrap(), &read("eigh"));
         close(&solve(&read("square"), &read("b"), &work).unwrap(), &read("solve"));
         close(&lstsq(&read("a"), &read("one"), &work).unwrap(), &read("lstsq"));
         close(&pinv(&read("a"), &work).unwrap(), &read("pinv"));
@@ -305,6 +340,26 @@ mod tests {
         for (i, (re, im)) in left_re.iter().zip(left_im).enumerate() {
             let (a, b) = (eig.re.to_f64()[i % 4], eig.im.to_f64()[i % 4]);
             assert!((re - (a * x[i] - b * y[i])).abs() < 1e-12 && (im - (a * y[i] + b * x[i])).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_power_of_two_changes_no_digit() {
+        let work = Work::silent(1).unwrap();
+        // Large enough for faer's methods for large matrices.
+        let a = Tensor::randn(&[170, 130], 1, 0, &work).unwrap();
+        let gram = times(&Tensor::from_f64(a.to_f64(), &[170, 130]).unwrap().t(), &a);
+        let values = |gram: &Tensor, a: &Tensor| {
+            [eigh(gram, &work).unwrap().values, eigvalsh(gram, &work).unwrap(), svd(a, &work).unwrap().s].map(|t| t.to_f64())
+        };
+        let usual = values(&gram, &a);
+        for exponent in [-120, -60, 60] {
+            let factor = 2f64.powi(exponent);
+            let times = |t: &Tensor| Tensor::from_f64(t.to_f64().iter().map(|v| v * factor).collect(), t.shape()).unwrap();
+            for (which, (scaled, usual)) in values(&times(&gram), &times(&a)).iter().zip(&usual).enumerate() {
+                let worst = scaled.iter().zip(usual).map(|(x, y)| (x / factor / y - 1.0).abs()).fold(0.0, f64::max);
+                assert!(worst < 1e-6, "call {which}, 2^{exponent}: {worst:e}");
+            }
         }
     }
 

@@ -37,6 +37,12 @@ pub fn matmul(a: &Tensor, b: &Tensor, work: &Work) -> Result<Tensor> {
     }
 }
 
+/// Bytes that [`matmul`] takes in f64 for `[n, d]` and `[d, m]`, beside operands and result. [`second_moment`] takes no more.
+pub fn matmul_bytes([n, d, m]: [usize; 3], work: &Work) -> usize {
+    let panel = PANEL.0.min(m) * PANEL.1.min(d);
+    8 * (panel + work.threads() * ROWS.min(n) * CHUNK.min(d) + STRIP.min(n * d))
+}
+
 /// `(gain ∘ rows) @ w` in f32, with shape `[n, k]`, for `rows` `[n, d]`, `gain` `[d]` and `w` `[d, k]`; `rows` are widened
 /// tile by tile and never copied as a whole.
 ///
@@ -127,12 +133,12 @@ pub fn mean_row(matrix: &Tensor, used: Option<&[bool]>, work: &Work) -> Result<V
     Ok(sums.into_iter().map(|s| s / count as f64).collect())
 }
 
-/// The uncentred second moment `Σ u uᵀ / n` of the `used` rows `u` of `rows` `[n, d]`, shape `[d, d]`, f64. `gain` `[d]`
+/// The uncentred second moment `Σ u uᵀ / n` of the `used` rows `u` of `rows` `[n, d]`: d × d numbers, row-major. `gain` `[d]`
 /// multiplies each row; with `unit` each row is then divided by its norm (rows of norm 0 stay 0).
 ///
 /// # Errors
 /// Not a matrix, no rows, a gain or truth values of another number, or the user's interruption.
-pub fn second_moment(rows: &Tensor, used: Option<&[bool]>, gain: Option<&[f32]>, unit: bool, work: &Work) -> Result<Tensor> {
+pub fn second_moment(rows: &Tensor, used: Option<&[bool]>, gain: Option<&[f32]>, unit: bool, work: &Work) -> Result<Vec<f64>> {
     let (n, d) = rows.matrix_shape("a tensor whose second moment is asked for")?;
     check_gain(gain, d)?;
     let count = count_used(used, n)?;
@@ -187,7 +193,7 @@ pub fn second_moment(rows: &Tensor, used: Option<&[bool]>, gain: Option<&[f32]>,
             moment[j * d + i] = value;
         }
     }
-    Tensor::from_f64(moment, &[d, d])
+    Ok(moment)
 }
 
 // ---- the blocked product -----------------------------------------------------------------------------------------------
@@ -610,7 +616,7 @@ mod tests {
                 .collect();
             let u = Tensor::from_f64(scaled, &[530, 301]).unwrap();
             let expected: Vec<f64> = product(&u.t(), &u).into_iter().map(|v| v / 530.0).collect();
-            close(&second_moment(&rows, None, Some(&gain), unit, &work()).unwrap().to_f64(), &expected, 1e-6 * expected[0].abs());
+            close(&second_moment(&rows, None, Some(&gain), unit, &work()).unwrap(), &expected, 1e-6 * expected[0].abs());
         }
         // What is left out does not count, NaN or not.
         let mut spoilt = rows.clone();
@@ -618,9 +624,9 @@ mod tests {
         let used: Vec<bool> = (0..530).map(|i| i < 520).collect();
         let few = rows.narrow(0, 0..520).unwrap();
         let expected: Vec<f64> = product(&few.t(), &few).into_iter().map(|v| v / 520.0).collect();
-        close(&second_moment(&spoilt, Some(&used), None, false, &work()).unwrap().to_f64(), &expected, 1e-12);
+        close(&second_moment(&spoilt, Some(&used), None, false, &work()).unwrap(), &expected, 1e-12);
         let zero = Tensor::from_f32(vec![0.0; 6], &[3, 2]).unwrap();
-        assert_eq!(second_moment(&zero, None, None, true, &work()).unwrap().to_f64(), [0.0; 4]);
+        assert_eq!(second_moment(&zero, None, None, true, &work()).unwrap(), [0.0; 4]);
     }
 
     #[test]
@@ -628,7 +634,7 @@ mod tests {
         let (a, b) = (random(&[300, 70], 14), random(&[70, 1100], 15));
         let one = matmul(&a, &b, &Work::silent(1).unwrap()).unwrap().to_f32();
         assert_eq!(one, matmul(&a, &b, &Work::silent(4).unwrap()).unwrap().to_f32());
-        let moment = |threads| second_moment(&b, None, None, true, &Work::silent(threads).unwrap()).unwrap().to_f64();
+        let moment = |threads| second_moment(&b, None, None, true, &Work::silent(threads).unwrap()).unwrap();
         assert_eq!(moment(1), moment(3));
         let stopped = work();
         stopped.cancel_flag().store(true, std::sync::atomic::Ordering::Relaxed);

@@ -362,25 +362,22 @@ impl Product {
             engine = engine.max(self.stream(&right, &left, "").memory(!self.col_quantiles.is_empty(), work));
         }
         let scored = List::<false>::bytes(self.top.min(m)) + List::<true>::bytes(self.bottom.min(m));
-        // What is found, from one form to the next; its lists move along, each with some bytes of the allocator's.
+        // What is found, from one form to the next; its lists move along, each with some bytes of the allocator's. In the tables
+        // that callers make of the last form, ids and scores are lists of their own, of 8 bytes each.
         let forms = Block::ROW.max(size_of::<RowStats>()) + size_of::<Done>();
-        let row = forms + scored + 8 * self.row_quantiles.len() + 64;
-        let col = forms + 8 * self.col_quantiles.len() + 32;
+        let cells = |k: usize| if k == 0 { 0 } else { 2 * (size_of::<Vec<f64>>() + 8 * k + 16) };
+        let table = |quantiles: usize| 8 * (9 + quantiles) + size_of::<RowStats>();
+        let lists = cells(self.top.min(m)) + cells(self.bottom.min(m));
+        let row = forms.max(table(self.row_quantiles.len()) + lists) + scored + 8 * self.row_quantiles.len() + 64;
+        let col = forms.max(table(self.col_quantiles.len())) + 8 * self.col_quantiles.len() + 32;
         let pairs = self.pairs.min(n.saturating_mul(m)).saturating_mul(3 * size_of::<Pair>());
         let search = quantile::memory(self.all_quantiles.len(), n.saturating_mul(m), n.div_ceil(stream::ROWS));
         let results = n.saturating_mul(row) + if cols { m * col } else { 0 };
         let bytes = results.saturating_add(pairs).saturating_add(engine + search);
         let twice = cols || (self.exact && !self.all_quantiles.is_empty());
         let flop = 2.0 * n as f64 * m as f64 * depth as f64 * self.b.len() as f64 * if twice { 2.0 } else { 1.0 };
-        let taken = bytes.saturating_add(self.held);
-        if flop > LONG || taken > MUCH {
-            let (tera, mebibytes) = (flop / 1e12, taken >> 20);
-            work.note(&format!(
-                "{}: {n} × {m} scores of {depth} terms, {tera:.1} TFLOP, {mebibytes} MiB beside the weights",
-                self.label
-            ));
-        }
-        work.reserve(&self.label, taken as u64)
+        let what = format!("{n} × {m} scores of {depth} terms");
+        announce(&self.label, &what, flop, bytes.saturating_add(self.held), work)
     }
 
     /// The product alone, without softcap and statistics: what [`Product::run`] is measured against.
@@ -638,6 +635,17 @@ impl Product {
             non_finite: col.non_finite,
         }
     }
+}
+
+/// Says what a long run will take beside its operands, and refuses one that does not fit into memory.
+///
+/// # Errors
+/// It does not.
+pub fn announce(label: &str, what: &str, flop: f64, bytes: usize, work: &Work) -> Result<()> {
+    if flop > LONG || bytes > MUCH {
+        work.note(&format!("{label}: {what}, {:.1} TFLOP, {} MiB beside the weights", flop / 1e12, bytes >> 20));
+    }
+    work.reserve(label, bytes as u64)
 }
 
 struct Sides {

@@ -108,6 +108,7 @@ fn draw(like: &Directions, n: usize, kind: RandomKind, seed: u64, stream: u64, w
     let mut drawn = Tensor::randn(&[n, d], seed, stream, work)?;
     if kind == RandomKind::Covariance {
         let moment = compute::second_moment(&like.rows, Some(&finite), gain, true, work)?;
+        let moment = Tensor::from_f64(moment, &[d, d])?;
         drawn = compute::matmul(&drawn, &square_root(&moment, work)?, work)?;
     }
     let picks = Tensor::rand(&[n], seed, stream + 1, work)?.to_f32();
