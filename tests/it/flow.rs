@@ -210,7 +210,8 @@ fn directions_behind_a_gain_or_a_matrix_take_no_memory_of_their_own() {
     assert!(taken <= 144, "match_features: {taken} MiB");
     let plain = peak("unembed(d, model, #{ k: 0 })");
     let through = peak("unembed(d, model, #{ k: 0, through: eye(16) })");
-    assert!(through <= plain + 80, "unembed: {plain} MiB, through a matrix {through}");
+    // Blocks on their way to the file, and what of it is being read.
+    assert!(through <= plain + 120, "unembed: {plain} MiB, through a matrix {through}");
 }
 
 #[test]
