@@ -199,7 +199,7 @@ fn shares_of_heads_agree_with_numpy() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn directions_behind_a_gain_or_a_matrix_take_no_memory_of_their_own() {
+fn directions_behind_a_gain_take_no_memory_of_their_own() {
     let place = Place::new();
     let folder = wide_headed(&place);
     // A copy would take 146 MiB.
@@ -207,11 +207,8 @@ fn directions_behind_a_gain_or_a_matrix_take_no_memory_of_their_own() {
                   let d = directions(randn([2400000, 16]), #{ site: \"ln2_normalized\", layer: 0 });\n";
     let peak = |call: &str| resident(&folder, &format!("{values}{call};")).0;
     let taken = peak("match_features(few, d, model, #{ by: \"read\" })") - peak("");
+    eprintln!("match_features: {taken} MiB");
     assert!(taken <= 144, "match_features: {taken} MiB");
-    let plain = peak("unembed(d, model, #{ k: 0 })");
-    let through = peak("unembed(d, model, #{ k: 0, through: eye(16) })");
-    // Blocks on their way to the file, and what of it is being read.
-    assert!(through <= plain + 120, "unembed: {plain} MiB, through a matrix {through}");
 }
 
 #[test]
