@@ -1,13 +1,13 @@
 //! Where a script looks whether it was asked to stop. Each variable that it reads or sets is such a place already
-//! (`names`), at no cost; a loop, function or closure that may go round without one gets a call for it, and so does a
+//! (`names`), at no cost; a loop, function or closure that may go round without one gets a statement for it, and so does a
 //! function so deep that a thousand of its calls could come to the end of the stack. Rhai's own hook for this is asked at
-//! every operation and makes loops of scalar steps up to a sixth slower.
+//! every operation, which slows loops of scalar steps.
 
 use crate::script::tree::walk;
 use rhai::{AST, ASTNode, Expr, FnPtr, Module, Position, ScriptFuncDef, Shared, Stmt, StmtBlock};
 use std::collections::BTreeMap;
 
-/// The function that is called at such a place.
+/// The statement at such a place: a syntax of ours, which no script can define anew.
 pub(super) const POLL: &str = "__poll";
 
 /// Nodes of a function's tree in one another from which on each call of it looks at the stack.
